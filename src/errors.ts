@@ -1,0 +1,116 @@
+import { fromWire, toWire } from './wire.js';
+
+/**
+ * Every code tunward can fail with: the HTTP status that carries it and the exit code the command ends with.
+ * A code is for ever; its message may change.
+ */
+export const errorCodes = {
+  ERR_CONFIG_INVALID: { status: 422, exit: 78 },
+  ERR_BAD_REQUEST: { status: 400, exit: 2 },
+  ERR_UNAUTHORIZED: { status: 401, exit: 5 },
+  ERR_FORBIDDEN: { status: 403, exit: 5 },
+  ERR_TUNNEL_UNKNOWN: { status: 404, exit: 4 },
+  ERR_TUNNEL_AMBIGUOUS: { status: 409, exit: 4 },
+  ERR_TUNNEL_CONFLICT: { status: 409, exit: 1 },
+  ERR_START_FAILED: { status: 502, exit: 1 },
+  ERR_PORT_HELD: { status: 409, exit: 3 },
+  ERR_TIMEOUT: { status: 504, exit: 124 },
+  ERR_PROCESS_UNKNOWN: { status: 404, exit: 4 },
+  ERR_PROCESS_PROTECTED: { status: 403, exit: 5 },
+  ERR_ACCESS_DENIED: { status: 403, exit: 5 },
+  ERR_PROC_FORMAT: { status: 500, exit: 1 },
+  ERR_SPAWN_FAILED: { status: 500, exit: 1 },
+  ERR_DAEMON_UNREACHABLE: { status: 503, exit: 75 },
+  ERR_DAEMON_RUNNING: { status: 409, exit: 1 },
+} as const;
+
+export type ErrorCode = keyof typeof errorCodes;
+
+/** One problem in a configuration: where, what, what was expected and what was found. Lines and columns start at 1. */
+export interface ConfigProblem {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly path: string;
+  readonly message: string;
+}
+
+/** A process that keeps a port from us, in words for a person. */
+export interface HolderInfo {
+  readonly pid: number;
+  readonly user: string;
+  readonly command: string;
+  readonly ageS: number | null;
+}
+
+/** What each code brings along. Codes that are not named here bring whatever the thrower knows. */
+export interface ErrorInfo {
+  ERR_CONFIG_INVALID: { problems: readonly ConfigProblem[] };
+  ERR_START_FAILED: { id: string; reason: string; lastError: string | null; nextRetryAt: string | null };
+  ERR_PORT_HELD: { port: number; holders: readonly HolderInfo[]; nextRetryAt?: string | null };
+  ERR_TIMEOUT: { timeoutMs: number; going?: string };
+  ERR_TUNNEL_AMBIGUOUS: { candidates: readonly string[] };
+}
+
+type InfoOf<C extends ErrorCode> = C extends keyof ErrorInfo ? ErrorInfo[C] : Readonly<Record<string, unknown>>;
+
+/**
+ * The one error class. Wrong arguments from code are TypeError or RangeError; all else that fails is this.
+ *
+ * @example
+ * try {
+ *   await supervisor.start(id);
+ * } catch (error) {
+ *   if (isTunwardError(error, 'ERR_PORT_HELD')) console.error(error.info.holders);
+ *   else throw error;
+ * }
+ */
+export class TunwardError<C extends ErrorCode = ErrorCode> extends Error {
+  override readonly name = 'TunwardError';
+  readonly code: C;
+  readonly info: InfoOf<C>;
+
+  constructor(code: C, message: string, info: InfoOf<C>, options?: { cause?: unknown }) {
+    super(message, options);
+    this.code = code;
+    this.info = info;
+  }
+}
+
+/** Narrows an unknown error to one code (or to any code of ours when none is given). */
+export function isTunwardError<C extends ErrorCode = ErrorCode>(error: unknown, code?: C): error is TunwardError<C> {
+  return error instanceof TunwardError && (code === undefined || error.code === code);
+}
+
+/** Narrows an unknown error to a failed system call with one of these codes. */
+export function isErrno(error: unknown, ...codes: string[]): error is NodeJS.ErrnoException {
+  return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
+}
+
+/** An error as RFC 9457 problem details: `{type, title, status, detail, code, …info}`, keys in snake_case. */
+export function toProblem(error: unknown): { status: number; body: Record<string, unknown> } {
+  if (!(error instanceof TunwardError)) {
+    const body = { type: 'about:blank', title: 'Internal error', status: 500, detail: String(error) };
+    return { status: 500, body };
+  }
+  const code: ErrorCode = error.code;
+  const { status } = errorCodes[code];
+  const info = toWire(error.info) as Record<string, unknown>;
+  const head = { type: `urn:tunward:error:${code}`, title: titleOf(code), status };
+  return { status, body: { ...info, ...head, detail: error.message, code } };
+}
+
+/** The way back, on the client: problem details become the error that was thrown in the daemon. */
+export function fromProblem(body: unknown, status: number): TunwardError {
+  const problem = (body ?? {}) as Record<string, unknown>;
+  const { type: _type, title: _title, status: _status, detail, code, ...info } = problem;
+  const known = typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : 'ERR_BAD_REQUEST';
+  const message = typeof detail === 'string' ? detail : `The daemon answered with status ${status}`;
+  return new TunwardError(known, message, fromWire(info) as never);
+}
+
+/** `ERR_PORT_HELD` → `Port held`. */
+function titleOf(code: ErrorCode): string {
+  const words = code.slice('ERR_'.length).toLowerCase().replaceAll('_', ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

@@ -1,0 +1,9 @@
+/** tunward as a library: reading, killing and proving load nothing but Node. */
+export { type ErrorCode, type ErrorInfo, errorCodes, isTunwardError, TunwardError } from './errors.js';
+export { type KilledProcess, type KillOptions, type KillReport, killTree, type Survivor } from './kill.js';
+export { type FreePortOptions, freePort } from './port/free.js';
+export { inspectPort, type PortClient, type PortReport, type Verdict } from './port/inspect.js';
+export { findListeners, type Listener, type PortOptions } from './port/listeners.js';
+export { isPortFree, waitForPort } from './port/wait.js';
+export { type ProcessTree, readProcessTree } from './proc/family.js';
+export type { ProcessInfo, ProcessRef } from './proc/stat.js';

@@ -1,0 +1,476 @@
+import { isErrno, TunwardError } from './errors.js';
+import { createMarkerSearch, type Marker } from './proc/marker.js';
+import { known, openProc, type Pin, type Proc } from './proc/read.js';
+import {
+  isGone,
+  isSame,
+  type ProcessRef,
+  type ProcessStat,
+  type ProcessTable,
+  readCommand,
+  readForkCount,
+  readPinned,
+  readStat,
+  updateTable,
+} from './proc/stat.js';
+import { ancestors, childrenOf } from './proc/tree.js';
+import { assertMs, type Clock, createSlice, growing, systemClock, until } from './time.js';
+
+export interface KilledProcess extends ProcessRef {
+  readonly command: string;
+  /** Why it had to go: `holds 127.0.0.1:9443`, `child of 812`, `carries the marker`. */
+  readonly why: string;
+}
+
+export interface Survivor {
+  readonly pid: number;
+  readonly command: string;
+  /** What kept it: `protected: pid 1`, `stuck in uninterruptible sleep (D), SIGKILL is pending`, `not permitted`. */
+  readonly why: string;
+}
+
+/** What became of a kill. Everyone it met is in exactly one list. */
+export interface KillReport {
+  readonly killed: readonly KilledProcess[];
+  /** Below the target, and spared: in a session of its own under a holder that is no tunnel. */
+  readonly left: readonly KilledProcess[];
+  readonly survivors: readonly Survivor[];
+  readonly tookMs: number;
+}
+
+export interface KillOptions {
+  /** SIGTERM (and SIGCONT, so that the stopped can obey) first, and this long to leave. 0: SIGKILL at once. */
+  readonly graceMs?: number | undefined;
+  /** The bound on everything, in milliseconds. What has not died by then is a survivor. Default: 5000 after the grace. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly proc?: Proc | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** One process that must go, and how much of what is below it. */
+export interface KillTarget {
+  readonly ref: ProcessRef;
+  readonly why: string;
+  /** `all` descendants, or those in the target's own `session`. */
+  readonly below: 'all' | 'session';
+}
+
+export interface KillChainsOptions extends KillOptions {
+  /** Whoever carries it goes too, wherever it is in the table; looked for until three looks in a row find nobody. */
+  readonly marker?: Marker | undefined;
+  /** Asked in the tick of the first signal: is what was decided still so? If not, nobody is touched. */
+  readonly confirm?: (() => boolean) | undefined;
+  /** The report of what would be killed; nobody is touched. */
+  readonly dryRun?: boolean | undefined;
+  /** A table that was read just now. It is brought up to date, which is quicker than to read one. */
+  readonly table?: Map<number, ProcessStat> | undefined;
+}
+
+/**
+ * Kills a process and everything below it with SIGKILL, so that nothing is left that could start it again, and resolves
+ * when all of it is gone or the time is over. A process that is already gone is an empty report, not an error.
+ *
+ * What is to die is first stopped, from the top down, until nothing new appears (stopped processes cannot fork); then
+ * all get SIGKILL in one synchronous burst. Each is held by a descriptor of its /proc entry from the decision on, and
+ * its identity is read through that in the very tick of the signal: a recycled number is never hit.
+ *
+ * @param target a pid, or better a {@link ProcessRef} from an earlier look: it is not killed when its number has changed hands.
+ * @throws TypeError, RangeError for what is no pid; the signal's reason when it aborts (nobody is left stopped);
+ * TunwardError ERR_PROC_FORMAT where /proc is not mounted or is that of another PID namespace.
+ * @example
+ * const report = await killTree(child.pid, { graceMs: 200 });
+ * for (const { pid, why } of report.survivors) console.error(`${pid} is still there: ${why}`);
+ */
+export async function killTree(target: number | ProcessRef, options: KillOptions = {}): Promise<KillReport> {
+  const ref = typeof target === 'object' && target !== null ? target : undefined;
+  const pid = ref ? ref.pid : (target as number);
+  assertPid(pid);
+  if (ref && !Number.isInteger(ref.startTicks))
+    throw new TypeError(`Cannot kill pid ${pid}: its startTicks is missing`);
+  const proc = options.proc ?? openProc();
+  assertOurs(proc);
+  const stat = readStat(proc, pid);
+  if (isGone(stat) || (ref && !isSame(stat, ref))) return reportNobody(pid, stat);
+  return killChains([{ ref: stat, why: 'target', below: 'all' }], { ...options, proc });
+}
+
+/** A number that can be a process's: 0 and below would reach groups, and 1.5 or '7' is somebody's mistake. */
+export function assertPid(pid: number): void {
+  if (typeof pid !== 'number') throw new TypeError(`Cannot use ${typeof pid} as a pid: expected an integer above 0`);
+  if (!Number.isInteger(pid) || pid < 1 || pid > 2 ** 22) {
+    throw new RangeError(`Cannot use ${pid} as a pid: expected an integer from 1 to ${2 ** 22}`);
+  }
+}
+
+/** A pid is a number in one PID namespace: by the /proc of another one, strangers would die. */
+function assertOurs(proc: Proc): void {
+  if (known(proc.link('self')) === String(process.pid)) return;
+  const message = `Cannot kill by ${proc.root}: it is not mounted, or shows another PID namespace than this process's`;
+  throw new TunwardError('ERR_PROC_FORMAT', message, {});
+}
+
+/** Already gone; or, where /proc hides what belongs to others (hidepid), there and out of reach. */
+function reportNobody(pid: number, stat: ProcessStat | undefined): KillReport {
+  const why = 'not permitted: it belongs to another user, and /proc hides it';
+  const survivors = stat === undefined && isForbidden(pid) ? [{ pid, command: '?', why }] : [];
+  return { killed: [], left: [], survivors, tookMs: 0 };
+}
+
+function isForbidden(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return false;
+  } catch (error) {
+    if (isErrno(error, 'EPERM')) return true;
+    if (isErrno(error, 'ESRCH')) return false;
+    throw error;
+  }
+}
+
+/** Kills several chains as one: decide, freeze, one burst, look again. See {@link killTree}. */
+export async function killChains(targets: readonly KillTarget[], options: KillChainsOptions = {}): Promise<KillReport> {
+  const { clock = systemClock, graceMs = 0, timeoutMs = graceMs + 5000, dryRun = false, confirm, signal } = options;
+  assertMs('graceMs', graceMs);
+  assertMs('timeoutMs', timeoutMs);
+  const proc = options.proc ?? openProc();
+  if (!dryRun) assertOurs(proc);
+  signal?.throwIfAborted();
+  const began = clock.now();
+  const deadline = began + timeoutMs;
+  const hunt = openHunt(targets, { ...options, proc, clock });
+  try {
+    await hunt.decide();
+    if (dryRun) return hunt.plan();
+    if (confirm && !confirm()) return hunt.report(clock.now() - began);
+    if (graceMs > 0) await hunt.ask(Math.min(began + graceMs, deadline - KILL_MS));
+    await hunt.freeze();
+    hunt.burst();
+    await hunt.watch(deadline);
+    return hunt.report(clock.now() - began);
+  } finally {
+    hunt.close();
+  }
+}
+
+/** The kernel needs this long at most to stop what runs; a vfork parent never stops, and is killed as it is. */
+const FREEZE_MS = 100;
+/** Of the time there is, what the polite way leaves for the other one: 800 MB of memory are torn down in 0.1 s. */
+const KILL_MS = 500;
+/** One look that finds nobody proves nothing: a child can be born behind the reader's back. */
+const EMPTY_LOOKS = 3;
+
+interface Member {
+  readonly stat: ProcessStat;
+  readonly pin: Pin;
+  readonly command: string;
+  readonly why: string;
+  readonly below: KillTarget['below'];
+  /** What it was sent last: SIGTERM, SIGSTOP, SIGKILL. */
+  sent: 'nothing' | 'asked' | 'stopped' | 'killed';
+  refused: boolean;
+  /** Seen to be over. Its number may be another's from now on, so it is never looked up again. */
+  gone: boolean;
+}
+
+type HuntOptions = KillChainsOptions & { readonly proc: Proc; readonly clock: Clock };
+
+function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker, table: given }: HuntOptions) {
+  const slice = createSlice(signal);
+  const table = given ?? new Map<number, ProcessStat>();
+  const members: Member[] = [];
+  const byPid = new Map<number, Member>();
+  /** Sessions that members lead, as long as somebody is in them: so long no one else's can have the number. */
+  const sessions = new Map<number, Member>();
+  const left: KilledProcess[] = [];
+  const survivors: Survivor[] = [];
+  const search = marker && marker.length > 0 ? createMarkerSearch(proc, marker) : undefined;
+  let ours: ReadonlySet<number> = new Set([process.pid]);
+  let forks: number | undefined;
+  /** What is done to whoever turns up, in the tick in which it is found. */
+  let onSight: (member: Member) => void = () => {};
+  /** The last look has found somebody who was not there before. */
+  let isStillForking = false;
+
+  return { decide, plan, ask, freeze, burst, watch, report, close };
+
+  async function decide(): Promise<void> {
+    forks = readForkCount(proc);
+    await updateTable(proc, table, slice);
+    ours = new Set([process.pid, ...ancestors(table, table.get(process.pid)).map(({ pid }) => pid)]);
+    for (const { ref, why, below } of targets) {
+      const stat = table.get(ref.pid);
+      if (stat && isSame(stat, ref)) admit(stat, why, below);
+    }
+    await admitBelow(members);
+    if (await admitCarriers()) await admitBelow(members);
+  }
+
+  function plan(): KillReport {
+    return { killed: members.map(toKilled), left, survivors, tookMs: 0 };
+  }
+
+  /** The polite way, on request: the tree may leave by itself. Who is born meanwhile is noted while its parent lives. */
+  async function ask(deadline: number): Promise<void> {
+    for (const member of living()) {
+      if (send(member, 'SIGTERM')) member.sent = 'asked';
+      send(member, 'SIGCONT');
+    }
+    const haveLeft = async () => {
+      await look();
+      return living().length === 0;
+    };
+    await until(haveLeft, { timeoutMs: deadline - clock.now(), everyMs: growing(10), signal, clock });
+  }
+
+  /** Top-down and again, until all are stopped and nothing new has appeared: who is stopped cannot fork. */
+  async function freeze(): Promise<void> {
+    onSight = stop;
+    for (const member of living()) stop(member);
+    let calm = 0;
+    const isFrozen = async () => {
+      // In this order: what is born before its parent stops is found by the look after that. Twice, because a thread
+      // may still be inside fork when the state of its process reads stopped.
+      const haveStopped = living().every(hasStopped);
+      calm = (await look()) === 0 && haveStopped ? calm + 1 : 0;
+      return calm === 2;
+    };
+    await until(isFrozen, { timeoutMs: FREEZE_MS, everyMs: soon, signal, clock });
+  }
+
+  /**
+   * Leaf first, and no await between two signals: killing a stopped parent first would make the kernel wake an orphaned
+   * group with SIGHUP and SIGCONT, and a pause would let autossh start the next ssh.
+   */
+  function burst(): void {
+    onSight = kill;
+    for (const member of [...members].sort(youngestFirst)) kill(member);
+  }
+
+  /** Until all are gone and three looks in a row have found nobody new; who turns up is killed on sight. */
+  async function watch(deadline: number): Promise<void> {
+    const isOver = async () => {
+      let found = await look();
+      // It may be forking: the next look follows at once.
+      while (found > 0 && clock.now() < deadline) found = await look();
+      isStillForking = found > 0;
+      if (isStillForking || search?.isPending() || living().some(({ refused }) => !refused)) return false;
+      for (let empty = 1; empty < EMPTY_LOOKS; empty++) if ((await look()) > 0 || search?.isPending()) return false;
+      return true;
+    };
+    await until(isOver, { timeoutMs: deadline - clock.now(), everyMs: soon, signal, clock });
+  }
+
+  function report(tookMs: number): KillReport {
+    const alive = living();
+    const killed = members.filter(({ gone, sent }) => gone && sent !== 'nothing');
+    const remaining = alive.filter(({ sent, refused }) => sent !== 'nothing' || refused).map(toSurvivor);
+    // The time was over before it was: the last of the dead has had children.
+    const last = isStillForking && alive.length === 0 ? killed.pop() : undefined;
+    if (last) remaining.push({ pid: last.stat.pid, command: last.command, why: 'what it starts was still appearing' });
+    return {
+      killed: killed.map(toKilled),
+      left,
+      survivors: [...survivors, ...remaining],
+      tookMs: Math.round(tookMs * 100) / 100,
+    };
+  }
+
+  function close(): void {
+    for (const member of members) {
+      // Whoever was stopped and did not get SIGKILL (an abort, a failure) must run on as if nothing had been.
+      if (member.sent === 'stopped') send(member, 'SIGCONT');
+      forget(member);
+    }
+  }
+
+  /** Who is new, and how many of them belong. While nothing was forked nobody can be new: then it is one small read. */
+  async function look(): Promise<number> {
+    const before = forks;
+    forks = readForkCount(proc);
+    if (forks !== undefined && forks === before && !search?.isPending()) return 0;
+    // Those who lived before the table is read: a number of the dead may be another's in it.
+    const parents = living();
+    forgetSessions();
+    const carriers = await admitCarriers();
+    await updateTable(proc, table, slice);
+    return carriers + (await admitBelow([...parents, ...members.slice(members.length - carriers)]));
+  }
+
+  async function admitCarriers(): Promise<number> {
+    const before = members.length;
+    await search?.look(slice, table, (stat) => {
+      // This very process may have been started with the marker (from a shell inside a tunnel): no failure, and no target.
+      const refusal = refuse(stat);
+      if (refusal) spare(stat, refusal);
+      else admit(stat, `carries ${marker?.[0]}`, 'all');
+    });
+    return members.length - before;
+  }
+
+  /** Everything below these, and what is in a session that a member leads, also when its parent is gone. */
+  async function admitBelow(parents: readonly Member[]): Promise<number> {
+    const before = members.length;
+    const children = childrenOf(table);
+    const queue: { stat: ProcessStat; below: KillTarget['below'] }[] = [...parents];
+    for (const { stat: parent, below } of queue) {
+      for (const stat of children.get(parent.pid) ?? []) {
+        if (stat.startTicks < parent.startTicks) continue;
+        if (below === 'session' && stat.sid !== parent.sid) spare(stat, `below ${parent.pid}, in session ${stat.sid}`);
+        else if (admit(stat, `child of ${parent.pid}`, below)) queue.push({ stat, below });
+        await slice();
+      }
+    }
+    for (const stat of table.values()) {
+      // A session is inherited by fork alone, so it is the leader's offspring. A group is not: a shell puts siblings in one.
+      const leader = sessions.get(stat.sid);
+      if (leader && leader.stat.startTicks <= stat.startTicks) {
+        admit(stat, `in the session of ${leader.stat.pid}`, leader.below);
+      }
+    }
+    return members.length - before;
+  }
+
+  function forgetSessions(): void {
+    const inhabited = new Set([...table.values()].map(({ sid }) => sid));
+    for (const sid of sessions.keys()) if (!inhabited.has(sid)) sessions.delete(sid);
+  }
+
+  /** Makes it a member. False: it is one, or may be none. True also for one that is gone: its children are still ours. */
+  function admit(row: ProcessStat, why: string, below: KillTarget['below']): boolean {
+    const former = byPid.get(row.pid);
+    if (former && (!former.gone || isSame(former.stat, row))) return false;
+    const refusal = refuse(row);
+    if (refusal) {
+      protect(row, refusal);
+      return false;
+    }
+    const pin = proc.pin(row.pid);
+    if (typeof pin !== 'object') return true;
+    const stat = readPinned(proc, pin);
+    if (isGone(stat) || !isSame(stat, row)) {
+      pin.close();
+      return true;
+    }
+    table.set(row.pid, stat);
+    const command = readCommand(proc, stat);
+    const member: Member = { stat, pin, command, why, below, sent: 'nothing', refused: false, gone: false };
+    members.push(member);
+    byPid.set(row.pid, member);
+    if (stat.sid === stat.pid) sessions.set(stat.pid, member);
+    onSight(member);
+    return true;
+  }
+
+  function spare(stat: ProcessStat, why: string): void {
+    if (left.some(({ pid }) => pid === stat.pid)) return;
+    left.push({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat), why });
+  }
+
+  function protect(stat: ProcessStat, why: string): void {
+    if (survivors.some(({ pid }) => pid === stat.pid)) return;
+    survivors.push({ pid: stat.pid, command: readCommand(proc, stat), why });
+  }
+
+  /** The gate that every pid passes before it can be signalled. */
+  function refuse({ pid, kernelThread }: ProcessStat): string | undefined {
+    if (pid < 1) return 'protected: not a process';
+    if (pid === 1) return 'protected: pid 1';
+    if (kernelThread) return 'protected: kernel thread';
+    if (pid === process.pid) return 'protected: this very process';
+    return ours.has(pid) ? 'protected: an ancestor of this process' : undefined;
+  }
+
+  function living(): Member[] {
+    return members.filter((member) => current(member) !== undefined);
+  }
+
+  /** What the member is now, undefined once it is over: then it is let go for good. */
+  function current(member: Member): ProcessStat | undefined {
+    if (member.gone) return undefined;
+    const now = readPinned(proc, member.pin);
+    // The pin alone says so; the start ticks beside it cost nothing, and this is where a stranger would die.
+    if (!isGone(now) && isSame(now, member.stat)) return now;
+    forget(member);
+    return undefined;
+  }
+
+  function forget(member: Member): void {
+    if (!member.gone) member.pin.close();
+    member.gone = true;
+  }
+
+  function hasStopped(member: Member): boolean {
+    return member.refused || 'TtZXD'.includes(current(member)?.state ?? 'X');
+  }
+
+  /** One that somebody else has stopped is left as it is, so that it is not continued either when this is given up. */
+  function stop(member: Member): void {
+    if (member.sent === 'stopped' || current(member)?.state === 'T') return;
+    if (send(member, 'SIGSTOP')) member.sent = 'stopped';
+  }
+
+  function kill(member: Member): void {
+    if (send(member, 'SIGKILL')) member.sent = 'killed';
+  }
+
+  /** Identity through the pin and the signal in one tick: the number cannot change hands in between. */
+  function send(member: Member, name: NodeJS.Signals): boolean {
+    if (current(member) === undefined) return false;
+    try {
+      process.kill(member.stat.pid, name);
+      return true;
+    } catch (error) {
+      if (isErrno(error, 'ESRCH')) return false;
+      if (!isErrno(error, 'EPERM')) throw error;
+      member.refused = true;
+      return false;
+    }
+  }
+
+  function toSurvivor(member: Member): Survivor {
+    const { stat, command, refused } = member;
+    const state = current(member)?.state ?? stat.state;
+    if (refused) return { pid: stat.pid, command, why: 'not permitted: it belongs to another user' };
+    if (state === 'D') return { pid: stat.pid, command, why: 'stuck in uninterruptible sleep (D), SIGKILL is pending' };
+    return { pid: stat.pid, command, why: `still in state ${state} after SIGKILL` };
+  }
+}
+
+function toKilled({ stat, command, why }: Member): KilledProcess {
+  return { pid: stat.pid, startTicks: stat.startTicks, command, why };
+}
+
+/** A child is never older than its parent, and within one tick (10 ms) it has the higher number. */
+function youngestFirst({ stat: one }: Member, { stat: other }: Member): number {
+  return other.startTicks - one.startTicks || other.pid - one.pid;
+}
+
+/** Most are stopped, and gone, within a fraction of a millisecond. */
+function soon(check: number): number {
+  return check <= 10 ? 0 : 1;
+}
+
+/**
+ * From a process up to what would start it again: an autossh above an ssh, or a parent of which `isPart` says that it
+ * belongs. Never past pid 1, a shell or a login, this process or one of its ancestors. Answers the process itself where
+ * nothing is above it, or its number is another's in the table.
+ */
+export function climb(table: ProcessTable, from: ProcessStat, isPart: (parent: ProcessStat) => boolean): ProcessStat {
+  const mine = new Set([process.pid, ...ancestors(table, table.get(process.pid)).map(({ pid }) => pid)]);
+  let top = from;
+  for (const parent of ancestors(table, from)) {
+    if (parent.pid === 1 || mine.has(parent.pid) || seats.has(parent.comm)) break;
+    const respawns = parent.comm === 'autossh' && top.comm === 'ssh';
+    if (!respawns && !isPart(parent)) break;
+    top = parent;
+  }
+  return top;
+}
+
+/** Where people sit: a marker in a shell's environment was inherited by accident. */
+const seats: ReadonlySet<string> = new Set(
+  'sh ash bash dash fish ksh mksh tcsh csh zsh busybox login sshd sshd-session su sudo doas tmux screen systemd'.split(
+    ' ',
+  ),
+);

@@ -1,0 +1,132 @@
+import net from 'node:net';
+import { scanHolders } from '../proc/fd.js';
+import { type Protocol, readListeners, type Socket } from '../proc/net.js';
+import { openProc, type Proc } from '../proc/read.js';
+import { describeProcess, type ProcessInfo, readUserName } from '../proc/stat.js';
+import { type Clock, createSlice } from '../time.js';
+import { assertPort, probeAddress, resolveHosts } from './probe.js';
+
+/** One listening socket and everyone who has it open. No holders is explained in `hidden`, never "nobody". */
+export interface Listener {
+  readonly protocol: Protocol;
+  readonly address: string;
+  readonly port: number;
+  readonly inode: number;
+  readonly uid: number;
+  readonly holders: readonly ProcessInfo[];
+  readonly hidden?: string;
+}
+
+export interface PortOptions {
+  /**
+   * An IP address, `localhost` (127.0.0.1 and, where this host has it, ::1) or `*` (0.0.0.0 and ::). Other names are
+   * refused: they are never probed by name. Not given: the addresses that are listened on, 127.0.0.1 and ::1.
+   */
+  readonly host?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  readonly proc?: Proc | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/**
+ * The listening sockets of a port in this network namespace with every process that has them open, also those that
+ * inherited them. With a host, those that are in the way of a bind to it.
+ *
+ * @example
+ * const [listener] = await findListeners(9443, { host: '127.0.0.1' });
+ * listener?.holders; // [{ pid: 812, startTicks: 5551, command: 'ssh -N …', user: 'root', ageS: 3.2 }]
+ */
+export async function findListeners(
+  port: number,
+  options: PortOptions & { protocol?: Protocol | undefined } = {},
+): Promise<Listener[]> {
+  assertPort(port);
+  const proc = options.proc ?? openProc();
+  const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
+  const inTheWay = await listenersInTheWay(proc, port, hosts);
+  const rows = inTheWay.filter((row) => options.protocol === undefined || row.protocol === options.protocol);
+  return withHolders(proc, rows, options.signal, true);
+}
+
+export async function withHolders(
+  proc: Proc,
+  rows: readonly Socket[],
+  signal: AbortSignal | undefined,
+  wholeScan: boolean,
+): Promise<Listener[]> {
+  const holders = new Map<number, ProcessInfo[]>();
+  let someDenied = false;
+  if (wholeScan && rows.length > 0) {
+    const scan = scanHolders(proc, new Set(rows.map(({ inode }) => inode)), { slice: createSlice(signal) });
+    for (let step = await scan.next(); ; step = await scan.next()) {
+      if (step.done) {
+        someDenied = step.value.deniedCount > 0;
+        break;
+      }
+      const { inode, stat } = step.value;
+      holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
+    }
+  }
+  return rows.map((row) => toListener(proc, row, holders.get(row.inode) ?? [], wholeScan && someDenied));
+}
+
+export function toListener(proc: Proc, row: Socket, holders: readonly ProcessInfo[], someDenied: boolean): Listener {
+  const { protocol, address, port, inode, uid } = row;
+  const listener = { protocol, address, port, inode, uid, holders };
+  if (holders.length > 0) return listener;
+  const own = process.geteuid?.() ?? 0;
+  const hidden =
+    someDenied && uid !== own
+      ? `held by a process of ${readUserName(uid)}, which only that user or root may see`
+      : `held by a process of ${readUserName(uid)} that this /proc (${proc.root}) does not show: another PID namespace, or a descriptor on its way between two processes`;
+  return { ...listener, hidden };
+}
+
+/**
+ * The listeners that keep any of these addresses from being bound (undefined: all of the port). Whether `::` claims IPv4
+ * too no table tells: it counts for an IPv4 address only when no IPv4 listener explains the conflict (with one of those
+ * beside it it must be IPv6 only) and a bind shows that it does.
+ */
+export async function listenersInTheWay(
+  proc: Proc,
+  port: number,
+  hosts: readonly string[] | undefined,
+): Promise<Socket[]> {
+  const rows = readListeners(proc, port);
+  if (hosts === undefined) return rows;
+  const all = rows.length > 0 ? rows : readListeners(proc, port, { whole: true });
+  const found = new Set<Socket>();
+  for (const host of hosts) for (const row of conflicting(all, host)) found.add(row);
+  const v4Unexplained = hosts.some((host) => net.isIPv4(host) && conflicting(all, host).length === 0);
+  const both = v4Unexplained ? all.filter(({ address }) => address === '::') : [];
+  // A socket for both families has the port on every IPv4 address. This one no one uses, so only such a socket makes it busy.
+  if (both.length > 0 && (await probeAddress(UNUSED_V4, port)) !== 'free') for (const row of both) found.add(row);
+  return [...found];
+}
+
+const UNUSED_V4 = '127.83.77.1';
+
+/** The rows of which the table says for certain that this address cannot be bound beside them. */
+export function conflicting(rows: readonly Socket[], host: string): Socket[] {
+  const [bare = host] = host.split('%');
+  if (!net.isIPv6(bare)) {
+    const addresses = rows.map((row) => ({ row, v4: v4Of(row.address) }));
+    return addresses
+      .filter(({ v4 }) => v4 !== undefined && (v4 === bare || v4 === '0.0.0.0' || bare === '0.0.0.0'))
+      .map(({ row }) => row);
+  }
+  // The probe of `::` is IPv6 only, so an IPv4 address in IPv6 clothes does not meet it.
+  const v6 = rows.filter(({ address }) => net.isIPv6(address) && v4Of(address) === undefined);
+  return v6.filter(({ address }) => address === bare || address === '::' || bare === '::');
+}
+
+/** The IPv4 address of a listener, also of an IPv6 socket that is bound to one (`::ffff:127.0.0.1`). */
+export function v4Of(address: string): string | undefined {
+  const v4 = address.replace(/^::ffff:/, '');
+  return net.isIPv4(v4) ? v4 : undefined;
+}
+
+/** Without a host: the addresses that are listened on, and the loopback addresses. */
+export function hostsToProve(rows: readonly Socket[]): string[] {
+  return [...new Set([...resolveHosts('localhost'), ...rows.map(({ address }) => v4Of(address) ?? address)])];
+}

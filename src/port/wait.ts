@@ -1,0 +1,49 @@
+import { TunwardError } from '../errors.js';
+import { openProc } from '../proc/read.js';
+import { assertMs, growing, systemClock, until } from '../time.js';
+import { lookAtPort } from './inspect.js';
+import { listenersInTheWay, type PortOptions } from './listeners.js';
+import { assertPort, resolveHosts } from './probe.js';
+
+/**
+ * Can the port be bound, on every address of the host (without one: 127.0.0.1, ::1 and whatever is listened on)? An
+ * address that this host does not have is not in the way.
+ *
+ * @throws TunwardError ERR_ACCESS_DENIED for a port that this user may not bind at all.
+ */
+export async function isPortFree(port: number, options: PortOptions = {}): Promise<boolean> {
+  assertPort(port);
+  const look = await lookAtPort(options.proc ?? openProc(), port, options.host);
+  if (look.rows.length > 0) return false;
+  if (look.probes.some(({ probe }) => probe === 'forbidden')) {
+    const message = `Cannot bind port ${port}: permission denied (ports below 1024 need a privilege)`;
+    throw new TunwardError('ERR_ACCESS_DENIED', message, { port });
+  }
+  return look.probes.every(({ probe }) => probe !== 'busy');
+}
+
+/**
+ * Waits until a port is free (proved by binding it) or listened on (a LISTEN row, without connecting).
+ *
+ * @throws TunwardError ERR_TIMEOUT after `timeoutMs` (default 5000); the signal's reason when it aborts.
+ */
+export async function waitForPort(
+  port: number,
+  options: PortOptions & { state: 'free' | 'listening'; timeoutMs?: number | undefined },
+): Promise<void> {
+  assertPort(port);
+  const { state, timeoutMs = 5000, signal, clock = systemClock } = options;
+  if (state !== 'free' && state !== 'listening') {
+    throw new TypeError(`Cannot wait for state '${state}': expected 'free' or 'listening'`);
+  }
+  assertMs('timeoutMs', timeoutMs);
+  const proc = options.proc ?? openProc();
+  const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
+  const check =
+    state === 'free'
+      ? () => isPortFree(port, options)
+      : async () => (await listenersInTheWay(proc, port, hosts)).length > 0;
+  if (await until(check, { timeoutMs, everyMs: growing(50), signal, clock })) return;
+  const message = `Port ${port} is not ${state} after ${timeoutMs} ms`;
+  throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs });
+}

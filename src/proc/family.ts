@@ -1,0 +1,62 @@
+import { createSlice } from '../time.js';
+import { readSocketInodes } from './fd.js';
+import { readAllListeners } from './net.js';
+import { openProc, type Proc } from './read.js';
+import { describeProcess, isGone, type ProcessRef, type ProcessStat, readTable } from './stat.js';
+import { descendants } from './tree.js';
+
+/** A process with all that came from it. */
+export interface ProcessTree extends ProcessRef {
+  /** The kernel's letter: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie. */
+  readonly state: string;
+  readonly command: string;
+  /** Seconds since its start; null where /proc does not say when this host was booted. */
+  readonly ageS: number | null;
+  readonly rssBytes: number;
+  /** The TCP ports that it listens on, ascending. Empty also for a process whose descriptors may not be seen. */
+  readonly ports: readonly number[];
+  readonly children: readonly ProcessTree[];
+}
+
+/**
+ * A process and everything below it, as one look at the whole table shows it; undefined when there is no such process.
+ * Works in slices of 8 ms, so a daemon may ask.
+ *
+ * @throws the signal's reason when it aborts.
+ * @example
+ * const tree = await readProcessTree(process.pid);
+ * tree?.children.map(({ pid, command }) => `${pid} ${command}`);
+ */
+export async function readProcessTree(
+  pid: number,
+  options: { readonly proc?: Proc | undefined; readonly signal?: AbortSignal | undefined } = {},
+): Promise<ProcessTree | undefined> {
+  const proc = options.proc ?? openProc();
+  const slice = createSlice(options.signal);
+  const table = await readTable(proc, slice);
+  const root = table.get(pid);
+  if (isGone(root)) return undefined;
+  const portsOf = createPortReader(proc);
+  const children = new Map<number, ProcessTree[]>();
+  // Leaf first, so that a node is made when all its children are.
+  for (const stat of descendants(table, root).reverse()) {
+    const node = toNode(proc, stat, { ports: portsOf(stat), children: children.get(stat.pid) ?? [] });
+    children.set(stat.ppid, [node, ...(children.get(stat.ppid) ?? [])]);
+    await slice();
+  }
+  return toNode(proc, root, { ports: portsOf(root), children: children.get(root.pid) ?? [] });
+}
+
+/** Answers the TCP ports that a process listens on. The tables of sockets are read once, now. */
+export function createPortReader(proc: Proc): (stat: ProcessStat) => number[] {
+  const ports = new Map(readAllListeners(proc).map(({ inode, port }) => [inode, port]));
+  return (stat) => {
+    const held = readSocketInodes(proc, stat).flatMap((inode) => ports.get(inode) ?? []);
+    return [...new Set(held)].sort((one, other) => one - other);
+  };
+}
+
+function toNode(proc: Proc, stat: ProcessStat, rest: Pick<ProcessTree, 'ports' | 'children'>): ProcessTree {
+  const { pid, startTicks, command, ageS } = describeProcess(proc, stat);
+  return { pid, startTicks, state: stat.state, command, ageS, rssBytes: stat.rssBytes, ...rest };
+}

@@ -1,0 +1,119 @@
+import fs from 'node:fs';
+import { isErrno } from '../errors.js';
+
+/** The kernel knows, and will not tell us. Not the same as `undefined`: gone, or never there. */
+export const denied = Symbol('denied');
+export type Read<T> = T | undefined | typeof denied;
+
+/** A mounted /proc. Tests hand in a folder of their own. */
+export interface Proc {
+  readonly root: string;
+  /** Clock ticks a second (start times, CPU times) and bytes in a page (RSS), from the auxiliary vector. */
+  readonly ticksPerSecond: number;
+  readonly pageSize: number;
+  /** A whole file as text. Sizes in /proc lie (0), so it is read to its end without asking. */
+  text(path: string): Read<string>;
+  /** The file page by page, as the kernel hands it out (whole lines); `onPage` answers false to stop early. */
+  pages(path: string, onPage: (page: string) => boolean): Read<true>;
+  list(path: string): Read<string[]>;
+  link(path: string): Read<string>;
+  /** The numeric user id that owns the entry. */
+  owner(path: string): Read<number>;
+  /** Holds on to the process that bears this pid now. */
+  pin(pid: number): Read<Pin>;
+}
+
+/**
+ * A descriptor of `/proc/<pid>/stat`. What is read through it is of that very process, and `undefined` once it is reaped,
+ * even when its number has gone to another one: the stand-in for a pidfd, which Node cannot open. Reading it opens
+ * nothing, so what was stopped can be looked at and continued when no descriptor is left.
+ */
+export interface Pin {
+  stat(): Read<string>;
+  close(): void;
+}
+
+/** Opens a /proc. Reading is all it can do; nothing is cached but the two constants. */
+export function openProc(root = '/proc'): Proc {
+  const buffer = Buffer.allocUnsafe(65_536);
+  const text = (path: string) => answer(() => readWhole(path, buffer));
+  const constants = readConstants(answer(() => readBytes(`${root}/self/auxv`, buffer)));
+  return {
+    root,
+    ...constants,
+    text: (path) => text(`${root}/${path}`),
+    pages: (path, onPage) => answer(() => readPages(`${root}/${path}`, buffer, onPage)),
+    list: (path) => answer(() => fs.readdirSync(`${root}/${path}`)),
+    link: (path) => answer(() => fs.readlinkSync(`${root}/${path}`)),
+    owner: (path) => answer(() => fs.statSync(`${root}/${path}`).uid),
+    pin: (pid) =>
+      answer(() => {
+        const fd = fs.openSync(`${root}/${pid}/stat`, fs.constants.O_RDONLY);
+        const stat = () => buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, buffer.length, 0));
+        return { stat: () => answer(stat), close: () => fs.closeSync(fd) };
+      }),
+  };
+}
+
+/** What was read, or nothing where it was gone or denied. For callers to whom both are the same. */
+export function known<T>(read: Read<T>): T | undefined {
+  return read === denied ? undefined : read;
+}
+
+function answer<T>(read: () => T): Read<T> {
+  try {
+    return read();
+  } catch (error) {
+    // ENOENT: no such process when the path was looked up. ESRCH: it died between open and read.
+    if (isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR')) return undefined;
+    if (isErrno(error, 'EACCES', 'EPERM')) return denied;
+    throw error;
+  }
+}
+
+function readWhole(path: string, buffer: Buffer): string {
+  return readBytes(path, buffer).toString('utf8');
+}
+
+function readBytes(path: string, buffer: Buffer): Buffer {
+  let bytes: Buffer | undefined;
+  readEach(path, buffer, (chunk) => {
+    bytes = bytes ? Buffer.concat([bytes, chunk]) : Buffer.from(chunk);
+    return true;
+  });
+  return bytes ?? Buffer.alloc(0);
+}
+
+function readPages(path: string, buffer: Buffer, onPage: (page: string) => boolean): true {
+  // The kernel ends each read of a table at a line's end, so a page never holds half a row.
+  readEach(path, buffer, (chunk) => onPage(chunk.toString('latin1')));
+  return true;
+}
+
+function readEach(path: string, buffer: Buffer, onChunk: (chunk: Buffer) => boolean): void {
+  const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+  try {
+    for (;;) {
+      const size = fs.readSync(fd, buffer, 0, buffer.length, null);
+      if (size === 0 || !onChunk(buffer.subarray(0, size))) return;
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+const AT_PAGESZ = 6;
+const AT_CLKTCK = 17;
+
+/** The auxiliary vector is pairs of native words (getauxval(3)); what is missing has the value it has nearly everywhere. */
+function readConstants(auxv: Read<Buffer>): { ticksPerSecond: number; pageSize: number } {
+  const found = { ticksPerSecond: 100, pageSize: 4096 };
+  if (auxv === undefined || auxv === denied) return found;
+  for (let at = 0; at + 16 <= auxv.length; at += 16) {
+    const key = Number(auxv.readBigUInt64LE(at));
+    const value = Number(auxv.readBigUInt64LE(at + 8));
+    if (key === AT_PAGESZ) found.pageSize = value;
+    if (key === AT_CLKTCK) found.ticksPerSecond = value;
+  }
+  return found;
+}

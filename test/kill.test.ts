@@ -1,0 +1,598 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { climb, type KillReport, killChains, killTree } from '#lib/kill.js';
+import type { ProcessRef, ProcessStat } from '#lib/proc/stat.js';
+import { type Clock, systemClock, until } from '#lib/time.js';
+import { type Bystanders, startBystanders } from './support/bystanders.js';
+import { createFakeProc } from './support/fakeproc.js';
+import { inNamespace, type NamespaceResult } from './support/namespace.js';
+import { need } from './support/need.js';
+import { descendantsOf, isAlive, sendSignal, statOf } from './support/proc.js';
+import {
+  type Shape,
+  startClient,
+  startDaemonized,
+  startListener,
+  startRespawner,
+  startStubborn,
+  startTree,
+} from './support/processes.js';
+import { createReaper } from './support/reaper.js';
+import { asNobody } from './support/stranger.js';
+
+const reaper = createReaper();
+const nothing = { killed: [], left: [], survivors: [] };
+
+describe('killing', () => {
+  const crowd = createReaper();
+  let bystanders: Bystanders;
+  before(() => {
+    bystanders = startBystanders(crowd);
+  });
+  afterEach(async () => {
+    // Asked after every test, so that the one that harmed somebody is the one that fails.
+    const harmed = bystanders.harmed();
+    await reaper.end();
+    expect(harmed, 'bystanders that were killed or stopped').to.deep.equal([]);
+  });
+  after(async () => {
+    await crowd.end();
+  });
+
+  describe('killTree()', () => {
+    it('kills a process and everything below it, and says why each had to go', async () => {
+      const shape = await startTree(reaper, { children: [{ children: [{}] }, { setsid: true }] }).ready;
+      const report = await killTree(shape.pid);
+      expectGone(everyone(shape));
+      expect(pids(report)).to.have.members(everyone(shape).map(({ pid }) => pid));
+      expect(report.killed[0]).to.include({ pid: shape.pid, startTicks: shape.startTicks, why: 'target' });
+      for (const { pid, why, command } of report.killed.slice(1)) {
+        expect(why, String(pid)).to.match(/^child of \d+$/);
+        expect(command).to.include('actor.mjs');
+      }
+      expect(report).to.deep.include({ left: [], survivors: [] });
+      expect(report.tookMs).to.be.within(0, 5000);
+    });
+
+    it('kills what ignores every polite signal', async () => {
+      const stubborn = { ignore: ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGCONT'] as const };
+      const shape = await startStubborn(reaper, { children: [stubborn, stubborn] }).ready;
+      await killTree(shape);
+      expectGone(everyone(shape));
+    });
+
+    it('kills a chain that is stopped', async () => {
+      const shape = await startTree(reaper, { children: [{ children: [{}] }] }).ready;
+      for (const ref of everyone(shape)) sendSignal(ref, 'SIGSTOP');
+      expect(pids(await killTree(shape))).to.have.length(3);
+      expectGone(everyone(shape));
+    });
+
+    it('kills a parent that replaces each dead child at once, and every child, in sessions of their own', async () => {
+      for (let round = 0; round < 5; round++) {
+        const respawner = startRespawner(reaper, { count: 3, child: { setsid: true } });
+        await respawner.ready;
+        const { survivors } = await killTree(respawner.pid);
+        expect(survivors).to.deep.equal([]);
+        expect(reaper.living()).to.deep.equal([]);
+      }
+    });
+
+    it('kills a child in a process group of its own, and never lets it run on in between', async function () {
+      need(this, 'perl');
+      const dir = mkdtempSync(join(tmpdir(), 'tunward-kill-'));
+      for (let round = 0; round < 10; round++) {
+        const woken = join(dir, String(round));
+        const child = startPerl(`$SIG{HUP} = 'IGNORE';
+          if (!fork) { setpgrp(0, 0); $SIG{CONT} = sub { open(my $f, '>', '${woken}') }; print "ready\\n"; sleep 1 while 1 }
+          sleep 1 while 1`);
+        await lineOf(child);
+        const [below] = descendantsOf(child.pid ?? 0);
+        expect(below?.pgid).to.equal(below?.pid);
+        const report = await killTree(child.pid ?? 0);
+        expect(pids(report)).to.have.members([child.pid, below?.pid]);
+        expect(existsSync(woken), 'continued by the kernel').to.equal(false);
+      }
+      rmSync(dir, { recursive: true });
+    });
+
+    it('finds in the session of a leader what lost its parent', async () => {
+      const leader = spawn('sh', ['-c', '(sleep 170 & echo $!); exec sleep 171'], {
+        ...{ detached: true, env: { ...process.env, ...reaper.env } },
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      reaper.own(leader);
+      const orphan = Number(await lineOf(leader));
+      expect(await until(() => statOf(orphan)?.ppid !== leader.pid, { timeoutMs: 5000 })).to.equal(true);
+      const report = await killTree(leader.pid ?? 0);
+      expect(report.killed.find(({ pid }) => pid === orphan)?.why).to.equal(`in the session of ${leader.pid}`);
+      expect(isAlive(orphan)).to.equal(false);
+    });
+
+    it('spares a sibling of the same group and session, and the parent', async () => {
+      // What a shell makes of `one | two`: one group, one session, and neither came from the other.
+      const shell = spawn('sh', ['-c', 'sleep 170 & echo $!; sleep 171 & echo $!; wait'], {
+        ...{ detached: true, env: { ...process.env, ...reaper.env } },
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
+      reaper.own(shell);
+      const [target = 0, sibling = 0] = (await linesOf(shell, 2)).map(Number);
+      expect(statOf(target)?.pgid).to.equal(statOf(sibling)?.pgid);
+      expect(pids(await killTree(target))).to.deep.equal([target]);
+      for (const pid of [sibling, shell.pid ?? 0]) {
+        expect(isAlive(pid)).to.equal(true);
+        expectUnharmed(pid);
+      }
+    });
+
+    it('leaves the clients of a listener alone', async () => {
+      const listener = await startListener(reaper).ready;
+      const client = await startClient(reaper, { port: listener.ports[0]?.port ?? 0, comm: 'ssh' }).ready;
+      await killTree(listener);
+      expect(isAlive(client.pid, client.startTicks)).to.equal(true);
+    });
+
+    it('does nothing to who is already gone, or has the number of one who is', async () => {
+      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      expect(await killTree({ pid, startTicks: startTicks + 1 })).to.deep.include(nothing);
+      expect(isAlive(pid, startTicks)).to.equal(true);
+      await killTree(pid);
+      expect(await killTree(pid)).to.deep.include(nothing);
+      expect(await killTree({ pid, startTicks })).to.deep.include(nothing);
+    });
+
+    it('counts a zombie as gone, as a target and below one', async () => {
+      const parent = await startTree(reaper, { children: [{}] }).ready;
+      const zombie = parent.children[0] ?? parent;
+      sendSignal(parent, 'SIGSTOP'); // it reaps nobody
+      sendSignal(zombie, 'SIGKILL');
+      await until(() => !isAlive(zombie.pid), { timeoutMs: 5000 });
+      expect(statOf(zombie.pid)?.state).to.equal('Z');
+      expect(await killTree(zombie.pid)).to.deep.include(nothing);
+      expect(pids(await killTree(parent))).to.deep.equal([parent.pid]);
+    });
+
+    it('kills a process whose first thread has ended', async function () {
+      need(this, 'python3');
+      // 60 is SYS_exit: that thread alone ends.
+      const child = startScript('python3', ['-c', leaderless]);
+      await lineOf(child);
+      await until(() => statOf(child.pid ?? 0)?.state === 'Z', { timeoutMs: 5000 });
+      expect(isAlive(child.pid ?? 0)).to.equal(true);
+      expect(pids(await killTree(child.pid ?? 0))).to.deep.equal([child.pid]);
+      expect(isAlive(child.pid ?? 0)).to.equal(false);
+    });
+
+    it('refuses itself, its ancestors and pid 1, and nobody below them is touched', async () => {
+      const { pid } = await startTree(reaper, {}).ready;
+      for (const [target, why] of [
+        [process.pid, 'protected: this very process'],
+        [process.ppid, 'protected: an ancestor of this process'],
+        [1, 'protected: pid 1'],
+      ] as const) {
+        // In a namespace of our own the parent is pid 1.
+        const expected = target === 1 ? 'protected: pid 1' : why;
+        const report = await killTree(target);
+        expect(report.killed).to.deep.equal([]);
+        expect(report.survivors.map((survivor) => [survivor.pid, survivor.why])).to.deep.equal([[target, expected]]);
+      }
+      expect(isAlive(pid)).to.equal(true);
+    });
+
+    it('kills as one when twenty ask at once', async () => {
+      const shape = await startTree(reaper, { children: [{}, {}] }).ready;
+      const reports = await Promise.all(Array.from({ length: 20 }, () => killTree(shape)));
+      expectGone(everyone(shape));
+      expect(reports.flatMap(({ survivors }) => survivors)).to.deep.equal([]);
+    });
+
+    it('leaves no descriptor open in 50 kills', async () => {
+      const count = () => readdirSync('/proc/self/fd').length;
+      const before = count();
+      for (let round = 0; round < 50; round++) {
+        const child = spawn('sleep', ['170'], { stdio: 'ignore', env: { ...process.env, ...reaper.env } });
+        const exit = once(child, 'exit');
+        expect(pids(await killTree(child.pid ?? 0))).to.deep.equal([child.pid]);
+        await exit;
+      }
+      expect(await until(() => count() === before, { timeoutMs: 5000 })).to.equal(true);
+    });
+  });
+
+  describe('killTree() and what is no pid', () => {
+    const sent: unknown[] = [];
+    const kill = process.kill;
+    before(() => {
+      process.kill = (...args) => {
+        sent.push(args);
+        return true;
+      };
+    });
+    after(() => {
+      process.kill = kill;
+    });
+
+    const traps: readonly unknown[] = ['', [], false, true, '1', -1, 0, Number.NaN, 1.5, 2 ** 31, null, undefined, {}];
+    for (const trap of [...traps, [7], { pid: -1, startTicks: 0 }, { pid: '7', startTicks: 0 }, { pid: 7 }]) {
+      it(`throws for ${JSON.stringify(trap)} (${typeof trap}), and signals nobody`, async () => {
+        const error = await killTree(trap as number).catch((thrown: unknown) => thrown);
+        expect(error instanceof TypeError || error instanceof RangeError, String(error)).to.equal(true);
+        expect(sent).to.deep.equal([]);
+      });
+    }
+
+    it('throws for a bound that is none', async () => {
+      for (const options of [{ timeoutMs: Number.NaN }, { graceMs: -1 }, { timeoutMs: '5' as never }]) {
+        const error = await killTree(process.pid, options).catch((thrown: unknown) => thrown);
+        expect(error instanceof TypeError || error instanceof RangeError, String(error)).to.equal(true);
+      }
+      expect(sent).to.deep.equal([]);
+    });
+
+    it('throws where /proc is not mounted, or counts the processes of another namespace', async () => {
+      using fake = createFakeProc();
+      fake.add({ pid: 7 });
+      for (const pid of [7, 8]) {
+        const error = await killTree(pid, { proc: fake.proc }).catch((thrown: unknown) => thrown);
+        expect(error, String(pid)).to.have.property('code', 'ERR_PROC_FORMAT');
+      }
+      const wrongSelf = { ...fake.proc, link: () => String(process.pid + 1) };
+      const error = await killTree(7, { proc: wrongSelf }).catch((thrown: unknown) => thrown);
+      expect(error).to.have.property('code', 'ERR_PROC_FORMAT');
+      expect(sent).to.deep.equal([]);
+    });
+  });
+
+  describe('with a grace', () => {
+    it('lets the obedient leave by themselves', async () => {
+      const { child, pid, ready } = startTree(reaper, {});
+      await ready;
+      const report = await killTree(pid, { graceMs: 10_000 });
+      expect(pids(report)).to.deep.equal([pid]);
+      await exitOf(child);
+      expect(child.signalCode).to.equal('SIGTERM');
+      expect(report.tookMs).to.be.below(9000);
+    });
+
+    it('continues who is stopped, so that it can obey', async () => {
+      const { child, pid, startTicks, ready } = startTree(reaper, {});
+      await ready;
+      sendSignal({ pid, startTicks }, 'SIGSTOP');
+      await killTree(pid, { graceMs: 10_000 });
+      await exitOf(child);
+      expect(child.signalCode).to.equal('SIGTERM');
+    });
+
+    it('kills the stubborn when it is over, and what they have started meanwhile', async function () {
+      need(this, 'perl');
+      const child = startPerl(`$SIG{TERM} = sub { if (!fork) { $SIG{TERM} = 'IGNORE'; sleep 1 while 1 } };
+        print "ready\\n"; sleep 1 while 1`);
+      await lineOf(child);
+      const report = await killTree(child.pid ?? 0, { graceMs: 150 });
+      expect(report.tookMs).to.be.at.least(150);
+      expect(report.killed).to.have.length(2);
+      expect(reaper.living()).to.deep.equal([]);
+    });
+
+    it('keeps the bound on everything: the grace gives way', async () => {
+      const { pid, ready } = startStubborn(reaper);
+      await ready;
+      const report = await killTree(pid, { graceMs: 60_000, timeoutMs: 800 });
+      expect(pids(report)).to.deep.equal([pid]);
+      expect(report.tookMs).to.be.within(250, 4000);
+    });
+  });
+
+  describe('that is aborted', () => {
+    it('rejects with the reason and leaves nobody stopped', async () => {
+      const shape = await startTree(reaper, { children: [{ children: [{}] }, {}] }).ready;
+      const reason = new Error('enough');
+      const control = new AbortController();
+      let states: (string | undefined)[] = [];
+      const clock = clockThat(() => {
+        // SIGSTOP was sent, and takes effect when the other core gets to it: it is looked for in this very turn.
+        const limit = systemClock.now() + 2000;
+        while (!states.includes('T') && systemClock.now() < limit) {
+          states = everyone(shape).map(({ pid }) => statOf(pid)?.state);
+        }
+        control.abort(reason);
+      });
+      const outcome = await killTree(shape, { signal: control.signal, clock }).catch((error: unknown) => error);
+      expect(outcome).to.equal(reason);
+      expect(states, 'while they were being stopped').to.include('T');
+      const run = () => everyone(shape).every(({ pid }) => 'SR'.includes(statOf(pid)?.state ?? 'gone'));
+      expect(await until(run, { timeoutMs: 5000 })).to.equal(true);
+    });
+
+    it('leaves stopped who was stopped before', async () => {
+      const shape = await startTree(reaper, { children: [{}] }).ready;
+      const stopped = shape.children[0] ?? shape;
+      sendSignal(stopped, 'SIGSTOP');
+      await until(() => statOf(stopped.pid)?.state === 'T', { timeoutMs: 5000 });
+      const control = new AbortController();
+      const clock = clockThat(() => control.abort());
+      await killTree(shape, { signal: control.signal, clock }).catch(() => 'aborted');
+      await until(() => statOf(shape.pid)?.state === 'S', { timeoutMs: 5000 });
+      expect([statOf(shape.pid)?.state, statOf(stopped.pid)?.state]).to.deep.equal(['S', 'T']);
+    });
+
+    it('touches nobody when it was aborted before it began', async () => {
+      const { pid } = await startTree(reaper, {}).ready;
+      const reason = new Error('enough');
+      expect(await killTree(pid, { signal: AbortSignal.abort(reason) }).catch((error) => error)).to.equal(reason);
+      expectUnharmed(pid);
+    });
+  });
+
+  describe('killChains()', () => {
+    it('kills whoever carries the marker, wherever it is in the table', async () => {
+      const env = { TUNNEL_ID: 'test', TUNWARD_INSTANCE: `kill.test ${process.pid}` };
+      const marker = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+      const root = await startTree(reaper, { env, children: [{ setsid: true }] }).ready;
+      const daemon = await startDaemonized(reaper, { env, children: [{ env: { TUNNEL_ID: 'lost' } }] }).ready;
+      const other = await startTree(reaper, { env: { ...env, TUNNEL_ID: 'test2' } }).ready;
+      const report = await killChains([{ ref: root, why: 'root', below: 'all' }], { marker });
+      expectGone([...everyone(root), ...everyone(daemon)]);
+      expect(report.killed.find(({ pid }) => pid === daemon.pid)?.why).to.equal('carries TUNNEL_ID=test');
+      expect(report.killed).to.have.length(4);
+      expect(isAlive(other.pid)).to.equal(true);
+    });
+
+    it('spares below a holder what is in a session of its own, and lists it', async () => {
+      const shape = await startTree(reaper, { children: [{}, { setsid: true, children: [{}] }] }).ready;
+      const [near, away] = shape.children;
+      const report = await killChains([{ ref: shape, why: 'holds', below: 'session' }]);
+      expect(pids(report)).to.have.members([shape.pid, near?.pid]);
+      expect(report.left.map(({ pid }) => pid)).to.deep.equal([away?.pid]);
+      for (const { pid } of everyone(away ?? shape)) expectUnharmed(pid);
+    });
+
+    it('says in a dry run who would go, and touches nobody', async () => {
+      const shape = await startTree(reaper, { children: [{}] }).ready;
+      const report = await killChains([{ ref: shape, why: 'holds', below: 'all' }], { dryRun: true });
+      expect(pids(report)).to.deep.equal(everyone(shape).map(({ pid }) => pid));
+      for (const { pid } of everyone(shape)) expectUnharmed(pid);
+    });
+
+    it('touches nobody when what was decided is no longer so', async () => {
+      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      const target = { ref: { pid, startTicks }, why: 'holds', below: 'all' } as const;
+      expect(await killChains([target], { confirm: () => false })).to.deep.include(nothing);
+      expectUnharmed(pid);
+    });
+
+    it('reports who is not dead when the time is over', async () => {
+      // Hundreds of megabytes take the kernel longer to tear down than there is time.
+      const { pid, startTicks } = await startTree(reaper, { memoryMb: 400 }).ready;
+      const report = await killChains([{ ref: { pid, startTicks }, why: 'holds', below: 'all' }], { timeoutMs: 0 });
+      expect(report.killed).to.deep.equal([]);
+      expect(report.survivors).to.have.length(1);
+      expect(report.survivors[0]?.why).to.match(/^still in state \w after SIGKILL$/);
+      expect(await until(() => !isAlive(pid), { timeoutMs: 5000 })).to.equal(true);
+    });
+
+    it('plans by a table that goes in a circle, holds no such process, or a child older than its parent', async () => {
+      using fake = createFakeProc();
+      fake.add({ pid: 7, ppid: 8 }, { pid: 8, ppid: 7 }, { pid: 9, ppid: 1 });
+      fake.add({ pid: 10, ppid: 9, startTicks: 99 }, { pid: 11, ppid: 1, sid: 9, startTicks: 99 });
+      fake.add({ pid: 12, ppid: 9 }, { pid: 13, ppid: 1, sid: 9 });
+      fake.add({ pid: 14, ppid: 12, flags: 0x0020_0000 }, { pid: 15, ppid: 14 });
+      const plan = (ref: ProcessRef) =>
+        killChains([{ ref, why: 'x', below: 'all' }], { proc: fake.proc, dryRun: true });
+      expect(pids(await plan({ pid: 7, startTicks: 100 }))).to.deep.equal([7, 8]);
+      expect(await plan({ pid: 7, startTicks: 99 })).to.deep.include(nothing);
+      expect(await plan({ pid: 5, startTicks: 100 })).to.deep.include(nothing);
+      const report = await plan({ pid: 9, startTicks: 100 });
+      expect(pids(report)).to.deep.equal([9, 12, 13]);
+      expect(report.survivors.map(({ pid, why }) => [pid, why])).to.deep.equal([[14, 'protected: kernel thread']]);
+    });
+  });
+
+  describe('as an ordinary user', () => {
+    let seen: Record<string, unknown>;
+    let pid: number;
+    before(async function () {
+      need(this, 'root');
+      const listener = await startListener(crowd).ready;
+      pid = listener.pid;
+      seen = await asNobody('test/kill/stranger.js', [String(pid)]);
+    });
+
+    it('reports a process of root as not permitted', () => {
+      expect(seen.uid).to.equal(65_534);
+      const { killed, survivors } = seen.kill as KillReport;
+      expect(killed).to.deep.equal([]);
+      expect(survivors).to.have.length(1);
+      expect(survivors[0]).to.include({ pid, why: 'not permitted: it belongs to another user' });
+      expect(isAlive(pid)).to.equal(true);
+      expectUnharmed(pid);
+    });
+
+    it('sees that descriptors and environment are denied, which is not the same as gone', () => {
+      expect(seen.denied).to.deep.equal([true, true]);
+      expect([seen.stat, seen.marker]).to.deep.equal(['string', 'lacks']);
+    });
+  });
+
+  describe('in a namespace', function () {
+    this.timeout(90_000);
+    before(function () {
+      need(this, 'root', 'unshare', 'perl');
+    });
+
+    for (const [what, exec] of [
+      ['forks every 2 ms and leaves', '0'],
+      ['executes itself anew every 2 ms', '1'],
+    ] as const) {
+      it(`ends each of 40 comets, a process that ${what}, by its marker`, async () => {
+        const run = await inNamespace('test/kill/comets.js', ['40', '2', exec]);
+        expect([run.get('leaked'), run.get('falseReports')]).to.deep.equal([0, 0]);
+        expect(run.get('took')).to.have.length(40);
+      });
+    }
+
+    it('spares itself and its parents when they carry the marker too, and that is no failure', async () => {
+      const env = { TUNNEL_ID: 'nested' };
+      const run = await inNamespace('test/kill/carrier.js', [], { env });
+      const report = run.get<KillReport>('report');
+      const child = run.get<{ pid: number; alive: boolean }>('child');
+      expect(report.survivors).to.deep.equal([]);
+      expect(pids(report)).to.deep.equal([child.pid]);
+      expect(child.alive).to.equal(false);
+      expect(report.left.map(({ why }) => why)).to.include.members([
+        'protected: this very process',
+        'protected: pid 1',
+      ]);
+      expect(run.get('parents')).to.deep.equal([true, true, true]);
+    });
+
+    describe('where a number goes to another process', () => {
+      let run: NamespaceResult;
+      before(async () => {
+        run = await inNamespace('test/kill/reuse.js', ['15']);
+      });
+
+      it('never hits the new one, though it was decided on the old', () => {
+        expect(run.get('reused'), 'or nothing was tried').to.be.greaterThan(10);
+        expect(run.get('harmed')).to.equal(0);
+      });
+
+      it('lets a pin read nothing of the new one', () => expect(run.get('mistaken')).to.equal(0));
+
+      it('spares the children of one who got the number of a member that left during the grace', () => {
+        expect(run.get('stranger')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
+      });
+
+      it('leaves it alone when it is asked for by a ref of the old one', () => {
+        expect(run.get('formerRef')).to.deep.equal({ reused: true, alive: true, killed: 0 });
+      });
+    });
+  });
+});
+
+describe('climb()', () => {
+  const never = () => false;
+  const always = () => true;
+
+  it('goes from an ssh to the autossh above it, and no further', () => {
+    const table = tableOf([1, 0, 'init'], [4, 1, 'autossh'], [5, 4, 'autossh'], [6, 5, 'ssh']);
+    expect(climb(table, rowOf(table, 6), never).pid).to.equal(5);
+  });
+
+  it('does not take an autossh above something else for its starter', () => {
+    const table = tableOf([1, 0, 'init'], [5, 1, 'autossh'], [6, 5, 'node']);
+    expect(climb(table, rowOf(table, 6), never).pid).to.equal(6);
+  });
+
+  it('goes up while the parent is part of the same, never past pid 1', () => {
+    const table = tableOf([1, 0, 'node'], [4, 1, 'node'], [5, 4, 'node'], [6, 5, 'node']);
+    expect(climb(table, rowOf(table, 6), always).pid).to.equal(4);
+    expect(climb(table, rowOf(table, 6), ({ pid }) => pid !== 4).pid).to.equal(5);
+  });
+
+  for (const seat of ['bash', 'sh', 'sshd', 'login', 'sudo', 'tmux', 'systemd']) {
+    it(`stops below ${seat}, where somebody sits`, () => {
+      const table = tableOf([1, 0, 'init'], [4, 1, 'node'], [5, 4, seat], [6, 5, 'node']);
+      expect(climb(table, rowOf(table, 6), always).pid).to.equal(6);
+    });
+  }
+
+  it('stops below this process and those above it', () => {
+    const table = tableOf(
+      [1, 0, 'init'],
+      [4, 1, 'node'],
+      [process.pid, 4, 'node'],
+      [6, process.pid, 'node'],
+      [7, 4, 'x'],
+    );
+    expect(climb(table, rowOf(table, 6), always).pid).to.equal(6);
+    expect(climb(table, rowOf(table, 7), always).pid).to.equal(7);
+  });
+
+  it('answers the process itself when its number is another one in the table', () => {
+    const table = tableOf([1, 0, 'init'], [5, 1, 'autossh'], [6, 5, 'ssh']);
+    const former = { ...rowOf(table, 6), startTicks: 1 };
+    expect(climb(table, former, always)).to.equal(former);
+  });
+});
+
+function tableOf(...rows: readonly (readonly [number, number, string])[]): Map<number, ProcessStat> {
+  const rest = { startTicks: 100, pgid: 1, sid: 1, state: 'S', kernelThread: false, threads: 1, rssBytes: 0 };
+  return new Map(rows.map(([pid, ppid, comm]) => [pid, { pid, ppid, comm, ...rest }]));
+}
+
+function rowOf(table: ReadonlyMap<number, ProcessStat>, pid: number): ProcessStat {
+  const row = table.get(pid);
+  if (!row) throw new Error(`no row ${pid}`);
+  return row;
+}
+
+function everyone(shape: Shape): Shape[] {
+  return [shape, ...shape.children.flatMap(everyone)];
+}
+
+function pids(report: Pick<KillReport, 'killed'>): number[] {
+  return report.killed.map(({ pid }) => pid);
+}
+
+function expectGone(refs: readonly ProcessRef[]): void {
+  const living = refs.filter(({ pid, startTicks }) => isAlive(pid, startTicks));
+  expect(living, 'still alive').to.deep.equal([]);
+}
+
+function expectUnharmed(pid: number): void {
+  // A process that a page or a terminal has to wait for is in D for an instant.
+  expect(statOf(pid)?.state, String(pid)).to.be.oneOf(['S', 'R', 'D']);
+}
+
+/** The system's clock, and something that happens in its first pause. */
+function clockThat(act: () => void): Clock {
+  let acted = false;
+  const sleep: Clock['sleep'] = (ms, signal) => {
+    if (!acted) act();
+    acted = true;
+    return systemClock.sleep(ms, signal);
+  };
+  return { ...systemClock, sleep };
+}
+
+const leaderless = `
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(170,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall(60, 0)`;
+
+function startPerl(script: string): ChildProcess {
+  return startScript('perl', ['-e', `$| = 1; ${script}`]);
+}
+
+function startScript(program: string, args: readonly string[]): ChildProcess {
+  const env = { ...process.env, ...reaper.env };
+  const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  reaper.own(child);
+  return child;
+}
+
+async function lineOf(child: ChildProcess): Promise<string> {
+  return (await linesOf(child, 1))[0] ?? '';
+}
+
+/** Its first lines; rejects when it ends before. */
+async function linesOf(child: ChildProcess, count: number): Promise<string[]> {
+  let text = '';
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  const lines = () => (text.split('\n').length > count ? text.split('\n').slice(0, count) : undefined);
+  const found = await until(lines, { timeoutMs: 10_000 });
+  if (!found) throw new Error(`It said no ${count} lines: ${text}`);
+  return found;
+}
+
+async function exitOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+}

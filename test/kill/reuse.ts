@@ -1,0 +1,79 @@
+// What kill.test.ts runs in a namespace: pids that another process gets between the look and the signal.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { writeFileSync } from 'node:fs';
+import { killChains, killTree } from '#lib/kill.js';
+import { openProc } from '#lib/proc/read.js';
+import { readPinned, readStat } from '#lib/proc/stat.js';
+import { until } from '#lib/time.js';
+import { assertIsolated, emit } from '../support/namespace.js';
+import { descendantsOf, isAlive, statOf } from '../support/proc.js';
+import { startDaemonized } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+
+assertIsolated();
+const rounds = Number(process.argv[2]);
+const proc = openProc();
+let reused = 0;
+let harmed = 0;
+let sameTick = 0;
+let mistaken = 0;
+for (let round = 0; round < rounds; round++) {
+  await using reaper = createReaper();
+  // Pid 1 adopts and reaps it: its number is free while this program is inside confirm().
+  const victim = await startDaemonized(reaper, {}).ready;
+  const pin = proc.pin(victim.pid);
+  const heir: { pid: number } = { pid: 0 };
+  const confirm = (): boolean => {
+    process.kill(victim.pid, 'SIGKILL');
+    const deadline = performance.now() + 5000;
+    while (statOf(victim.pid) && performance.now() < deadline);
+    writeFileSync('/proc/sys/kernel/ns_last_pid', String(victim.pid - 1));
+    const child = spawn('sleep', ['60'], { stdio: 'ignore' });
+    reaper.own(child);
+    heir.pid = child.pid ?? 0;
+    return true;
+  };
+  const target = { ref: victim, why: 'target', below: 'all' } as const;
+  const report = await killChains([target], { proc, confirm });
+  if (heir.pid === victim.pid) reused++;
+  if (statOf(heir.pid)?.startTicks === victim.startTicks) sameTick++;
+  if (!isAlive(heir.pid) || statOf(heir.pid)?.state === 'T' || report.killed.length > 0) harmed++;
+  if (typeof pin !== 'object' || readPinned(proc, pin) !== undefined) mistaken++;
+  if (typeof pin === 'object') pin.close();
+}
+emit('reused', reused);
+emit('sameTick', sameTick);
+emit('harmed', harmed);
+emit('mistaken', mistaken);
+
+// The number of a member that left during the grace goes to a stranger, whose children look like its own.
+{
+  await using reaper = createReaper();
+  const obedient = await startDaemonized(reaper, { children: [{ ignore: ['SIGTERM'] }] }).ready;
+  const killing = killTree(obedient, { graceMs: 600 });
+  await until(() => statOf(obedient.pid) === undefined, { timeoutMs: 5000 });
+  writeFileSync('/proc/sys/kernel/ns_last_pid', String(obedient.pid - 1));
+  const stranger = spawn('sh', ['-c', 'sleep 60 & sleep 61 & wait'], { stdio: 'ignore' });
+  reaper.own(stranger);
+  const { pid = 0 } = stranger;
+  await until(() => descendantsOf(pid).length === 2, { timeoutMs: 5000 });
+  const family = [pid, ...descendantsOf(pid).map((child) => child.pid)];
+  const { killed, survivors } = await killing;
+  const spared = family.filter((one) => isAlive(one) && statOf(one)?.state !== 'T').length;
+  emit('stranger', { reused: pid === obedient.pid, spared, killed: killed.length, survivors: survivors.length });
+}
+
+// A ref from long ago, whose number has gone to somebody else.
+const former = spawn('sleep', ['60']);
+const ref = { pid: former.pid ?? 0, startTicks: statOf(former.pid ?? 0)?.startTicks ?? 0 };
+await until(() => (readStat(proc, ref.pid)?.state ?? '') === 'S', { timeoutMs: 5000 });
+former.kill('SIGKILL');
+await once(former, 'exit');
+const began = performance.now();
+await until(() => performance.now() - began > 50, { timeoutMs: 5000 });
+writeFileSync('/proc/sys/kernel/ns_last_pid', String(ref.pid - 1));
+const heir = spawn('sleep', ['60']);
+const report = await killTree(ref);
+emit('formerRef', { reused: heir.pid === ref.pid, alive: isAlive(heir.pid ?? 0), killed: report.killed.length });
+heir.kill('SIGKILL');

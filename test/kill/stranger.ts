@@ -1,0 +1,13 @@
+// What kill.test.ts runs as an ordinary user: what root's processes look like from there, and what cannot be done to them.
+import { killTree } from '#lib/kill.js';
+import { checkMarker } from '#lib/proc/marker.js';
+import { denied, openProc } from '#lib/proc/read.js';
+import { emit } from '../support/namespace.js';
+
+const pid = Number(process.argv[2]);
+const proc = openProc();
+emit('uid', process.getuid?.());
+emit('denied', [proc.list(`${pid}/fd`) === denied, proc.text(`${pid}/environ`) === denied]);
+emit('stat', typeof proc.text(`${pid}/stat`));
+emit('marker', checkMarker(proc, pid, ['PATH=/bin']));
+emit('kill', await killTree(pid, { timeoutMs: 1000 }));

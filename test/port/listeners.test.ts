@@ -1,0 +1,155 @@
+import { expect } from 'chai';
+import { findListeners } from '#lib/port/listeners.js';
+import { denied, type Proc } from '#lib/proc/read.js';
+import { createFakeProc, socketLine } from '../support/fakeproc.js';
+import { need } from '../support/need.js';
+import { which } from '../support/paths.js';
+import { freeLocalPort } from '../support/port.js';
+import { descendantsOf, statOf } from '../support/proc.js';
+import { startClient, startListener, startTree } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+import { startPerlSocket, startScript } from '../support/sockets.js';
+
+const reaper = createReaper();
+
+describe('findListeners()', () => {
+  afterEach(() => reaper.end());
+
+  it('names the process, its user, its command and its age', async () => {
+    const { pid, startTicks, ports } = await startListener(reaper).ready;
+    const port = ports[0]?.port ?? 0;
+    const [listener, ...others] = await findListeners(port);
+    expect(others).to.deep.equal([]);
+    expect(listener).to.include({ protocol: 'tcp', address: '127.0.0.1', port, uid: process.getuid?.() });
+    expect(listener).not.to.have.property('hidden');
+    expect(listener?.holders).to.have.length(1);
+    expect(listener?.holders[0]).to.include({ pid, startTicks });
+    expect(listener?.holders[0]?.command).to.include('actor.mjs');
+    expect(listener?.holders[0]?.ageS).to.be.within(0, 60);
+  });
+
+  it('names everyone who has inherited the socket', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const parent = await startPerlSocket(reaper, { port, script: 'listen($s, 5); fork; fork' });
+    const [listener, ...others] = await findListeners(port);
+    expect(others).to.deep.equal([]);
+    const all = [parent.pid, ...descendantsOf(parent.pid).map(({ pid }) => pid)];
+    expect(all).to.have.length(4);
+    expect(listener?.holders.map(({ pid }) => pid)).to.have.members(all);
+  });
+
+  it('names two sockets that share a port', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const options = ['SO_REUSEPORT'] as const;
+    const one = await startPerlSocket(reaper, { port, options, script: 'listen($s, 5)' });
+    const other = await startPerlSocket(reaper, { port, options, script: 'listen($s, 5)' });
+    const listeners = await findListeners(port, { host: '127.0.0.1' });
+    expect(listeners.flatMap(({ holders }) => holders.map(({ pid }) => pid))).to.have.members([one.pid, other.pid]);
+    expect(new Set(listeners.map(({ inode }) => inode)).size).to.equal(2);
+  });
+
+  it('names a process whose first thread has ended', async function () {
+    need(this, 'python3');
+    const port = await freeLocalPort();
+    const { pid } = await startScript(reaper, 'python3', ['-c', leaderless(port)]);
+    const [listener] = await findListeners(port);
+    expect(statOf(pid)?.state).to.equal('Z');
+    expect(listener?.holders.map((holder) => holder.pid)).to.deep.equal([pid]);
+  });
+
+  it('never names a client', async () => {
+    const { pid, ports } = await startListener(reaper).ready;
+    const port = ports[0]?.port ?? 0;
+    await startClient(reaper, { port }).ready;
+    const listeners = await findListeners(port);
+    expect(listeners.flatMap(({ holders }) => holders.map((holder) => holder.pid))).to.deep.equal([pid]);
+  });
+
+  it('with a host names those alone that are in the way of a bind to it', async function () {
+    need(this, 'ipv6');
+    const port = await freeLocalPort();
+    const near = await startTree(reaper, { listen: [{ port, host: '127.0.0.1' }] }).ready;
+    const far = await startTree(reaper, { listen: [{ port, host: '127.0.0.2' }] }).ready;
+    const six = await startTree(reaper, { listen: [{ port, host: '::', ipv6Only: true }] }).ready;
+    const holdersAt = async (host?: string) =>
+      (await findListeners(port, { host })).flatMap(({ holders }) => holders.map(({ pid }) => pid));
+    expect(await holdersAt('127.0.0.1')).to.deep.equal([near.pid]);
+    expect(await holdersAt('127.0.0.2')).to.deep.equal([far.pid]);
+    expect(await holdersAt('127.0.0.3')).to.deep.equal([]);
+    expect(await holdersAt('0:0:0:0:0:0:0:1')).to.deep.equal([six.pid]);
+    expect(await holdersAt('localhost')).to.have.members([near.pid, six.pid]);
+    expect(await holdersAt('*')).to.have.members([near.pid, far.pid, six.pid]);
+    expect(await holdersAt()).to.have.members([near.pid, far.pid, six.pid]);
+  });
+
+  it('can be asked for one protocol', async function () {
+    need(this, 'ipv6');
+    const port = await freeLocalPort();
+    const listen = ['127.0.0.1', '::1'].map((host) => ({ port, host }));
+    await startTree(reaper, { listen }).ready;
+    const addresses = async (protocol: 'tcp' | 'tcp6') =>
+      (await findListeners(port, { protocol })).map(({ address }) => address);
+    expect(await addresses('tcp')).to.deep.equal(['127.0.0.1']);
+    expect(await addresses('tcp6')).to.deep.equal(['::1']);
+  });
+
+  it('finds by its descriptor a holder in another network namespace, and not the listeners in there', async function () {
+    need(this, 'root', 'unshare', 'perl');
+    const port = await freeLocalPort();
+    const away = which('unshare') ?? 'unshare';
+    const other = `listen($s, 5); if (!fork) { print "ready\\n"; exec '${away}', '-n', 'sleep', '170' }; wait`;
+    const parent = await startPerlSocket(reaper, { port, script: other });
+    const [below] = descendantsOf(parent.pid);
+    const [listener] = await findListeners(port);
+    expect(listener?.holders.map(({ pid }) => pid)).to.have.members([parent.pid, below?.pid]);
+
+    const elsewhere = await freeLocalPort();
+    const server = `require('net').createServer().listen(${elsewhere}, '0.0.0.0', () => console.log('ready'))`;
+    await startScript(reaper, away, ['-n', process.execPath, '-e', server]);
+    expect(await findListeners(elsewhere)).to.deep.equal([]);
+  });
+
+  it('explains a listener of which no process is to be seen', async () => {
+    using fake = createFakeProc();
+    const port = 9443;
+    const rows = socketLine({ address: '0100007F', port, uid: 0, inode: 5 });
+    fake.write('net/tcp', rows + socketLine({ address: '0200007F', port, uid: 65_534, inode: 6 }));
+    fake.add({ pid: 7 });
+    const elsewhere = await findListeners(port, { proc: fake.proc });
+    for (const { holders, hidden } of elsewhere) {
+      expect(holders).to.deep.equal([]);
+      expect(hidden).to.include('another PID namespace');
+    }
+    const list: Proc['list'] = (path) => (path === '7/fd' ? denied : fake.proc.list(path));
+    const [, ofNobody] = await findListeners(port, { proc: { ...fake.proc, list } });
+    expect(ofNobody?.hidden).to.include('only that user or root may see');
+  });
+
+  it('throws for a port or a host that is none, and the reason of an abort', async () => {
+    const { ports } = await startListener(reaper).ready;
+    const reason = new Error('enough');
+    const outcomes = [
+      findListeners(0),
+      findListeners(80, { host: 'example.com' }),
+      findListeners(ports[0]?.port ?? 0, { signal: AbortSignal.abort(reason) }),
+    ].map((promise) => promise.catch((error: unknown) => error));
+    const [badPort, badHost, aborted] = await Promise.all(outcomes);
+    expect(badPort).to.be.an.instanceOf(RangeError);
+    expect(badHost).to.be.an.instanceOf(TypeError);
+    expect(aborted).to.equal(reason);
+  });
+});
+
+/** 60 is SYS_exit on x86: the first thread ends, and another one keeps the socket. */
+function leaderless(port: number): string {
+  return `
+import ctypes, os, platform, socket, threading, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", ${port})); s.listen(5)
+def wait():
+    while "Z" != open("/proc/%d/stat" % os.getpid()).read().rsplit(")", 1)[1].split()[0]: time.sleep(0.001)
+    print("ready", flush=True); time.sleep(170)
+threading.Thread(target=wait).start()
+ctypes.CDLL(None).syscall(93 if platform.machine() == "aarch64" else 60, 0)`;
+}

@@ -1,0 +1,117 @@
+import net from 'node:net';
+import { expect } from 'chai';
+import { isPortFree, waitForPort } from '#lib/port/wait.js';
+import { need } from '../support/need.js';
+import { freeLocalPort } from '../support/port.js';
+import { startTree } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+
+const reaper = createReaper();
+
+describe('isPortFree()', () => {
+  afterEach(() => reaper.end());
+
+  it('is asked of every address of the host', async function () {
+    need(this, 'ipv6');
+    const { port } = await listen('::1');
+    expect(await isPortFree(port)).to.equal(false);
+    expect(await isPortFree(port, { host: 'localhost' })).to.equal(false);
+    expect(await isPortFree(port, { host: '*' })).to.equal(false);
+    expect(await isPortFree(port, { host: '127.0.0.1' })).to.equal(true);
+    expect(await isPortFree(await freeLocalPort())).to.equal(true);
+  });
+
+  it('without a host also asks where somebody listens, however the address is written', async () => {
+    expect(await isPortFree((await listen('127.0.0.2')).port)).to.equal(false);
+    expect(await isPortFree((await listen('::ffff:127.0.0.2')).port)).to.equal(false);
+  });
+
+  it('is not kept by an address that this host does not have', async () => {
+    expect(await isPortFree(await freeLocalPort(), { host: '203.0.113.7' })).to.equal(true);
+  });
+
+  it('leaves the port free', async () => {
+    const port = await freeLocalPort();
+    for (let at = 0; at < 20; at++) expect(await isPortFree(port)).to.equal(true);
+  });
+
+  it('throws for what is no port or host', async () => {
+    expect(await rejection(isPortFree(0))).to.be.an.instanceOf(RangeError);
+    expect(await rejection(isPortFree('80' as never))).to.be.an.instanceOf(TypeError);
+    expect(await rejection(isPortFree(80, { host: 'example.com' }))).to.be.an.instanceOf(TypeError);
+  });
+});
+
+describe('waitForPort()', () => {
+  afterEach(() => reaper.end());
+
+  it('waits until the holder has gone', async () => {
+    const { port, kill } = await listen('127.0.0.1');
+    const waiting = waitForPort(port, { state: 'free', timeoutMs: 15_000 });
+    await kill();
+    await waiting;
+    expect(await isPortFree(port)).to.equal(true);
+  });
+
+  it('waits until somebody listens, without connecting', async () => {
+    const port = await freeLocalPort();
+    const waiting = waitForPort(port, { state: 'listening', timeoutMs: 15_000 });
+    let connections = 0;
+    const server = net.createServer(() => connections++);
+    await new Promise<void>((resolve) => server.listen({ port, host: '127.0.0.1' }, resolve));
+    await waiting;
+    expect(connections).to.equal(0);
+    server.close();
+  });
+
+  it('does not take an IPv6-only listener for one of IPv4', async function () {
+    need(this, 'ipv6');
+    const { port } = await listen('::', true);
+    const error = await rejection(waitForPort(port, { state: 'listening', host: '127.0.0.1', timeoutMs: 30 }));
+    expect(error).to.have.property('code', 'ERR_TIMEOUT');
+    await waitForPort(port, { state: 'listening', host: '::1', timeoutMs: 30 });
+  });
+
+  it('ends at its bound with a message that says what, and until when', async () => {
+    const { port } = await listen('127.0.0.1');
+    const began = performance.now();
+    const error = await rejection(waitForPort(port, { state: 'free', timeoutMs: 60 }));
+    expect(performance.now() - began).to.be.within(59, 5000);
+    expect(error).to.include({ code: 'ERR_TIMEOUT', message: `Port ${port} is not free after 60 ms` });
+  });
+
+  it('rejects with the reason of an abort', async () => {
+    const { port } = await listen('127.0.0.1');
+    const control = new AbortController();
+    const waiting = rejection(waitForPort(port, { state: 'free', timeoutMs: 15_000, signal: control.signal }));
+    const reason = new Error('enough');
+    control.abort(reason);
+    expect(await waiting).to.equal(reason);
+  });
+
+  it('throws for a state, a port or a bound that is none', async () => {
+    const wrong = [
+      waitForPort(80, { state: 'open' as never }),
+      waitForPort(70_000, { state: 'free' }),
+      waitForPort(80, { state: 'free', timeoutMs: Number.NaN }),
+      waitForPort(80, { state: 'listening', host: 'example.com' }),
+    ];
+    for (const error of await Promise.all(wrong.map(rejection))) {
+      expect(error instanceof TypeError || error instanceof RangeError, String(error)).to.equal(true);
+    }
+  });
+});
+
+async function listen(host: string, ipv6Only = false): Promise<{ port: number; kill: () => Promise<void> }> {
+  const port = await freeLocalPort();
+  const started = startTree(reaper, { listen: [{ port, host, ipv6Only }] });
+  await started.ready;
+  return { port, kill: started.kill };
+}
+
+function rejection(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    () => 'it was fulfilled',
+    (error: unknown) => error,
+  );
+}

@@ -1,0 +1,104 @@
+import { expect } from 'chai';
+import { checkMarker, createMarkerSearch, readMarker, readVariable } from '#lib/proc/marker.js';
+import { openProc } from '#lib/proc/read.js';
+import { createFakeClock } from '../support/fakeclock.js';
+import { createFakeProc } from '../support/fakeproc.js';
+import { startDaemonized } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+
+const marker = ['TUNNEL_ID=a1', 'TUNWARD_INSTANCE=x'];
+const noSlice = (): undefined => undefined;
+
+describe('checkMarker()', () => {
+  const cases: readonly [string, readonly string[], string][] = [
+    ['both entries, wherever they stand', ['TUNWARD_INSTANCE=x', 'PATH=/bin', 'TUNNEL_ID=a1'], 'carries'],
+    ['one entry of two', ['TUNNEL_ID=a1'], 'lacks'],
+    ['another name that ends the same', ['OTHER_TUNNEL_ID=a1', 'TUNWARD_INSTANCE=x'], 'lacks'],
+    ['a longer value', ['TUNNEL_ID=a1b', 'TUNWARD_INSTANCE=x'], 'lacks'],
+    ['a value that quotes it', ['NOTE=\nTUNNEL_ID=a1\n', 'TUNWARD_INSTANCE=x'], 'lacks'],
+    ['no environment at all', [], 'lacks'],
+  ];
+  for (const [what, environ, answer] of cases) {
+    it(`says '${answer}' of ${what}`, () => {
+      using fake = createFakeProc();
+      fake.add({ pid: 7, environ });
+      expect(checkMarker(fake.proc, 7, marker)).to.equal(answer);
+    });
+  }
+
+  it(`says 'empty' inside execve, where there is no command line either, and 'lacks' of who is gone`, () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 7, environ: [], command: [] });
+    expect(checkMarker(fake.proc, 7, marker)).to.equal('empty');
+    expect(checkMarker(fake.proc, 8, marker)).to.equal('lacks');
+  });
+
+  it('finds it in the threads of a process whose leader has ended', () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 7, state: 'Z', threads: 2, environ: [], thread: { sockets: [], environ: marker } });
+    expect(checkMarker(fake.proc, 7, marker)).to.equal('carries');
+  });
+});
+
+describe('readMarker() and readVariable()', () => {
+  it('read the entries of a process, and nothing by halves', () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 7, environ: ['TUNNEL_ID=a=1', 'TUNNEL_ID_2=b', 'EMPTY='] });
+    expect(readVariable(fake.proc, 7, 'TUNNEL_ID')).to.equal('a=1');
+    expect(readVariable(fake.proc, 7, 'EMPTY')).to.equal('');
+    expect(readVariable(fake.proc, 7, 'TUNNEL')).to.equal(undefined);
+    expect(readMarker(fake.proc, 7, ['TUNNEL_ID', 'EMPTY'])).to.deep.equal(['TUNNEL_ID=a=1', 'EMPTY=']);
+    expect(readMarker(fake.proc, 7, ['TUNNEL_ID', 'MISSING'])).to.equal(undefined);
+    expect(readMarker(fake.proc, 8, ['TUNNEL_ID'])).to.equal(undefined);
+  });
+});
+
+describe('createMarkerSearch()', () => {
+  it('hands over each carrier as it is found, the newest first, and no kernel thread or zombie', async () => {
+    using fake = createFakeProc();
+    fake.write('loadavg', '0 0 0 1/9 900\n');
+    fake.add({ pid: 10, environ: marker }, { pid: 20 }, { pid: 30, environ: marker });
+    fake.add({ pid: 40, environ: marker, flags: 0x0020_0000 }, { pid: 50, environ: marker, state: 'Z' });
+    const met: number[] = [];
+    const found = await createMarkerSearch(fake.proc, marker).look(noSlice, undefined, ({ pid }) => met.push(pid));
+    expect(met).to.deep.equal([30, 10]);
+    expect(found.map(({ pid }) => pid)).to.deep.equal(met);
+  });
+
+  it('asks the old once, and the young again: until they exec they show the environment of their parent', async () => {
+    using fake = createFakeProc();
+    fake.write('uptime', '100.00 50.00\n');
+    fake.add({ pid: 10, startTicks: 9000 }, { pid: 20, startTicks: 9990 });
+    const search = createMarkerSearch(fake.proc, marker);
+    expect(await search.look(noSlice)).to.deep.equal([]);
+    for (const pid of [10, 20]) fake.write(`${pid}/environ`, `${marker.join('\0')}\0`);
+    expect((await search.look(noSlice)).map(({ pid }) => pid)).to.deep.equal([20]);
+  });
+
+  it('is pending while a process is inside execve, and not for ever', async () => {
+    using fake = createFakeProc();
+    const clock = createFakeClock();
+    fake.add({ pid: 10, environ: [], command: [] });
+    const search = createMarkerSearch(fake.proc, marker, clock);
+    expect(search.isPending()).to.equal(false);
+    await search.look(noSlice);
+    expect(search.isPending()).to.equal(true);
+    await clock.advance(150);
+    await search.look(noSlice);
+    expect(search.isPending()).to.equal(true);
+    await clock.advance(150);
+    await search.look(noSlice);
+    expect(search.isPending()).to.equal(false);
+    fake.write('10/environ', `${marker.join('\0')}\0`);
+    expect((await search.look(noSlice)).map(({ pid }) => pid)).to.deep.equal([10]);
+  });
+
+  it('finds a real daemon that has left its tree', async () => {
+    await using reaper = createReaper();
+    const env = { TUNNEL_ID: `test-${process.pid}`, TUNWARD_INSTANCE: 'marker.test' };
+    const { pid } = await startDaemonized(reaper, { env }).ready;
+    const entries = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const found = await createMarkerSearch(openProc(), entries).look(noSlice);
+    expect(found.map((stat) => stat.pid)).to.deep.equal([pid]);
+  });
+});

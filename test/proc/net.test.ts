@@ -1,0 +1,180 @@
+import net from 'node:net';
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { decodeAddress, parseSocket, readAllListeners, readListeners, readSockets } from '#lib/proc/net.js';
+import { openProc } from '#lib/proc/read.js';
+import { createFakeProc, socketLine } from '../support/fakeproc.js';
+import { need } from '../support/need.js';
+import { freeLocalPort } from '../support/port.js';
+
+const header = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
+const loopback4 = '0100007F';
+const loopback6 = '00000000000000000000000001000000';
+
+describe('decodeAddress()', () => {
+  const table = [
+    ['0100007F', 'LE', '127.0.0.1'],
+    ['7F000001', 'BE', '127.0.0.1'],
+    ['00000000', 'LE', '0.0.0.0'],
+    ['0200A8C0', 'LE', '192.168.0.2'],
+    ['00000000000000000000000000000000', 'LE', '::'],
+    ['00000000000000000000000001000000', 'LE', '::1'],
+    ['00000000000000000000000000000001', 'BE', '::1'],
+    ['0000000000000000FFFF00000100007F', 'LE', '::ffff:127.0.0.1'],
+    ['00000000000000000000FFFF7F000001', 'BE', '::ffff:127.0.0.1'],
+    ['B80D0120000000000000000001000000', 'LE', '2001:db8::1'],
+    ['000080FE00000000FF1E025601F0FEFF', 'LE', 'fe80::5602:1eff:fffe:f001'],
+  ] as const;
+  for (const [hex, endianness, address] of table) {
+    it(`reads ${hex} (${endianness}) as ${address}`, () => expect(decodeAddress(hex, endianness)).to.equal(address));
+  }
+
+  it('reads back every address, in either byte order', () => {
+    const words = fc.array(fc.uint8Array({ minLength: 4, maxLength: 4 }), { minLength: 4, maxLength: 4 });
+    const toHex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex').toUpperCase();
+    fc.assert(
+      fc.property(words, ([v4 = new Uint8Array(4), ...rest]) => {
+        expect(decodeAddress(toHex(v4), 'BE')).to.equal(v4.join('.'));
+        expect(decodeAddress(toHex(v4.toReversed()), 'LE')).to.equal(v4.join('.'));
+        const v6 = [v4, ...rest];
+        const big = decodeAddress(v6.map(toHex).join(''), 'BE');
+        expect(net.isIPv6(big)).to.equal(true);
+        expect(decodeAddress(v6.map((word) => toHex(word.toReversed())).join(''), 'LE')).to.equal(big);
+      }),
+    );
+  });
+});
+
+describe('parseSocket()', () => {
+  it('reads a listener', () => {
+    const line = socketLine({ address: loopback4, port: 9443, uid: 1000, inode: 61_327 });
+    expect(parseSocket(line.trimEnd(), 'tcp')).to.deep.equal({
+      protocol: 'tcp',
+      address: '127.0.0.1',
+      port: 9443,
+      remoteAddress: '0.0.0.0',
+      remotePort: 0,
+      state: 'LISTEN',
+      uid: 1000,
+      inode: 61_327,
+    });
+  });
+
+  it('reads a connection of IPv6, and a state that it has no name for', () => {
+    const ends = { address: loopback6, port: 1, remoteAddress: loopback6, remotePort: 65_535 };
+    expect(parseSocket(socketLine({ ...ends, state: '01' }), 'tcp6')).to.include({
+      address: '::1',
+      remoteAddress: '::1',
+      remotePort: 65_535,
+      state: 'ESTABLISHED',
+    });
+    expect(parseSocket(socketLine({ ...ends, state: '7E' }), 'tcp6')?.state).to.equal('7E');
+  });
+
+  it('reads back any row', () => {
+    const port = fc.integer({ min: 0, max: 65_535 });
+    const rest = fc.record({ port, remotePort: port, uid: fc.nat(), inode: fc.nat() });
+    fc.assert(
+      fc.property(rest, fc.constantFrom(loopback4, loopback6), (row, address) => {
+        expect(parseSocket(socketLine({ address, ...row }), 'tcp')).to.include(row);
+      }),
+    );
+  });
+
+  it('answers undefined for the header, for addresses of odd length and for what is no row', () => {
+    const row = socketLine({ address: loopback4, port: 9443 });
+    const odd = ['', '7F', '0100007F01', '0'.repeat(31), '0'.repeat(40)].map((hex) => row.replace(loopback4, hex));
+    for (const line of [header, '', '   0:', row.slice(0, 60), row.toLowerCase().replace(': 01', ': zz'), ...odd]) {
+      expect(parseSocket(line, 'tcp'), line).to.equal(undefined);
+    }
+  });
+
+  it('throws for no text whatever', () => {
+    const hex = fc.stringMatching(/^[0-9A-F]{0,40}$/);
+    const nearly = fc.tuple(hex, hex, hex, hex).map(([a, b, c, d]) => `  1: ${a}:${b} ${c}:${d} 0A 0:0 0:0 0 0 0 1`);
+    fc.assert(fc.property(fc.oneof(fc.string(), nearly), (line) => void parseSocket(line, 'tcp6')));
+  });
+});
+
+describe('readListeners()', () => {
+  it('finds the port in both tables and leaves other ports and connections out', () => {
+    using fake = createFakeProc();
+    const listener = { address: loopback4, port: 9443, inode: 7 };
+    fake.write('net/tcp', header + socketLine(listener) + socketLine({ ...listener, port: 80, inode: 8 }));
+    fake.write('net/tcp6', header + socketLine({ address: loopback6, port: 9443, inode: 9 }));
+    expect(readListeners(fake.proc, 9443).map(({ inode }) => inode)).to.deep.equal([7, 9]);
+    expect(readAllListeners(fake.proc).map(({ inode }) => inode)).to.deep.equal([7, 8, 9]);
+  });
+
+  it('stops at the first connection, but past half-open ones, and reads on when told to', () => {
+    using fake = createFakeProc();
+    const rows = ['0A', '03', '0C', '01', '0A'].map((state, at) =>
+      socketLine({ address: loopback4, port: 9443, state, inode: at }),
+    );
+    const [first = '', half = '', newHalf = '', connection = '', late = ''] = rows;
+    fake.write('net/tcp', header + half + newHalf + first + connection + late);
+    expect(readListeners(fake.proc, 9443).map(({ inode }) => inode)).to.deep.equal([0]);
+    expect(readListeners(fake.proc, 9443, { whole: true }).map(({ inode }) => inode)).to.deep.equal([0, 4]);
+  });
+
+  it('does without IPv6, and does not read its table when nobody uses it', () => {
+    using fake = createFakeProc();
+    fake.write('net/tcp', header);
+    expect(readListeners(fake.proc, 9443)).to.deep.equal([]);
+    fake.write('net/tcp6', header + socketLine({ address: loopback6, port: 9443 }));
+    fake.write('net/sockstat6', 'TCP6: inuse 0\nUDP6: inuse 3\n');
+    expect(readListeners(fake.proc, 9443)).to.deep.equal([]);
+    // Not the last word: the count may be off for an instant, and it leaves out TIME_WAIT.
+    expect(readListeners(fake.proc, 9443, { whole: true })).to.have.length(1);
+    expect(readSockets(fake.proc, 9443)).to.have.length(1);
+  });
+
+  it('does not answer "nobody" where there is no table', () => {
+    using fake = createFakeProc();
+    expect(() => readListeners(fake.proc, 9443))
+      .to.throw('is /proc mounted?')
+      .with.property('code', 'ERR_PROC_FORMAT');
+  });
+
+  it('lists the sockets at either end of a port', () => {
+    using fake = createFakeProc();
+    const near = socketLine({ address: loopback4, port: 9443, state: '06', remotePort: 5 });
+    const far = socketLine({ address: loopback4, port: 5, state: '01', remotePort: 9443 });
+    fake.write('net/tcp', header + near + far + socketLine({ address: loopback4, port: 6, remotePort: 7 }));
+    expect(readSockets(fake.proc, 9443).map(({ state }) => state)).to.deep.equal(['TIME_WAIT', 'ESTABLISHED']);
+  });
+
+  it('misses none of 150 listeners, though it does not ask for the end of the table', async () => {
+    const open = () =>
+      new Promise<net.Server>((resolve) => {
+        const server = net.createServer();
+        server.listen({ port: 0, host: '127.0.0.1' }, () => resolve(server));
+      });
+    const servers = await Promise.all(Array.from({ length: 150 }, open));
+    const proc = openProc();
+    // Wherever the last page ends: one listener less each time.
+    for (const server of servers) {
+      const { port } = server.address() as net.AddressInfo;
+      expect(readListeners(proc, port), String(port)).to.have.length(1);
+      await new Promise((resolve) => server.close(resolve));
+      expect(readListeners(proc, port), String(port)).to.have.length(0);
+    }
+  });
+
+  for (const host of ['127.0.0.1', '0.0.0.0', '::1', '::', '::ffff:127.0.0.1']) {
+    it(`sees a real listener on ${host}`, async function () {
+      if (host.includes(':')) need(this, 'ipv6');
+      const port = await freeLocalPort();
+      const server = net.createServer();
+      await new Promise<void>((resolve) => server.listen({ port, host }, resolve));
+      try {
+        const rows = readListeners(openProc(), port);
+        expect(rows.map(({ address }) => address)).to.deep.equal([host]);
+        expect(rows[0]).to.include({ port, uid: process.getuid?.(), state: 'LISTEN' });
+        expect(readAllListeners(openProc())).to.deep.include(rows[0]);
+      } finally {
+        server.close();
+      }
+    });
+  }
+});

@@ -1,0 +1,89 @@
+import { readdirSync } from 'node:fs';
+import { expect } from 'chai';
+import { denied, known, openProc } from '#lib/proc/read.js';
+import { readPinned } from '#lib/proc/stat.js';
+import { until } from '#lib/time.js';
+import { createFakeProc } from '../support/fakeproc.js';
+import { startTree } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+
+const proc = openProc();
+const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
+
+describe('openProc()', () => {
+  it('reads whole files whose size says 0', () => {
+    expect(proc.text('self/environ')).to.include('PATH=');
+    expect(proc.text('self/smaps')).to.be.a('string').with.length.greaterThan(100_000);
+  });
+
+  it('answers undefined for what is not there, in every way of reading', () => {
+    const gone = String(2 ** 22 + 1);
+    expect([proc.text(`${gone}/stat`), proc.list(gone), proc.link(`${gone}/exe`), proc.owner(gone)]).to.deep.equal(
+      Array(4).fill(undefined),
+    );
+    expect(proc.pages(`${gone}/net/tcp`, () => true)).to.equal(undefined);
+    expect(proc.pin(2 ** 22 + 1)).to.equal(undefined);
+  });
+
+  it('throws what is neither gone nor denied', () => {
+    expect(() => proc.text('self')).to.throw('EISDIR');
+  });
+
+  it('hands a file out page by page and stops when told to', () => {
+    using fake = createFakeProc();
+    fake.write('big', 'x'.repeat(200_000));
+    const sizes: number[] = [];
+    fake.proc.pages('big', (page) => sizes.push(page.length) < 2);
+    expect(sizes).to.deep.equal([65_536, 65_536]);
+  });
+
+  it('knows the size of a page and of a clock tick', () => {
+    expect(proc).to.include({ ticksPerSecond: 100 });
+    expect([4096, 16_384, 65_536]).to.include(proc.pageSize);
+    using fake = createFakeProc();
+    expect(fake.proc).to.include({ ticksPerSecond: 100, pageSize: 4096 });
+  });
+
+  it('leaves no descriptor open, also when a reader throws', () => {
+    const before = openDescriptors();
+    proc.text('self/stat');
+    proc.list('self/task');
+    expect(() =>
+      proc.pages('self/maps', () => {
+        throw new Error('reader');
+      }),
+    ).to.throw('reader');
+    expect(openDescriptors()).to.equal(before);
+  });
+
+  it('tells denied from gone, and known() does not', () => {
+    expect(known(denied)).to.equal(undefined);
+    expect(known('')).to.equal('');
+  });
+});
+
+describe('a pin', () => {
+  const reaper = createReaper();
+  afterEach(() => reaper.end());
+
+  it('reads the process as it is now, as often as it is asked', async () => {
+    const { pid, ready, child } = startTree(reaper, {});
+    await ready;
+    const pin = proc.pin(pid);
+    if (typeof pin !== 'object') throw new Error('no pin');
+    expect(readPinned(proc, pin)).to.include({ pid, comm: 'node' });
+    child.kill('SIGSTOP');
+    expect(await until(() => readPinned(proc, pin)?.state === 'T', { timeoutMs: 5000 })).to.equal(true);
+    pin.close();
+  });
+
+  it('is empty once its process is reaped', async () => {
+    const { pid, kill, ready } = startTree(reaper, {});
+    await ready;
+    const pin = proc.pin(pid);
+    if (typeof pin !== 'object') throw new Error('no pin');
+    await kill();
+    expect(await until(() => pin.stat() === undefined, { timeoutMs: 5000 })).to.equal(true);
+    pin.close();
+  });
+});

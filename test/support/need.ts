@@ -1,0 +1,74 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { networkInterfaces } from 'node:os';
+import { which } from './paths.js';
+
+export type Need =
+  | 'sshd'
+  | 'ssh'
+  | 'autossh'
+  | 'root'
+  | 'not-root'
+  | 'unshare'
+  | 'ip'
+  | 'ipv6'
+  | 'perl'
+  | 'python3'
+  | 'cc';
+
+/**
+ * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
+ * TUNWARD_REQUIRE_REAL=1 (CI) it throws instead, so that the suite fails. What follows in the hook does not run then.
+ *
+ * @example
+ * before(async function () {
+ *   need(this, 'sshd', 'autossh');
+ *   sshd = await startSshd();
+ * });
+ */
+export function need(context: Mocha.Context, ...things: readonly Need[]): void {
+  const missing = things.flatMap((thing) => lacks(thing) ?? []);
+  if (missing.length === 0) return;
+  const reason = `${context.test?.parent?.fullTitle() ?? 'the suite'}: ${missing.join('; ')}`;
+  if (process.env.TUNWARD_REQUIRE_REAL === '1') throw new Error(`TUNWARD_REQUIRE_REAL=1 and ${reason}`);
+  process.stderr.write(`\n*** SKIPPED *** ${reason}\n`);
+  context.skip();
+}
+
+/** Why a thing cannot be used here, with the remedy; `undefined` when it can. */
+export function lacks(thing: Need): string | undefined {
+  return checks[thing]();
+}
+
+// What CI installs for these stands in .ci/run; whoever first needs `cc` adds gcc and libc6-dev there.
+const checks: Readonly<Record<Need, () => string | undefined>> = {
+  sshd: () => lacksProgram('sshd', 'openssh-server') ?? lacksProgram('ssh-keygen', 'openssh-client'),
+  ssh: () => lacksProgram('ssh', 'openssh-client'),
+  // Debian's /usr/bin/autossh is a shell wrapper around the real binary; elsewhere it is the binary.
+  autossh: () => lacksProgram('autossh', 'autossh'),
+  root: () => (process.getuid?.() === 0 ? undefined : 'needs root'),
+  'not-root': () => (process.getuid?.() === 0 ? 'needs an ordinary user' : undefined),
+  unshare: lacksNamespaces,
+  ip: () => lacksProgram('ip', 'iproute2'),
+  ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
+  perl: () => lacksProgram('perl', 'perl-base'),
+  python3: () => lacksProgram('python3', 'python3'),
+  cc: () => lacksProgram('cc', 'gcc libc6-dev'),
+};
+
+function lacksProgram(name: string, packages: string): string | undefined {
+  return which(name) ? undefined : `needs ${name} (apt-get install ${packages})`;
+}
+
+function lacksNamespaces(): string | undefined {
+  const unshare = which('unshare');
+  if (!unshare) return lacksProgram('unshare', 'util-linux');
+  if (!which('ip') && !which('perl')) return 'needs ip or perl to bring a loopback interface up';
+  const { status, stderr } = spawnSync(unshare, ['-n', '-m', '-p', '-f', '--mount-proc', 'true'], { encoding: 'utf8' });
+  return status === 0 ? undefined : `needs the right to make namespaces (${stderr?.trim()})`;
+}
+
+function hasLoopback6(): boolean {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  return existsSync('/proc/net/if_inet6') && addresses.some(({ address }) => address === '::1');
+}

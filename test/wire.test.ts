@@ -1,0 +1,36 @@
+import { expect } from 'chai';
+import fc from 'fast-check';
+import { fromWire, toWire } from '#lib/wire.js';
+
+describe('toWire() and fromWire()', () => {
+  it('rename keys at every depth and leave values alone', () => {
+    const report = { tookMs: 3, killed: [{ startTicks: 7, why: 'startTicks tookMs' }], kill: null, nextRetryAt: 'a_b' };
+    const wire = {
+      took_ms: 3,
+      killed: [{ start_ticks: 7, why: 'startTicks tookMs' }],
+      kill: null,
+      next_retry_at: 'a_b',
+    };
+    expect(toWire(report)).to.deep.equal(wire);
+    expect(fromWire(wire)).to.deep.equal(report);
+  });
+
+  it('leave out what is undefined, and keep null, 0 and the empty string', () => {
+    expect(toWire({ signal: undefined, reason: null, count: 0, text: '' })).to.have.all.keys('reason', 'count', 'text');
+  });
+
+  it('bring any camelCase record back as it was', () => {
+    const key = fc.stringMatching(/^[a-z][a-z0-9]*([A-Z][a-z0-9]*){0,3}$/);
+    const leaf = fc.oneof(fc.string(), fc.integer(), fc.boolean(), fc.constant(null));
+    const { value } = fc.letrec<{ value: unknown }>((tie) => ({
+      value: fc.oneof({ maxDepth: 4 }, leaf, fc.array(tie('value')), fc.dictionary(key, tie('value'))),
+    }));
+    fc.assert(fc.property(value, (record) => void expect(fromWire(toWire(record))).to.deep.equal(record)));
+  });
+
+  it('do not let a key from outside change what an object inherits', () => {
+    const forged = fromWire(JSON.parse('{"__proto__": {"is_admin": true}}')) as { isAdmin?: boolean };
+    expect(forged.isAdmin).to.equal(undefined);
+    expect(Object.getPrototypeOf(forged)).to.equal(Object.prototype);
+  });
+});
