@@ -1,0 +1,326 @@
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Readable } from 'node:stream';
+import { isErrno, isTunwardError, TunwardError } from '../errors.js';
+import { type KillReport, killChains } from '../kill.js';
+import { hasIpv6Loopback } from '../port/probe.js';
+import { readSocketInodes } from '../proc/fd.js';
+import type { Marker } from '../proc/marker.js';
+import { readListeners } from '../proc/net.js';
+import type { Proc } from '../proc/read.js';
+import { type ProcessRef, type ProcessStat, readFamily, readStat } from '../proc/stat.js';
+import { type Clock, until } from '../time.js';
+import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
+import type { Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
+import { classifyExit } from './reason.js';
+import { type Bind, bindSet, type EngineName, type TunnelSpec } from './spec.js';
+import { createTranscript, type Transcript } from './transcript.js';
+
+export interface ChainOptions {
+  /** The value of TUNWARD_INSTANCE in the environment of everything that is started. */
+  readonly instance: string;
+  /** The environment to choose from; what is not on the list is not passed on. Also says where programs are (PATH). */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** A known_hosts file of our own for keys met for the first time; null: the person's own file takes them. */
+  readonly knownHosts: string | null;
+  readonly proc: Proc;
+  readonly clock: Clock;
+}
+
+/** Everything of one tunnel carries both; everything of one installation carries the second. */
+export function markerOf(id: string, instance: string): Marker {
+  return [`TUNNEL_ID=${id}`, `TUNWARD_INSTANCE=${instance}`];
+}
+
+/** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
+export interface Chains {
+  readonly engineFor: (spec: TunnelSpec) => Engine;
+  /** Where a spec's ssh goes, as `user@host:port`; undefined when ssh cannot tell. Connects nowhere. */
+  readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
+  /** The same for the words of another command line, see {@link destinationArguments}. */
+  readonly resolve: (words: readonly string[]) => Promise<string | undefined>;
+}
+
+/** ssh alone, or autossh above it. The only place that spawns. */
+export function createChains(options: ChainOptions): Chains {
+  const { env } = options;
+  const facts = new WeakMap<TunnelSpec, Promise<SshFacts>>();
+  const engines: Record<EngineName, Engine> = {
+    ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
+    autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
+  };
+  return {
+    engineFor: ({ engine }) => engines[engine === 'auto' ? 'ssh' : engine],
+    resolveSpec: (spec) => destinationOf(factsOf(spec)),
+    resolve: (words) => destinationOf(askSsh(words)),
+  };
+
+  async function start(name: EngineName, spec: TunnelSpec, linkOptions: LinkOptions): Promise<Link> {
+    const ssh = requireProgram('ssh', env);
+    const program = name === 'ssh' ? ssh : requireProgram('autossh', env);
+    const effective = await unlessAborted(factsOf(spec), linkOptions.signal);
+    const binds = bindSet(spec.forward, hasIpv6Loopback());
+    const words = sshArguments(spec, binds, effective, options.knownHosts);
+    return spawnChain({ name, ssh, program, spec, binds, words }, options, linkOptions);
+  }
+
+  /** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
+  function factsOf(spec: TunnelSpec): Promise<SshFacts> {
+    const asked = facts.get(spec) ?? askSsh(destinationArguments(spec));
+    facts.set(spec, asked);
+    asked.catch(() => facts.delete(spec));
+    return asked;
+  }
+
+  async function askSsh(words: readonly string[]): Promise<SshFacts> {
+    return readSshFacts(requireProgram('ssh', env), words, env);
+  }
+}
+
+async function destinationOf(asked: Promise<SshFacts>): Promise<string | undefined> {
+  try {
+    const { user, hostname, port } = await asked;
+    return `${user}@${hostname}:${port}`;
+  } catch (error) {
+    if (isTunwardError(error, 'ERR_SPAWN_FAILED')) return undefined;
+    throw error;
+  }
+}
+
+/** Finds a program on PATH. Debian's autossh is a shell script around the real one, which is taken instead: no shell. */
+export function findProgram(name: EngineName, env: ChainOptions['env']): string | undefined {
+  const folders = (env.PATH ?? '').split(path.delimiter).filter(path.isAbsolute);
+  for (const file of folders.map((folder) => path.join(folder, name))) {
+    if (!isExecutable(file)) continue;
+    const inner = '/usr/lib/autossh/autossh';
+    return name === 'autossh' && isScript(file) && isExecutable(inner) ? inner : file;
+  }
+  return undefined;
+}
+
+/** `ssh -G` answers in 10 ms, unless the person's own `Match exec` does not. */
+const FACTS_MS = 5000;
+
+/**
+ * Asks ssh how it would go to a destination. Connects nowhere.
+ *
+ * @throws TunwardError ERR_SPAWN_FAILED with what ssh said; with the reason `bad_spec` where it cannot read its configuration.
+ */
+export async function readSshFacts(ssh: string, words: readonly string[], env: ChainOptions['env']): Promise<SshFacts> {
+  const { code, signal, stdout, stderr } = await run(ssh, ['-G', ...words], environmentFor(env));
+  if (code === 0) return parseSshFacts(stdout);
+  if (signal !== null) {
+    throw new TunwardError('ERR_SPAWN_FAILED', `ssh -G did not answer within ${FACTS_MS} ms: ${words.join(' ')}`, {});
+  }
+  const { reason, lastError } = classifyExit(linesOf(stderr), { code, signal });
+  const said = lastError ?? `exit code ${code}`;
+  throw new TunwardError('ERR_SPAWN_FAILED', `ssh cannot use its configuration: ${said}`, { reason });
+}
+
+function linesOf(text: string): readonly string[] {
+  const transcript = createTranscript(() => undefined);
+  transcript.take(text);
+  transcript.end();
+  return transcript.lines();
+}
+
+interface Plan {
+  readonly name: EngineName;
+  readonly ssh: string;
+  readonly program: string;
+  readonly spec: TunnelSpec;
+  readonly binds: readonly Bind[];
+  readonly words: readonly string[];
+}
+
+async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
+  const { spec, binds } = plan;
+  const { proc, clock, instance } = options;
+  const said = createTranscript(onOutput);
+  const child = await spawnProgram(plan.program, plan.name === 'autossh' ? ['-M', '0', ...plan.words] : plan.words, {
+    env: { ...environmentFor(options.env), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
+    stdio: ['ignore', 'ignore', 'pipe'],
+    // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
+    detached: true,
+  });
+  const exited = whenExited(child, said, clock);
+  const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
+  const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
+  const listens = createListenCheck(proc, binds);
+  let stopping: Promise<KillReport> | undefined;
+  return { root, exited, check: async () => check(), lastLine: said.lastLine, stop };
+
+  function check(): LinkState {
+    const family = root ? readFamily(proc, root) : [];
+    if (family.some(({ state }) => state === 'T')) return 'frozen';
+    if (family.length === 0) return 'waiting';
+    const ready = spec.forward.side === 'local' ? listens(family) : said.grantedForwards() >= binds.length;
+    return ready ? 'ready' : 'waiting';
+  }
+
+  function stop(signal?: AbortSignal): Promise<KillReport> {
+    stopping ??= killChains(root ? [{ ref: root, why: 'the chain of this tunnel', below: 'all' }] : [], {
+      proc,
+      clock,
+      signal,
+      marker: markerOf(spec.id, instance),
+    }).finally(() => {
+      stopping = undefined;
+    });
+    return stopping;
+  }
+}
+
+/**
+ * Up means that our own processes hold the LISTEN socket of every address, not that somebody answers there. Asked every
+ * few milliseconds by every tunnel that starts: the kernel's tables, the dear part, are read only when the chain has
+ * enough sockets for it. What once was one of ours and listening is so until its descriptor is gone.
+ */
+function createListenCheck(proc: Proc, binds: readonly Bind[]): (family: readonly ProcessStat[]) => boolean {
+  let listening: readonly number[] = [];
+  return (family) => {
+    const held = new Set(family.flatMap((stat) => readSocketInodes(proc, stat)));
+    if (listening.length > 0 && listening.every((inode) => held.has(inode))) return true;
+    listening = held.size >= binds.length ? (findListening(proc, binds, held) ?? []) : [];
+    return listening.length > 0;
+  };
+}
+
+/** The sockets among these that listen on the addresses, one for each; undefined while one is missing. */
+function findListening(proc: Proc, binds: readonly Bind[], held: ReadonlySet<number>): number[] | undefined {
+  const rows = readListeners(proc, binds[0]?.port ?? 0).filter(({ inode }) => held.has(inode));
+  const found = binds.map(({ host }) => {
+    // The kernel's table has no zone (`fe80::1%eth0`).
+    const address = host.split('%')[0];
+    return rows.find((row) => row.address === address)?.inode;
+  });
+  const inodes = found.filter((inode) => inode !== undefined);
+  return inodes.length === binds.length ? inodes : undefined;
+}
+
+/** After the exit the pipe may still hold the line that explains it; an orphan that keeps it open is not waited for. */
+const LAST_WORDS_MS = 100;
+
+async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): Promise<LinkExit> {
+  const isDrained = hear(child.stderr, said.take);
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+  await until(isDrained, { timeoutMs: LAST_WORDS_MS, clock });
+  said.end();
+  child.stderr?.destroy();
+  return classifyExit(said.lines(), { code, signal });
+}
+
+/** Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other. */
+function hear(pipe: Readable | null, onText: (chunk: string) => void): () => boolean {
+  let isOver = pipe === null;
+  pipe?.setEncoding('utf8').on('data', onText);
+  for (const end of ['end', 'error']) {
+    pipe?.once(end, () => {
+      isOver = true;
+    });
+  }
+  return () => isOver;
+}
+
+/** What a tunnel may know of our environment. AUTOSSH_*, LD_* and SSH_ASKPASS* could run or overwrite any file. */
+const passedOn = /^(PATH|HOME|USER|LOGNAME|SHELL|LANG|LC_\w+|TZ|TMPDIR|XDG_RUNTIME_DIR|SSH_AUTH_SOCK|KRB5CCNAME)$/;
+
+function environmentFor(env: ChainOptions['env']): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(env).filter((entry): entry is [string, string] => passedOn.test(entry[0]) && entry[1] !== undefined),
+  );
+}
+
+function markerEnvironment(id: string, instance: string): Record<string, string> {
+  return Object.fromEntries(markerOf(id, instance).map((entry) => entry.split('=', 2) as [string, string]));
+}
+
+/** One ssh for each autossh: it ends with its ssh, and the retry is ours, so nothing starts again behind our back. */
+function autosshEnvironment({ name, ssh }: Plan): Record<string, string> {
+  return name === 'autossh' ? { AUTOSSH_GATETIME: '0', AUTOSSH_MAXSTART: '1', AUTOSSH_PATH: ssh } : {};
+}
+
+function requireProgram(name: EngineName, env: ChainOptions['env']): string {
+  const file = findProgram(name, env);
+  if (file !== undefined) return file;
+  const remedy = name === 'ssh' ? 'install openssh-client' : "install autossh, or set 'engine: ssh'";
+  throw new TunwardError('ERR_SPAWN_FAILED', `Cannot find ${name} on PATH (${env.PATH ?? 'not set'}): ${remedy}`, {});
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    fs.accessSync(file, fs.constants.X_OK);
+    return fs.statSync(file).isFile();
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'EACCES', 'ENOTDIR', 'ELOOP')) return false;
+    throw error;
+  }
+}
+
+function isScript(file: string): boolean {
+  const head = Buffer.alloc(2);
+  let fd: number;
+  try {
+    fd = fs.openSync(file, 'r');
+  } catch (error) {
+    // A program that may be run and not read is no script: its interpreter could not read it either.
+    if (isErrno(error, 'EACCES')) return false;
+    throw error;
+  }
+  try {
+    fs.readSync(fd, head);
+  } finally {
+    fs.closeSync(fd);
+  }
+  return head.toString() === '#!';
+}
+
+/** Runs a program of ours to its end, bounded; for `ssh -G` alone. */
+async function run(program: string, words: readonly string[], env: Record<string, string>) {
+  const child = await spawnProgram(program, words, {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: FACTS_MS,
+    killSignal: 'SIGKILL',
+  });
+  const said = { stdout: '', stderr: '' };
+  const isDrained = (['stdout', 'stderr'] as const).map((name) =>
+    hear(child[name], (chunk) => {
+      said[name] += chunk;
+    }),
+  );
+  const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
+  // Not until its pipes are closed: what a `Match exec` left running may hold them for ever.
+  await until(() => isDrained.every((isOver) => isOver()), { timeoutMs: LAST_WORDS_MS });
+  for (const pipe of [child.stdout, child.stderr]) pipe?.destroy();
+  return { code, signal, ...said };
+}
+
+/** @throws TunwardError ERR_SPAWN_FAILED when it cannot be run: not there, no program, no more processes or descriptors. */
+async function spawnProgram(program: string, words: readonly string[], options: SpawnOptions): Promise<ChildProcess> {
+  const failure = (cause: Error) =>
+    new TunwardError('ERR_SPAWN_FAILED', `Cannot run ${program}: ${cause.message}`, {}, { cause });
+  let child: ChildProcess;
+  try {
+    child = spawn(program, [...words], options);
+  } catch (error) {
+    // Most refusals of the kernel come as an event, a few (E2BIG) at once.
+    if (error instanceof Error && 'syscall' in error) throw failure(error);
+    throw error;
+  }
+  if (child.pid !== undefined) return child;
+  const [cause] = (await once(child, 'error')) as [Error];
+  throw failure(cause);
+}
+
+/** The work's result, or the signal's reason as soon as it aborts; the work itself goes on to its own end. */
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

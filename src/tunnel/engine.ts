@@ -1,0 +1,64 @@
+import type { KillReport } from '../kill.js';
+import type { ProcessRef } from '../proc/stat.js';
+import type { EngineName, TunnelSpec } from './spec.js';
+
+/** Why a tunnel is not up. */
+export const reasons = [
+  'local_port_busy',
+  'remote_port_busy',
+  'auth_failed',
+  'needs_auth',
+  'host_key_changed',
+  'host_key_unknown',
+  'unreachable',
+  'refused',
+  'timeout',
+  'frozen',
+  'target_refused',
+  'exited',
+  'killed',
+  'stuck',
+  'bad_spec',
+] as const;
+export type Reason = (typeof reasons)[number];
+
+/** How a link ended. `lastError` is the last line it said that explains it. */
+export interface LinkExit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly reason: Reason;
+  readonly lastError: string | null;
+}
+
+/** Is the link carrying the forward now: `ready`, not yet or no longer (`waiting`), or stopped by a signal (`frozen`). */
+export type LinkState = 'ready' | 'waiting' | 'frozen';
+
+/**
+ * One life of one tunnel: from a start to the exit. The supervisor sees nothing else of an engine, so that a chain of
+ * processes and a client inside this process look alike to it.
+ */
+export interface Link {
+  /** The root of its processes; undefined where the engine has none. */
+  readonly root: ProcessRef | undefined;
+  /** Resolves once, when it is over. Never rejects. */
+  readonly exited: Promise<LinkExit>;
+  /** Looks now; cheap enough to be asked every few milliseconds. */
+  check(): Promise<LinkState>;
+  /** What it said last, for the sentence that explains a timeout. */
+  lastLine(): string | null;
+  /** Ends it and all that it started; resolves when nothing of it is left, or with the survivors. Bounded. Idempotent. */
+  stop(signal?: AbortSignal): Promise<KillReport>;
+}
+
+export interface LinkOptions {
+  /** A line of output, without its line end and without control characters. */
+  onOutput(line: string): void;
+  /** Ends a start in progress: rejects with the signal's reason, and leaves nothing behind. */
+  signal: AbortSignal;
+}
+
+/** What starts links. `start` rejects with ERR_SPAWN_FAILED when the program cannot be run at all. */
+export interface Engine {
+  readonly name: EngineName;
+  start(spec: TunnelSpec, options: LinkOptions): Promise<Link>;
+}

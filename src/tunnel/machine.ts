@@ -1,0 +1,178 @@
+import type { Reason } from './engine.js';
+import type { BackoffOptions } from './spec.js';
+
+export type State = 'stopped' | 'starting' | 'up' | 'backoff' | 'stopping' | 'fatal';
+export type Desired = 'up' | 'down';
+
+/** What a tunnel is, and what it is wanted to be. Nothing else is state. */
+export interface Condition {
+  readonly state: State;
+  readonly desired: Desired;
+  /** Failures since the last success or request. */
+  readonly attempt: number;
+  /** Why it is not up. */
+  readonly reason: Reason | null;
+}
+
+export type EventType = 'start' | 'stop' | 'restart' | 'blocked' | 'ready' | 'lost' | 'exited' | 'timeout' | 'respec';
+
+export interface MachineEvent {
+  readonly type: EventType;
+  /** With blocked, lost, exited and timeout: why. */
+  readonly reason?: Reason;
+}
+
+/** What has to be done now. `launch` clean up, prove, start; `teardown` kill and prove; `wait` retry later; `recheck` same link. */
+export type Effect = 'launch' | 'teardown' | 'wait' | 'recheck' | 'settle';
+
+export interface Transition {
+  readonly next: Condition;
+  readonly effect?: Effect;
+}
+
+/** Only what no retry can mend. */
+const fatalReasons: ReadonlySet<Reason> = new Set<Reason>(['host_key_changed', 'bad_spec']);
+
+export const initialCondition: Condition = { state: 'stopped', desired: 'down', attempt: 0, reason: null };
+
+/**
+ * The next condition and what to do: pure. Every cell is a decision; `ignore` is one too.
+ *
+ * @example
+ * transition(initialCondition, { type: 'start' });
+ * // { next: { state: 'starting', desired: 'up', attempt: 0, reason: null }, effect: 'launch' }
+ */
+export function transition(now: Condition, event: MachineEvent): Transition {
+  return table[now.state][event.type](now, event);
+}
+
+/** Full jitter: anything up to the cap, which doubles from `minMs` to `maxMs`. Nothing for an attempt that was asked for. */
+export function backoffDelay(attempt: number, { minMs, maxMs }: BackoffOptions, random: () => number): number {
+  if (attempt === 0) return 0;
+  return Math.round(random() * Math.min(maxMs, minMs * 2 ** Math.min(attempt - 1, 30)));
+}
+
+type Cell = (now: Condition, event: MachineEvent) => Transition;
+
+const ignore: Cell = (now) => ({ next: now });
+
+/** Wanted up, as somebody asked: at once, and counted from nothing. */
+const launch: Cell = () => ({
+  next: { state: 'starting', desired: 'up', attempt: 0, reason: null },
+  effect: 'launch',
+});
+
+/** The retry that a wait was for: of a start, or of a stop that something survived. */
+const retry: Cell = (now) =>
+  now.desired === 'up'
+    ? { next: { ...now, state: 'starting' }, effect: 'launch' }
+    : { next: { ...now, state: 'stopping' }, effect: 'teardown' };
+
+/** Down, and up again at once: a restart, a changed spec. */
+const cycle: Cell = () => ({
+  next: { state: 'stopping', desired: 'up', attempt: 0, reason: null },
+  effect: 'teardown',
+});
+
+const takeDown: Cell = (now) => ({
+  next: { ...now, state: 'stopping', desired: 'down', reason: null },
+  effect: 'teardown',
+});
+
+const giveUpWaiting: Cell = () => ({ next: { state: 'stopped', desired: 'down', attempt: 0, reason: null } });
+
+/** What survived is still there, so a stop that is asked for again tries again: "stopped" would be untrue. */
+const stopWaiting: Cell = (now, event) => (now.reason === 'stuck' ? takeDown : giveUpWaiting)(now, event);
+
+/** A changed spec tries its luck at once, but does not start what somebody stopped. */
+const relaunch: Cell = (now, event) => (now.desired === 'up' ? launch : ignore)(now, event);
+
+/** One failure more: wait, unless no retry can mend it. */
+const fail: Cell = (now, { reason = 'exited' }) =>
+  fatalReasons.has(reason)
+    ? { next: { ...now, state: 'fatal', attempt: now.attempt + 1, reason } }
+    : { next: { ...now, state: 'backoff', attempt: now.attempt + 1, reason }, effect: 'wait' };
+
+const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
+  stopped: {
+    start: launch,
+    stop: ignore,
+    restart: launch,
+    blocked: ignore,
+    ready: ignore,
+    lost: ignore,
+    exited: ignore,
+    timeout: ignore,
+    respec: ignore,
+  },
+  starting: {
+    start: (now) => ({ next: { ...now, desired: 'up' } }),
+    stop: takeDown,
+    restart: cycle,
+    blocked: (now, event) => fail(now, { ...event, reason: event.reason ?? 'local_port_busy' }),
+    ready: (now) => ({ next: { ...now, state: 'up', reason: null }, effect: 'settle' }),
+    lost: ignore,
+    exited: fail,
+    // Not ready in time: take it down first; the failure counts when it is gone.
+    timeout: (now, { reason = 'timeout' }) => ({
+      next: { ...now, state: 'stopping', attempt: now.attempt + 1, reason },
+      effect: 'teardown',
+    }),
+    respec: cycle,
+  },
+  up: {
+    start: ignore,
+    stop: takeDown,
+    restart: cycle,
+    blocked: ignore,
+    ready: ignore,
+    // The same link may come back (a frozen ssh that is continued): it has until the start's deadline.
+    lost: (now, { reason = 'frozen' }) => ({ next: { ...now, state: 'starting', reason }, effect: 'recheck' }),
+    exited: fail,
+    timeout: (now) => ({ next: { ...now, attempt: 0 } }),
+    respec: cycle,
+  },
+  backoff: {
+    start: launch,
+    stop: stopWaiting,
+    restart: launch,
+    blocked: ignore,
+    ready: ignore,
+    lost: ignore,
+    exited: ignore,
+    timeout: retry,
+    respec: relaunch,
+  },
+  stopping: {
+    start: (now) => ({ next: { ...now, desired: 'up', attempt: 0 } }),
+    stop: (now) => ({ next: { ...now, desired: 'down', reason: null } }),
+    restart: (now) => ({ next: { ...now, desired: 'up', attempt: 0, reason: null } }),
+    blocked: ignore,
+    ready: ignore,
+    lost: ignore,
+    // All gone and proved free. Attempt 0 is a restart that somebody waits for: no pause, and no state in between.
+    exited: (now) =>
+      now.desired === 'down'
+        ? giveUpWaiting(now, { type: 'exited' })
+        : now.attempt === 0
+          ? launch(now, { type: 'start' })
+          : { next: { ...now, state: 'backoff' }, effect: 'wait' },
+    // Something survived. What was wanted stays wanted; the retry cleans up again first.
+    timeout: (now, { reason = 'stuck' }) => ({
+      next: { ...now, state: 'backoff', attempt: now.attempt + 1, reason },
+      effect: 'wait',
+    }),
+    respec: ignore,
+  },
+  fatal: {
+    start: launch,
+    stop: giveUpWaiting,
+    restart: launch,
+    blocked: ignore,
+    ready: ignore,
+    lost: ignore,
+    exited: ignore,
+    timeout: ignore,
+    respec: launch,
+  },
+};

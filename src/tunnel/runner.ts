@@ -1,0 +1,435 @@
+import { TunwardError } from '../errors.js';
+import type { KillReport, Survivor } from '../kill.js';
+import type { Proc } from '../proc/read.js';
+import { type Clock, until } from '../time.js';
+import type { Engine, Link, LinkExit } from './engine.js';
+import type { Gate, Place } from './gate.js';
+import {
+  backoffDelay,
+  type Condition,
+  type Effect,
+  initialCondition,
+  type MachineEvent,
+  type State,
+  transition,
+} from './machine.js';
+import {
+  beginRoad,
+  byItself,
+  type CleanUp,
+  createFailure,
+  createOperation,
+  type Held,
+  type Operation,
+  type OperationResult,
+  type Road,
+} from './operation.js';
+import { describeHolders, findHolders, waitUntilFree } from './proof.js';
+import { serverOf, type Takeover, type TunnelSpec } from './spec.js';
+import { describeTunnel, type TunnelStatus } from './status.js';
+
+export type { OperationResult } from './operation.js';
+export type { ChainProcess, TunnelStatus } from './status.js';
+
+/** What happens to tunnels, as data. */
+export type TunnelEvent =
+  | {
+      readonly type: `tunnel.${State}`;
+      readonly tunnel: string;
+      readonly from: State;
+      /** On the way that somebody asked for (a boot, a request, a changed spec), not by itself. */
+      readonly asked: boolean;
+      readonly status: TunnelStatus;
+    }
+  | { readonly type: 'tunnel.output'; readonly tunnel: string; readonly line: string }
+  | { readonly type: 'process.killed'; readonly tunnel: string; readonly kill: KillReport };
+
+/** What a runner needs of its surroundings. */
+export interface RunnerContext {
+  readonly proc: Proc;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly gate: Gate;
+  /** Must not throw. */
+  readonly publish: (event: TunnelEvent) => void;
+  readonly engineFor: (spec: TunnelSpec) => Engine;
+  /** Finds and kills what is in a tunnel's way, as far as that level goes. */
+  readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<KillReport>;
+  readonly logFileOf: (spec: TunnelSpec) => string | null;
+}
+
+export interface RequestOptions {
+  /** Whoever is in the way goes, this once. */
+  readonly force?: boolean | undefined;
+}
+
+/** One tunnel: its machine, and the hands that do what the machine decides. */
+export interface Runner {
+  readonly spec: () => TunnelSpec;
+  readonly status: () => TunnelStatus;
+  /** The first start, in nobody's name. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
+  readonly boot: (isSwept: boolean) => void;
+  readonly start: (options?: RequestOptions) => Promise<OperationResult>;
+  readonly restart: (options?: RequestOptions) => Promise<OperationResult>;
+  readonly stop: () => Promise<OperationResult>;
+  readonly respec: (spec: TunnelSpec) => void;
+  /** Stops it for good, in bounded time: what survives even that is left to the next life's sweep. Never rejects. */
+  readonly close: () => Promise<void>;
+}
+
+/** How often a tunnel that is up is looked at, and how long a lost one may take to come back, in milliseconds. */
+const LOOK_EVERY_MS = 1000;
+const LOST_MS = 3000;
+/** How often a tunnel that is coming up is looked at. */
+const READY_EVERY_MS = 5;
+
+/**
+ * Everything that changes goes through `dispatch`: the machine says what is next, and the task of the state before is
+ * called off. What a task finds out counts only while its state lasts: it dispatches through `tell`.
+ */
+export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
+  const { proc, clock, publish } = context;
+  let spec = first;
+  let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
+  let since = clock.wallTime();
+  let timesUp = 0;
+  let lastError: string | null = null;
+  let nextRetryAt: number | null = null;
+  let isClosed = false;
+  let link: Link | undefined;
+  let place: Place | undefined;
+  let held: Held | undefined;
+  let operation: Operation | undefined;
+  let road = beginRoad(clock, byItself);
+  /** Calls off what the present state has set going; every change of state makes a new one. */
+  let stage = new AbortController();
+  /** A launch or a teardown begins when the one before it has ended. */
+  let tail: Promise<void> = Promise.resolve();
+
+  return { spec: () => spec, status, boot, start, restart, stop, respec, close };
+
+  // What people ask for.
+
+  function boot(isSwept: boolean): void {
+    if (spec.interactive) return;
+    road = beginRoad(clock, { asked: true, cleanUp: isSwept ? 'swept' : spec.takeover });
+    dispatch({ type: 'start' });
+  }
+
+  async function start(options: RequestOptions = {}): Promise<OperationResult> {
+    refuse();
+    if (operation?.kind === 'start') return join(operation, options);
+    if (condition.state === 'up') return resultOf(beginRoad(clock, byItself));
+    return request('start', { type: 'start' }, options);
+  }
+
+  async function restart(options: RequestOptions = {}): Promise<OperationResult> {
+    refuse();
+    if (operation?.kind === 'start') return join(operation, options);
+    return request('start', { type: 'restart' }, options);
+  }
+
+  async function stop(): Promise<OperationResult> {
+    if (operation?.kind === 'stop') return operation.answer;
+    if (condition.state === 'stopped') return resultOf(beginRoad(clock, byItself));
+    return request('stop', { type: 'stop' });
+  }
+
+  function respec(next: TunnelSpec): void {
+    spec = next;
+    road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    dispatch({ type: 'respec' });
+  }
+
+  async function close(): Promise<void> {
+    isClosed = true;
+    await Promise.allSettled([stop()]);
+    stage.abort(new Error(`tunnel ${spec.id} is closed`));
+  }
+
+  function refuse(): void {
+    if (isClosed) throw conflict('has been closed');
+    if (!spec.interactive) return;
+    const why = 'is interactive: it needs a person at its start, which is not supported yet';
+    throw conflict(why, { reason: 'needs_auth' });
+  }
+
+  function join(running: Operation, { force = false }: RequestOptions): Promise<OperationResult> {
+    running.force ||= force;
+    return running.answer;
+  }
+
+  function request(kind: Operation['kind'], event: MachineEvent, { force = false }: RequestOptions = {}) {
+    operation?.reject(conflict(`is being ${kind === 'start' ? 'started' : 'stopped'} instead`));
+    operation = createOperation(kind, force);
+    road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    const { answer } = operation;
+    dispatch(event);
+    return answer;
+  }
+
+  function conflict(why: string, info: Readonly<Record<string, unknown>> = {}): TunwardError {
+    return new TunwardError('ERR_TUNNEL_CONFLICT', `Tunnel ${spec.name} (${spec.id}) ${why}`, { id: spec.id, ...info });
+  }
+
+  // From one state to the next.
+
+  function dispatch(event: MachineEvent): void {
+    const from = condition.state;
+    const { next, effect } = transition(condition, event);
+    condition = next;
+    const isMoved = next.state !== from;
+    if (isMoved || effect) {
+      stage.abort(new Error(`tunnel ${spec.id} went from ${from} to ${next.state}`));
+      stage = new AbortController();
+    }
+    if (isMoved) enter(from);
+    if (effect) perform(effect, stage.signal);
+    if (isMoved) announce(from);
+  }
+
+  /** What a task of the present state found out. A stage that was called off has nothing more to say. */
+  function tell(signal: AbortSignal, event: MachineEvent): void {
+    signal.throwIfAborted();
+    dispatch(event);
+  }
+
+  function enter(from: State): void {
+    const { state, reason } = condition;
+    since = clock.wallTime();
+    nextRetryAt = null;
+    if (state === 'up') timesUp++;
+    if (state === 'up' || state === 'stopped') lastError = null;
+    if (from === 'starting') {
+      place?.release(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
+      place = undefined;
+    }
+  }
+
+  function announce(from: State): void {
+    const { state } = condition;
+    const walked = road;
+    const isEnd = state === 'up' || state === 'backoff' || state === 'fatal';
+    if (isEnd) road = beginRoad(clock, byItself);
+    publish({ type: `tunnel.${state}`, tunnel: spec.id, from, asked: walked.asked, status: status() });
+    answer(walked);
+  }
+
+  /** Answers whoever waits, when the state says how it went: at the first failure, not when all is well at last. */
+  function answer(walked: Road): void {
+    const { state } = condition;
+    if (!operation) return;
+    const { kind, resolve, reject } = operation;
+    if (state === (kind === 'start' ? 'up' : 'stopped')) resolve(resultOf(walked));
+    else if (state === 'backoff' || state === 'fatal') reject(createFailure({ kind, spec, status: status(), held }));
+    else return;
+    operation = undefined;
+  }
+
+  function perform(effect: Effect, signal: AbortSignal): void {
+    const acts: Record<Effect, () => Promise<void>> = {
+      launch: () => queue(() => launch(signal)),
+      teardown: () => queue(() => teardown(signal)),
+      wait: () => waitToRetry(signal),
+      recheck: () => awaitReady(signal, LOST_MS),
+      settle: () => watchOver(signal),
+    };
+    acts[effect]().catch((error: unknown) => {
+      // The state that called a stage off goes on from there.
+      if (!signal.aborted) fail(error);
+    });
+  }
+
+  function queue(task: () => Promise<void>): Promise<void> {
+    const run = tail.then(task);
+    tail = run.catch(() => undefined); // told by perform()
+    return run;
+  }
+
+  // What the machine decides.
+
+  /** Clean up, prove, start: the one way up. */
+  async function launch(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await takePlace(signal);
+    const obstacle = await clear(signal);
+    if (obstacle) return tell(signal, obstacle);
+    const started = await context.engineFor(spec).start(spec, { onOutput, signal });
+    // Also one whose start was called off on the way: the teardown that is next in the queue finds it here.
+    link = started;
+    started.exited
+      .then((exit) => onExit(started, exit))
+      .catch((error: unknown) => {
+        if (isServing(started)) fail(error);
+      });
+    await awaitReady(signal, spec.startTimeoutMs);
+  }
+
+  async function takePlace(signal: AbortSignal): Promise<void> {
+    const taken = await context.gate.enter(serverOf(spec), { urgent: () => operation !== undefined, signal });
+    // Called off in the very turn in which the place was given: nobody would give it back.
+    if (signal.aborted) taken.release('other');
+    signal.throwIfAborted();
+    place = taken;
+  }
+
+  /** Clears the way and proves it; answers what is still in it. Again, when somebody has asked for more meanwhile. */
+  async function clear(signal: AbortSignal): Promise<MachineEvent | undefined> {
+    for (;;) {
+      const cleanUp = wantedCleanUp();
+      const survivor = (await endLink()) ?? (await clearLeftovers(cleanUp, signal));
+      signal.throwIfAborted();
+      road.noteStopped();
+      const holders = await findHolders(spec, { proc, clock, signal });
+      signal.throwIfAborted();
+      held = holders && { holders, cleanUp };
+      if (!holders && !survivor) {
+        road.noteFree();
+        return undefined;
+      }
+      if (wantedCleanUp() !== cleanUp) continue;
+      if (survivor) lastError = describeSurvivor(survivor);
+      if (holders) lastError = describeHolders(spec.forward.listen.port, holders);
+      return { type: 'blocked', reason: holders ? 'local_port_busy' : 'stuck' };
+    }
+  }
+
+  function wantedCleanUp(): CleanUp {
+    return operation?.force ? 'any' : road.cleanUp;
+  }
+
+  async function clearLeftovers(cleanUp: CleanUp, signal?: AbortSignal): Promise<Survivor | undefined> {
+    if (cleanUp === 'swept') return undefined;
+    return noteKill(await context.clearLeftovers(spec, cleanUp, signal));
+  }
+
+  async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
+    const current = link;
+    if (!current) return;
+    const isReady = async () => (await current.check()) === 'ready';
+    if (await until(isReady, { timeoutMs, everyMs: READY_EVERY_MS, signal, clock })) {
+      return tell(signal, { type: 'ready' });
+    }
+    const isFrozen = (await current.check()) === 'frozen';
+    signal.throwIfAborted();
+    lastError = isFrozen ? FROZEN : (current.lastLine() ?? `not ready after ${timeoutMs} ms`);
+    dispatch({ type: 'timeout', reason: isFrozen ? 'frozen' : 'timeout' });
+  }
+
+  /** While it is up: is it still what it says? And is it stable, so that its next failure counts as the first? */
+  async function watchOver(signal: AbortSignal): Promise<void> {
+    const current = link;
+    if (!current) return;
+    const stableAt = clock.now() + spec.backoff.stableMs;
+    for (;;) {
+      await clock.sleep(LOOK_EVERY_MS, signal);
+      const state = await current.check();
+      signal.throwIfAborted();
+      if (state !== 'ready') {
+        lastError = state === 'frozen' ? FROZEN : 'the listener is gone';
+        return dispatch({ type: 'lost', reason: state === 'frozen' ? 'frozen' : 'exited' });
+      }
+      if (condition.attempt > 0 && clock.now() >= stableAt) dispatch({ type: 'timeout' });
+    }
+  }
+
+  /** Take the chain down, and whatever carries our marker where there is none; proved, or said who survived. */
+  async function teardown(signal: AbortSignal): Promise<void> {
+    const survivor = link ? await endLink() : await clearLeftovers('own');
+    road.noteStopped();
+    if (survivor) {
+      lastError = describeSurvivor(survivor);
+      return tell(signal, { type: 'timeout', reason: 'stuck' });
+    }
+    await waitUntilFree(spec, clock);
+    road.noteFree();
+    tell(signal, { type: 'exited' });
+  }
+
+  async function waitToRetry(signal: AbortSignal): Promise<void> {
+    const delayMs = backoffDelay(condition.attempt, spec.backoff, context.random);
+    nextRetryAt = clock.wallTime() + delayMs;
+    await clock.sleep(delayMs, signal);
+    signal.throwIfAborted();
+    road = beginRoad(clock, byItself);
+    dispatch({ type: 'timeout' });
+  }
+
+  // The link, and its end.
+
+  /** It ended by itself. What it leaves (an ssh whose autossh died) is taken down before anything else happens. */
+  async function onExit(ended: Link, exit: LinkExit): Promise<void> {
+    if (!isServing(ended)) return;
+    const report = await ended.stop();
+    if (!isServing(ended)) return;
+    if (!noteKill(report)) link = undefined;
+    lastError = exit.lastError ?? describeExit(exit);
+    dispatch({ type: 'exited', reason: exit.reason });
+  }
+
+  /** The present link, and nobody has begun to take it down. */
+  function isServing(one: Link): boolean {
+    return link === one && (condition.state === 'starting' || condition.state === 'up');
+  }
+
+  /** Ends the link that there is. One that something survived is kept: the next attempt begins with ending it again. */
+  async function endLink(): Promise<Survivor | undefined> {
+    const ended = link;
+    if (!ended) return undefined;
+    const survivor = noteKill(await ended.stop());
+    if (!survivor) link = undefined;
+    return survivor;
+  }
+
+  /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */
+  function noteKill(kill: KillReport): Survivor | undefined {
+    if (kill.killed.length + kill.survivors.length > 0) {
+      road.noteKill(kill);
+      publish({ type: 'process.killed', tunnel: spec.id, kill });
+    }
+    return kill.survivors.find(({ why }) => !why.startsWith('protected'));
+  }
+
+  /** Something went wrong that is no answer: no program to run, no descriptors left. With a link there is one to lose. */
+  function fail(error: unknown): void {
+    lastError = error instanceof Error ? error.message : String(error);
+    const { state } = condition;
+    if (state === 'stopping') dispatch({ type: 'timeout', reason: 'stuck' });
+    else if (state === 'up') dispatch({ type: 'lost', reason: 'exited' });
+    else if (link) dispatch({ type: 'timeout', reason: 'exited' });
+    else dispatch({ type: 'exited', reason: isBadSpec(error) ? 'bad_spec' : 'exited' });
+  }
+
+  function onOutput(line: string): void {
+    publish({ type: 'tunnel.output', tunnel: spec.id, line });
+  }
+
+  // How it is.
+
+  function resultOf(walked: Road): OperationResult {
+    const { state } = condition;
+    return { id: spec.id, name: spec.name, state, ...walked.report(state), tunnel: status() };
+  }
+
+  function status(): TunnelStatus {
+    const engine = context.engineFor(spec).name;
+    const restarts = Math.max(0, timesUp - 1);
+    const logFile = context.logFileOf(spec);
+    const root = link?.root;
+    return describeTunnel(proc, { spec, condition, engine, root, since, restarts, nextRetryAt, lastError, logFile });
+  }
+}
+
+const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
+
+function describeExit({ code, signal }: LinkExit): string {
+  return signal ? `killed by ${signal}` : `exited with code ${code}`;
+}
+
+function describeSurvivor({ pid, command, why }: Survivor): string {
+  return `pid ${pid} (${command}) survived: ${why}`;
+}
+
+function isBadSpec(error: unknown): boolean {
+  return error instanceof TunwardError && (error.info as { reason?: unknown }).reason === 'bad_spec';
+}

@@ -1,0 +1,84 @@
+import { hasIpv6Loopback } from '../port/probe.js';
+import type { Proc } from '../proc/read.js';
+import { type ProcessRef, readCommand, readFamily } from '../proc/stat.js';
+import type { Reason } from './engine.js';
+import type { Condition, Desired, State } from './machine.js';
+import { type Bind, bindSet, formatEndpoint, type TunnelSpec } from './spec.js';
+
+/** One process of a tunnel's chain. */
+export interface ChainProcess extends ProcessRef {
+  readonly command: string;
+}
+
+/** What one tunnel is now. Times are ISO 8601 in UTC. */
+export interface TunnelStatus {
+  readonly id: string;
+  readonly name: string;
+  readonly state: State;
+  readonly desired: Desired;
+  readonly reason: Reason | null;
+  readonly health: 'ok' | 'degraded' | 'unknown';
+  readonly healthReason: string | null;
+  readonly direction: TunnelSpec['direction'];
+  readonly engine: string;
+  readonly listen: readonly Bind[];
+  /** Where the forward leads, `host:port` as seen from the other side. */
+  readonly target: string;
+  readonly remoteHost: string;
+  /** The root of the chain. */
+  readonly pid: number | null;
+  readonly chain: readonly ChainProcess[];
+  readonly since: string;
+  readonly attempt: number;
+  /** How often it came up again after it had been up. */
+  readonly restarts: number;
+  readonly nextRetryAt: string | null;
+  readonly lastError: string | null;
+  readonly logFile: string | null;
+}
+
+/** What a status is made of. Times are milliseconds since the epoch. */
+export interface StatusParts {
+  readonly spec: TunnelSpec;
+  readonly condition: Condition;
+  readonly engine: string;
+  /** The root of the chain that there is now. */
+  readonly root: ProcessRef | undefined;
+  readonly since: number;
+  readonly restarts: number;
+  readonly nextRetryAt: number | null;
+  readonly lastError: string | null;
+  readonly logFile: string | null;
+}
+
+/** Looks at the chain as it is at this moment; a few small reads. */
+export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
+  const { spec, condition, root, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+  const family = root ? readFamily(proc, root) : [];
+  return {
+    id: spec.id,
+    name: spec.name,
+    state: condition.state,
+    desired: condition.desired,
+    reason: condition.reason,
+    health: condition.state === 'up' ? 'ok' : 'unknown',
+    healthReason: null,
+    direction: spec.direction,
+    engine,
+    listen: bindSet(spec.forward, hasIpv6Loopback()),
+    target: formatEndpoint(spec.forward.target),
+    remoteHost: spec.remoteHost,
+    pid: family[0]?.pid ?? null,
+    chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
+    since: toIso(parts.since),
+    attempt: condition.attempt,
+    restarts,
+    nextRetryAt: nextRetryAt === null ? null : toIso(nextRetryAt),
+    lastError,
+    logFile,
+  };
+}
+
+function toIso(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,209 @@
+import { randomBytes } from 'node:crypto';
+import { TunwardError } from '../errors.js';
+import { type KillReport, killChains } from '../kill.js';
+import type { Marker } from '../proc/marker.js';
+import { openProc, type Proc } from '../proc/read.js';
+import { type Clock, systemClock } from '../time.js';
+import { type Chains, createChains, markerOf } from './chain.js';
+import { createGate, type GateOptions } from './gate.js';
+import { findLeftovers, type Leftover } from './leftovers.js';
+import {
+  createRunner,
+  type OperationResult,
+  type RequestOptions,
+  type Runner,
+  type RunnerContext,
+  type TunnelEvent,
+  type TunnelStatus,
+} from './runner.js';
+import { isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
+
+export interface SupervisorOptions {
+  /** The environment ssh is given a part of, and its PATH. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /**
+   * What marks everything that this installation starts, so that a later life finds it: 32 hexadecimal digits, the same
+   * at every start. Default: a random one, which nobody will find again.
+   */
+  readonly instance?: string | undefined;
+  /** A file for host keys met for the first time; default: the person's own. */
+  readonly knownHosts?: string | null | undefined;
+  readonly gate?: GateOptions | undefined;
+  /** Everything that happens, as data. Must not throw. */
+  readonly publish?: ((event: SupervisorEvent) => void) | undefined;
+  /** Is there a daemon of another instance now? Its chains are not taken over. Default: none is. */
+  readonly isLiving?: ((instance: string) => Promise<boolean>) | undefined;
+  readonly logFileOf?: ((spec: TunnelSpec) => string | null) | undefined;
+  readonly proc?: Proc | undefined;
+  readonly clock?: Clock | undefined;
+  readonly random?: (() => number) | undefined;
+  /** What starts links; default: ssh and autossh, as `env` finds them. */
+  readonly chains?: Chains | undefined;
+}
+
+export type SupervisorEvent = TunnelEvent | { readonly type: 'boot.swept'; readonly kill: KillReport };
+
+export interface Supervisor {
+  /** Clears away what a former life left in the way of these tunnels, each as far as its takeover goes. Before `reconcile`. */
+  sweep(specs: readonly TunnelSpec[]): Promise<KillReport>;
+  /** Makes these the tunnels: new ones start, missing ones stop, changed ones restart, equal ones are not touched. */
+  reconcile(specs: readonly TunnelSpec[]): Promise<void>;
+  /** By exact id, exact name, or a prefix of the id of 8 digits or more. Resolves once it is up (for stop: down). */
+  start(which: string, options?: RequestOptions): Promise<OperationResult>;
+  stop(which: string): Promise<OperationResult>;
+  restart(which: string, options?: RequestOptions): Promise<OperationResult>;
+  status(which: string): TunnelStatus;
+  /** All, in the order of the specs. */
+  list(): TunnelStatus[];
+  /** Stops everything. Bounded by the kills' own bounds; afterwards nothing can be started. Idempotent. */
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Keeps tunnels as they are wanted: one machine for each, and one operation at a time on each.
+ *
+ * @example
+ * await using supervisor = createSupervisor({ env: process.env });
+ * await supervisor.reconcile(config.tunnels);
+ * const { tookMs, phases } = await supervisor.restart('database');
+ */
+export function createSupervisor(options: SupervisorOptions): Supervisor {
+  const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
+  const { logFileOf = () => null, isLiving = async () => false } = options;
+  const proc = options.proc ?? openProc();
+  const clock = options.clock ?? systemClock;
+  const instance = options.instance ?? randomBytes(16).toString('hex');
+  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock });
+  const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
+  const search = { proc, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
+  const context: RunnerContext = {
+    ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers },
+    engineFor: chains.engineFor,
+  };
+  const runners = new Map<string, Runner>();
+  /** The tunnels whose way a sweep has cleared, and that have not been started since. */
+  const swept = new Set<string>();
+  /** One reconciliation at a time: a second one must know what the first has made. */
+  let reconciling: Promise<void> = Promise.resolve();
+  let closing: Promise<void> | undefined;
+
+  return {
+    sweep,
+    reconcile,
+    start: (which, request) => bounded(which, (runner) => runner.start(request)),
+    stop: (which) => bounded(which, (runner) => runner.stop()),
+    restart: (which, request) => bounded(which, (runner) => runner.restart(request)),
+    status: (which) => find(which).status(),
+    list: () => [...runners.values()].map((runner) => runner.status()),
+    close,
+    [Symbol.asyncDispose]: close,
+  };
+
+  async function sweep(specs: readonly TunnelSpec[]): Promise<KillReport> {
+    // Whatever this installation started, also for tunnels that have left the configuration.
+    const marker = [`TUNWARD_INSTANCE=${instance}`];
+    const levels: Takeover[] = ['own', 'tunnels', 'any'];
+    const leftovers: Leftover[] = [];
+    for (const takeover of levels) {
+      const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive);
+      if (takeover !== 'own' && covered.length === 0) continue;
+      leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker })));
+    }
+    const kill = await killLeftovers(leftovers, { marker });
+    for (const { id } of specs) swept.add(id);
+    publish({ type: 'boot.swept', kill });
+    return kill;
+  }
+
+  function reconcile(specs: readonly TunnelSpec[]): Promise<void> {
+    const turn = reconciling.then(() => apply(specs));
+    reconciling = turn.catch(() => undefined); // told by `turn`
+    return turn;
+  }
+
+  async function apply(specs: readonly TunnelSpec[]): Promise<void> {
+    refuseClosed();
+    const wanted = new Map(specs.map((spec) => [spec.id, spec]));
+    const leaving = [...runners].filter(([id]) => !wanted.has(id));
+    // Out of reach at once: nobody can start again what is on its way out.
+    for (const [id] of leaving) runners.delete(id);
+    await Promise.all(leaving.map(([, runner]) => runner.close()));
+    refuseClosed();
+    const before = new Map(runners);
+    runners.clear();
+    for (const spec of wanted.values()) {
+      const runner = before.get(spec.id) ?? createRunner(spec, context);
+      runners.set(spec.id, runner);
+      if (!before.has(spec.id)) runner.boot(swept.has(spec.id));
+      else if (!isSameSpec(runner.spec(), spec)) runner.respec(spec);
+    }
+    swept.clear();
+  }
+
+  function refuseClosed(): void {
+    if (closing) throw new TunwardError('ERR_TUNNEL_CONFLICT', 'The supervisor is closed', {});
+  }
+
+  async function clearLeftovers(spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal): Promise<KillReport> {
+    const marker = markerOf(spec.id, instance);
+    const leftovers = await findLeftovers([spec], { ...search, takeover, signal, marker });
+    return killLeftovers(leftovers, { marker, signal });
+  }
+
+  async function killLeftovers(
+    leftovers: readonly Leftover[],
+    { marker, signal }: { readonly marker: Marker; readonly signal?: AbortSignal | undefined },
+  ): Promise<KillReport> {
+    const targets = leftovers.map(({ target }) => target);
+    if (targets.length === 0) return { killed: [], left: [], survivors: [], tookMs: 0 };
+    // To look for what carries the marker until nobody does costs a scan of every environment: only where somebody did.
+    const isMarked = leftovers.some(({ layer }) => layer === 'marker');
+    return killChains(targets, { proc, clock, signal, marker: isMarked ? marker : undefined });
+  }
+
+  function find(which: string): Runner {
+    const all = [...runners.values()];
+    const exact = runners.get(which);
+    if (exact) return exact;
+    const named = all.filter((runner) => runner.spec().name === which);
+    const prefixed = which.length >= 8 ? all.filter((runner) => runner.spec().id.startsWith(which)) : [];
+    const found = named.length > 0 ? named : prefixed;
+    const [only] = found;
+    if (!only)
+      throw new TunwardError(
+        'ERR_TUNNEL_UNKNOWN',
+        `No tunnel is called '${which}': give an id, a name, or 8 or more digits of an id`,
+        { which },
+      );
+    if (found.length === 1) return only;
+    const candidates = found.map((runner) => runner.spec().id);
+    throw new TunwardError('ERR_TUNNEL_AMBIGUOUS', `'${which}' could be any of ${candidates.join(', ')}: give the id`, {
+      candidates,
+    });
+  }
+
+  /** An answer in time, whatever becomes of the operation, which goes on. */
+  async function bounded(which: string, act: (runner: Runner) => Promise<OperationResult>): Promise<OperationResult> {
+    const runner = find(which);
+    const timeoutMs = runner.spec().restartTimeoutMs;
+    const answered = new AbortController();
+    const late = clock.sleep(timeoutMs, answered.signal).then(() => {
+      const { state, name, id, lastError } = runner.status();
+      const going = `${state}${lastError ? ` (${lastError})` : ''}`;
+      const message = `Tunnel ${name} (${id}) is still ${going} after ${timeoutMs} ms, and goes on`;
+      throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs, going });
+    });
+    try {
+      return await Promise.race([act(runner), late]);
+    } finally {
+      late.catch(() => undefined); // called off: the answer came in time
+      answered.abort();
+    }
+  }
+
+  function close(): Promise<void> {
+    closing ??= Promise.all([...runners.values()].map((runner) => runner.close())).then(() => reconciling);
+    return closing;
+  }
+}

@@ -1,0 +1,61 @@
+import { printable } from '../proc/stat.js';
+
+/** What a chain has said so far, line by line. */
+export interface Transcript {
+  take(chunk: string): void;
+  /** Nothing more will come: what has no line end yet is a line too. */
+  end(): void;
+  /** The last ones, oldest first. */
+  lines(): readonly string[];
+  lastLine(): string | null;
+  /** How many remote forwards the server has granted. ssh says so at DEBUG1 alone. */
+  grantedForwards(): number;
+}
+
+const KEPT_LINES = 50;
+const MAX_LINE = 2000;
+const debugging = /^debug[123]: |^OpenSSH_\d|^Authenticated to |^Transferred: |^Bytes per second: /;
+
+/** Lines out of chunks. ssh's debugging stays here; the rest is handed on. Bounded, whatever comes. */
+export function createTranscript(onOutput: (line: string) => void): Transcript {
+  let rest = '';
+  /** What comes up to the next line end belongs to a line that was too long, and has been handed on, cut off. */
+  let isOverlong = false;
+  let granted = 0;
+  const kept: string[] = [];
+  return {
+    take,
+    end,
+    lines: () => kept,
+    lastLine: () => kept.at(-1) ?? null,
+    grantedForwards: () => granted,
+  };
+
+  function take(chunk: string): void {
+    const parts = (rest + chunk).split('\n');
+    rest = parts.pop() ?? '';
+    for (const part of parts) {
+      if (!isOverlong) note(part);
+      isOverlong = false;
+    }
+    if (!isOverlong && rest.length > MAX_LINE) {
+      note(rest);
+      isOverlong = true;
+    }
+    if (isOverlong) rest = '';
+  }
+
+  function end(): void {
+    if (rest !== '') note(rest);
+    rest = '';
+  }
+
+  function note(text: string): void {
+    const line = printable(text.slice(0, MAX_LINE).replace(/\r$/, ''));
+    if (/^debug1: remote forward success for: listen /.test(line)) granted++;
+    if (line === '' || debugging.test(line)) return;
+    kept.push(line);
+    if (kept.length > KEPT_LINES) kept.shift();
+    onOutput(line);
+  }
+}

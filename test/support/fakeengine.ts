@@ -1,0 +1,130 @@
+import type { KillReport, Survivor } from '#lib/kill.js';
+import type { Engine, Link, LinkExit, LinkState } from '#lib/tunnel/engine.js';
+import type { TunnelSpec } from '#lib/tunnel/spec.js';
+
+/** One link that was started, and what a test does to it. */
+export interface FakeLink {
+  readonly spec: TunnelSpec;
+  /** What `check` answers. */
+  state: LinkState;
+  /** `check` fails with it. */
+  trouble: Error | undefined;
+  /** How long `check` takes, to say what was so when it began: until this is fulfilled. */
+  holdCheck: Promise<unknown> | undefined;
+  /** What `stop` cannot end, until the test empties it. */
+  survivors: Survivor[];
+  /** How long `stop` takes: until this is fulfilled. */
+  holdStop: Promise<unknown>;
+  /** How often `stop` was asked for. */
+  stops: number;
+  isRunning(): boolean;
+  /** It ends by itself. */
+  exit(how?: Partial<LinkExit>): void;
+  say(line: string): void;
+}
+
+export interface FakeEngine extends Engine {
+  /** Every link there ever was, in order. */
+  readonly links: readonly FakeLink[];
+  /** Those that run now. More than one is a leak. */
+  running(): FakeLink[];
+  /** The last one that was started. Throws when there is none. */
+  last(): FakeLink;
+  /** What the links of the coming starts answer first: `ready` when nothing is said. */
+  first: LinkState;
+  /** The coming starts fail with it. */
+  failure: Error | undefined;
+  /** The coming starts take until this is fulfilled. They do not heed their signal: the worst that an engine may do. */
+  holdStart: Promise<unknown>;
+}
+
+/** An engine without processes: a link is up, silent, frozen or gone as the test says. */
+export function createFakeEngine(): FakeEngine {
+  const links: FakeLink[] = [];
+  const engine: FakeEngine = {
+    name: 'ssh',
+    links,
+    running: () => links.filter((link) => link.isRunning()),
+    last: () => {
+      const link = links.at(-1);
+      if (!link) throw new Error('No link was started');
+      return link;
+    },
+    first: 'ready',
+    failure: undefined,
+    holdStart: Promise.resolve(),
+    async start(spec, { onOutput }) {
+      await engine.holdStart;
+      if (engine.failure) throw engine.failure;
+      const [fake, link] = createLink(spec, { number: links.length + 1, first: engine.first, onOutput });
+      links.push(fake);
+      return link;
+    },
+  };
+  return engine;
+}
+
+interface LinkPlan {
+  readonly number: number;
+  readonly first: LinkState;
+  readonly onOutput: (line: string) => void;
+}
+
+function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [FakeLink, Link] {
+  let isRunning = true;
+  let lastLine: string | null = null;
+  let finish: (exit: LinkExit) => void = () => undefined;
+  const exited = new Promise<LinkExit>((resolve) => {
+    finish = resolve;
+  });
+  const end = (exit: LinkExit) => {
+    isRunning = false;
+    finish(exit);
+  };
+  const fake: FakeLink = {
+    spec,
+    state: first,
+    trouble: undefined,
+    holdCheck: undefined,
+    survivors: [],
+    holdStop: Promise.resolve(),
+    stops: 0,
+    isRunning: () => isRunning,
+    exit: (how = {}) => end({ code: 255, signal: null, reason: 'exited', lastError: null, ...how }),
+    say: (line) => {
+      lastLine = line;
+      onOutput(line);
+    },
+  };
+  const link: Link = {
+    root: undefined,
+    exited,
+    async check() {
+      if (fake.trouble) throw fake.trouble;
+      const seen = isRunning ? fake.state : 'waiting';
+      await fake.holdCheck;
+      return seen;
+    },
+    lastLine: () => lastLine,
+    async stop() {
+      fake.stops++;
+      await fake.holdStop;
+      if (fake.survivors.length > 0) return { ...nobody, survivors: fake.survivors };
+      if (!isRunning) return nobody;
+      end({ code: null, signal: 'SIGKILL', reason: 'killed', lastError: null });
+      return { ...nobody, killed: [{ pid: 1000 + number, startTicks: number, command: 'fake ssh', why: 'a test' }] };
+    },
+  };
+  return [fake, link];
+}
+
+export const nobody: KillReport = { killed: [], left: [], survivors: [], tookMs: 0 };
+
+/** A promise and the means to fulfil it. */
+export function createHold(): { readonly held: Promise<void>; release(): void } {
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  return { held, release: () => release() };
+}
