@@ -1,4 +1,12 @@
-/** tunward as a library: it loads nothing but Node. */
+/**
+ * tunward as a library. Reading, killing and proving load nothing but Node; what works on a configuration file loads its
+ * packages when it is called.
+ */
+export type { Config } from './daemon/config.js';
+export type { Daemon, DaemonOptions } from './daemon/daemon.js';
+export { loadConfig, openTunnel, startDaemon } from './daemon/door.js';
+export type { DaemonEvent, JournalEntry } from './daemon/events.js';
+export type { OpenTunnel, OpenTunnelOptions } from './daemon/open.js';
 export { type ErrorCode, type ErrorInfo, errorCodes, isTunwardError, TunwardError } from './errors.js';
 export { type KilledProcess, type KillOptions, type KillReport, killTree, type Survivor } from './kill.js';
 export { type FreePortOptions, freePort } from './port/free.js';
@@ -7,10 +15,8 @@ export { findListeners, type Listener, type PortOptions } from './port/listeners
 export { isPortFree, waitForPort } from './port/wait.js';
 export { type ProcessTree, readProcessTree } from './proc/family.js';
 export type { ProcessInfo, ProcessRef } from './proc/stat.js';
-export type { OperationResult } from './tunnel/operation.js';
-export type { TunnelEvent } from './tunnel/runner.js';
+export type { OperationResult, TunnelEvent, TunnelStatus } from './tunnel/runner.js';
 export type { TunnelSpec } from './tunnel/spec.js';
-export type { TunnelStatus } from './tunnel/status.js';
 export {
   createSupervisor,
   type Supervisor,

@@ -1,0 +1,27 @@
+import type { Screen } from './render.js';
+
+/** What every command is handed: the one place to write to, and what main.ts has read of the process. */
+export interface Context {
+  readonly screen: Screen;
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+  /** Aborts with an {@link Interruption} at the first Ctrl-C, SIGTERM or SIGHUP. */
+  readonly signal: AbortSignal;
+  /**
+   * From now on SIGHUP does this instead of ending the command. Not so where there is a terminal: its end is what
+   * SIGHUP tells then, and a program without a head must not stay.
+   */
+  readonly onHangup: (act: () => void) => void;
+}
+
+/** Why a command ends early: a signal, or nobody reads its output any more. */
+export class Interruption extends Error {
+  override readonly name = 'Interruption';
+  /** 128 and the signal's number, as a shell counts. */
+  readonly exit: number;
+
+  constructor(why: string, exit: number) {
+    super(why);
+    this.exit = exit;
+  }
+}

@@ -1,0 +1,182 @@
+import path from 'node:path';
+import type ssh2 from 'ssh2';
+import type { JournalEntry } from '../daemon/events.js';
+import { isErrno, isTunwardError } from '../errors.js';
+import { findProgram } from '../tunnel/chain.js';
+import { openActors } from './demo/actors.js';
+import { playTunnels } from './demo/acts.js';
+import type { Outcome, Scene } from './demo/scene.js';
+import { openStage, pickPorts, type Stage } from './demo/stage.js';
+import { renderActs, renderLegend, renderPromises } from './demo/table.js';
+import { createTeller } from './demo/teller.js';
+import { openChain, playPorts } from './demo/without-ssh.js';
+import { createScreen, type Line, layTable, type Screen, styled } from './render.js';
+import { createStory } from './story.js';
+import { formatMs } from './units.js';
+
+export interface DemoOptions {
+  /** End after the table. Otherwise it stays up, to be played with, until the signal. */
+  readonly once: boolean;
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+  readonly screen?: Screen;
+}
+
+/**
+ * The main job, on this machine alone and on nothing that was there before: real tunnels are restarted and their ports
+ * blocked, and every step is shown. Without ssh, or the package ssh2, the half that needs neither. Whatever it started
+ * is gone when it ends, however it ends.
+ *
+ * @returns the exit code: 0 when every promise held, 1 when one did not (it is named)
+ * @throws Error when it cannot go on; the signal's reason, when that aborts before the table
+ */
+export async function runDemo(options: DemoOptions): Promise<number> {
+  const { env, signal, screen = createScreen() } = options;
+  const tell = createTeller(screen);
+  await using actors = openActors(env);
+  tell.title('tunward demo');
+  try {
+    // Awaited here: the actors end when this function does.
+    return await show({ tell, signal, actors }, { ...options, screen });
+  } catch (error) {
+    // Whatever a part of the demo failed of, the demo's own exit code says only that it did.
+    if (!isTunwardError(error)) throw error;
+    throw new Error(`The demo could not go on: ${error.message}`, { cause: error });
+  }
+}
+
+type Shown = DemoOptions & { readonly screen: Screen };
+
+async function show(scene: Scene, options: Shown): Promise<number> {
+  if (findProgram('ssh', options.env) === undefined) return showPorts(scene, withoutSsh, options);
+  const library = await findLibrary();
+  return library ? showTunnels(scene, library, options) : showPorts(scene, withoutLibrary, options);
+}
+
+async function showTunnels(scene: Scene, library: typeof ssh2, { once, env, screen }: Shown): Promise<number> {
+  const { tell, signal } = scene;
+  const journal: JournalEntry[] = [];
+  let onEvent = (entry: JournalEntry): void => void journal.push(entry);
+  tell.prose(
+    'A restarted SSH tunnel dies with "Address already in use" when something still holds its port. tunward finds ' +
+      'who holds it, kills that whole chain and no one else, proves the port free by binding it, and only then starts.',
+  );
+  tell.gap();
+  tell.prose('Opening an SSH server, a web service and a tunward daemon with three tunnels, on this machine alone ...');
+  await using stage = await openStage({ library, env, signal, onEvent: (entry) => onEvent(entry) });
+  tell.gap();
+  tell.lines(...describeStage(stage));
+  const outcome = await playTunnels({ ...scene, env, stage, journal });
+  const code = conclude(scene, screen, outcome);
+  if (once) return code;
+  const story = createStory((line) => tell.lines(line));
+  onEvent = story;
+  stage.traffic.pace(200);
+  invite(scene, `The daemon stays up: its API is at ${stage.daemon.address.socket}`, [
+    `ls --socket ${stage.daemon.address.socket}`,
+    `restart reports --socket ${stage.daemon.address.socket}`,
+    `who ${stage.tunnels[1]?.port}`,
+  ]);
+  await Promise.race([aborted(signal), stage.daemon.closed]);
+  onEvent = () => undefined;
+  tell.gap();
+  tell.prose(`${stage.traffic.total('served')} requests served. Everything is taken down again.`);
+  return code;
+}
+
+function describeStage({ tunnels, upMs }: Stage): Line[] {
+  const rows = tunnels.map(({ name, engine, side, port }) => [
+    styled('bold', name),
+    side === 'local' ? `localhost:${port}` : `SSH server:${port}`,
+    engine === 'autossh' ? 'by autossh → ssh' : 'by ssh',
+    styled('dim', side === 'local' ? '-L: port here, service there' : '-R: port there, service here'),
+  ]);
+  return [
+    ...layTable(['', '', '', ''], rows).slice(1),
+    '',
+    [styled('green', '✔ '), `all three are up after ${formatMs(upMs)}, and requests go through them from now on`],
+  ];
+}
+
+/** The half that needs no tunnel. */
+async function showPorts(scene: Scene, lack: Lack, { once, screen }: Shown): Promise<number> {
+  const { tell, signal } = scene;
+  tell.prose(
+    'A port that something still holds is what keeps an SSH tunnel from starting again. tunward finds who holds it, ' +
+      `kills that whole chain and no one else, and proves the port free by binding it. ${lack.what}`,
+  );
+  const ports = await pickPorts(2);
+  const code = conclude(scene, screen, await playPorts(scene, ports));
+  tell.gap();
+  tell.prose(lack.remedy);
+  if (once) return code;
+  const [port = 0] = ports;
+  const { keeper } = await openChain(scene, port);
+  invite(scene, `A chain that keeps itself alive holds port ${port} again, for you`, [
+    `who ${port}`,
+    `tree ${keeper.pid}`,
+    `free ${port}`,
+  ]);
+  await aborted(signal);
+  return code;
+}
+
+/** The table and the promises. Answers the exit code. */
+function conclude({ tell }: Scene, screen: Screen, { acts, promises }: Outcome): number {
+  tell.chapter('What happened');
+  tell.gap();
+  tell.lines(...renderActs(acts));
+  tell.gap();
+  tell.lines(...renderLegend(acts), '', ...renderPromises(promises));
+  if (screen.json) screen.data({ acts, promises });
+  return promises.every(({ kept }) => kept) ? 0 : 1;
+}
+
+/** What to try in another terminal. */
+function invite({ tell }: Scene, what: string, commands: readonly string[]): void {
+  tell.chapter('Now you');
+  tell.prose(`${what}. Try, in another terminal:`);
+  tell.gap();
+  for (const command of commands) tell.answer([styled('dim', '$ '), styled('bold', `${programName()} ${command}`)]);
+  tell.gap();
+  tell.prose('Ctrl-C ends the demo, and everything in it.');
+  tell.gap();
+}
+
+/** How this very program is called from here: by its name where it is installed, by its file in a checkout. */
+function programName(): string {
+  const [, script = 'tunward'] = process.argv;
+  const name = path.basename(script);
+  return name === 'tunward' ? name : `node ${path.relative(process.cwd(), script)}`;
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}
+
+interface Lack {
+  readonly what: string;
+  /** One line. */
+  readonly remedy: string;
+}
+
+const withoutSsh: Lack = {
+  what: 'There is no ssh on PATH, so this is the half that needs none.',
+  remedy: 'The other half needs ssh: apt-get install openssh-client, or apk add it',
+};
+const withoutLibrary: Lack = {
+  what: 'There is no package ssh2, so this is the half that needs no SSH server.',
+  remedy: 'The other half brings an SSH server, which needs a package: npm i ssh2',
+};
+
+async function findLibrary(): Promise<typeof ssh2 | undefined> {
+  try {
+    return (await import('ssh2')).default;
+  } catch (error) {
+    if (isErrno(error, 'ERR_MODULE_NOT_FOUND')) return undefined;
+    throw error;
+  }
+}

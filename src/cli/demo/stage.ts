@@ -1,0 +1,175 @@
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import type ssh2 from 'ssh2';
+import { type Daemon, startDaemon } from '../../daemon/daemon.js';
+import type { JournalEntry } from '../../daemon/events.js';
+import { busyHosts, resolveHosts } from '../../port/probe.js';
+import { known, openProc } from '../../proc/read.js';
+import { systemClock, until } from '../../time.js';
+import { findProgram } from '../../tunnel/chain.js';
+import type { TunnelStatus } from '../../tunnel/runner.js';
+import type { EngineName } from '../../tunnel/spec.js';
+import { openSshServer } from './server.js';
+import { createStack, type Stack } from './stack.js';
+import { openService, openTraffic, type Service, type Traffic } from './traffic.js';
+
+/** One of the demo's three tunnels. */
+export interface DemoTunnel {
+  readonly name: 'orders' | 'reports' | 'webhook';
+  readonly engine: EngineName;
+  /** `local`: the port is here and the service there (`ssh -L`). `remote`: the other way round (`ssh -R`). */
+  readonly side: 'local' | 'remote';
+  readonly port: number;
+}
+
+/** All that is there before the first act: a server, a service, a daemon with three tunnels up, requests through them. */
+export interface Stage extends AsyncDisposable {
+  /** A folder of its own, 0700. */
+  readonly dir: string;
+  readonly service: Service;
+  readonly daemon: Daemon;
+  readonly tunnels: readonly DemoTunnel[];
+  readonly traffic: Traffic;
+  /** How long the daemon and its tunnels took to come up, in milliseconds. */
+  readonly upMs: number;
+}
+
+export interface StageOptions {
+  readonly library: typeof ssh2;
+  readonly env: NodeJS.ProcessEnv;
+  readonly signal: AbortSignal;
+  readonly onEvent: (entry: JournalEntry) => void;
+}
+
+/** How the tunnels' configuration of ssh calls the server, and its name in the demo's folder. */
+export const SSH_HOST = 'demo';
+export const SSH_CONFIG = 'ssh_config';
+
+/** Opens all of it, or nothing: what had been opened before a failure is closed again. */
+export async function openStage(options: StageOptions): Promise<Stage> {
+  const stack = createStack();
+  try {
+    return { ...(await furnish(options, stack)), [Symbol.asyncDispose]: stack.close };
+  } catch (error) {
+    await stack.close();
+    throw error;
+  }
+}
+
+async function furnish({ library, env, signal, onEvent }: StageOptions, stack: Stack) {
+  const dir = stack.defer(makeFolder(), (folder) => fs.rmSync(folder, { recursive: true, force: true }));
+  const service = stack.use(await openService());
+  const keys = { host: makeKeys(library), user: makeKeys(library) };
+  const server = stack.use(await openSshServer(library, { hostKey: keys.host.private, userKey: keys.user.public }));
+  const [orders = 0, reports = 0, webhook = 0] = await pickPorts(3);
+  const engine = findProgram('autossh', env) === undefined ? 'ssh' : 'autossh';
+  const tunnels: readonly DemoTunnel[] = [
+    { name: 'orders', engine: 'ssh', side: 'local', port: orders },
+    { name: 'reports', engine, side: 'local', port: reports },
+    { name: 'webhook', engine: 'ssh', side: 'remote', port: webhook },
+  ];
+  writePrivate(dir, 'id_ed25519', keys.user.private);
+  writePrivate(dir, 'known_hosts', `[127.0.0.1]:${server.port} ${keys.host.public}\n`);
+  writePrivate(dir, SSH_CONFIG, sshConfig(dir, server.port));
+  writePrivate(dir, 'tunward.yaml', daemonConfig(dir, service.port, tunnels));
+  const began = systemClock.now();
+  const daemon = stack.use(await startDaemon({ configFile: path.join(dir, 'tunward.yaml'), env, cwd: dir, onEvent }));
+  await allUp(daemon, signal);
+  const upMs = systemClock.now() - began;
+  const traffic = stack.use(openTraffic(new Map(tunnels.map(({ name, port }) => [name, port])), service.greeting));
+  return { dir, service, daemon, tunnels, traffic, upMs };
+}
+
+function makeFolder(): string {
+  const inside = (folder: string) => path.join(folder, 'tunward-demo-');
+  // A longer path than 107 bytes is no address for a unix socket: some systems' own temporary folders are deep.
+  const tooLong = Buffer.byteLength(`${inside(os.tmpdir())}123456/tunward.sock`) > 107;
+  return fs.mkdtempSync(inside(tooLong ? '/tmp' : os.tmpdir()));
+}
+
+/**
+ * A throwaway pair in OpenSSH's format. ssh2 1.17 strips a leading zero byte of the public key, so one pair in 256 can
+ * be read by nobody (mscdex/ssh2#1513): that one is made again.
+ */
+export function makeKeys({ utils }: Pick<typeof ssh2, 'utils'>): { private: string; public: string } {
+  const isWhole = (key: string) => !(utils.parseKey(key) instanceof Error);
+  for (let tries = 1; tries <= 20; tries++) {
+    const pair = utils.generateKeyPairSync('ed25519', { comment: 'tunward-demo' });
+    if (isWhole(pair.private) && isWhole(pair.public)) return pair;
+  }
+  throw new Error('ssh2 made no key that it can read, in 20 attempts');
+}
+
+function writePrivate(dir: string, name: string, text: string): void {
+  fs.writeFileSync(path.join(dir, name), text, { mode: 0o600 });
+}
+
+/** Given with -F, so nothing of the person's own ssh (agent, jump hosts, shared connections) has a part in it. */
+function sshConfig(dir: string, port: number): string {
+  // ssh splits at blanks outside quotes, and takes % for the beginning of a token.
+  const fileIn = (name: string) => `"${path.join(dir, name).replaceAll('%', '%%')}"`;
+  return `Host ${SSH_HOST}
+  HostName 127.0.0.1
+  Port ${port}
+  User demo
+  IdentityFile ${fileIn('id_ed25519')}
+  IdentitiesOnly yes
+  IdentityAgent none
+  StrictHostKeyChecking yes
+  UserKnownHostsFile ${fileIn('known_hosts')}
+  GlobalKnownHostsFile /dev/null
+  BatchMode yes
+  # ssh2 knows no post-quantum key exchange, of which OpenSSH warns since 10.1
+  IgnoreUnknown WarnWeakCrypto
+  WarnWeakCrypto no
+`;
+}
+
+function daemonConfig(dir: string, servicePort: number, tunnels: readonly DemoTunnel[]): string {
+  const service = JSON.stringify(`127.0.0.1:${servicePort}`);
+  const entries = tunnels.map(
+    ({ name, engine, side, port }) => `  - name: ${name}
+    remote_host: ${SSH_HOST}
+    direction: ${side === 'local' ? 'remote_to_local' : 'local_to_remote'}
+    local_port: ${side === 'local' ? port : service}
+    remote_port: ${side === 'local' ? service : port}
+    engine: ${engine}
+`,
+  );
+  return `state_dir: ${JSON.stringify(path.join(dir, 'state'))}
+log_dir: ${JSON.stringify(path.join(dir, 'log'))}
+ssh_config: ${JSON.stringify(path.join(dir, SSH_CONFIG))}
+api:
+  socket: ${JSON.stringify(path.join(dir, 'tunward.sock'))}
+tunnels:
+${entries.join('')}`;
+}
+
+/** Below the range of which the kernel gives ports to clients: nobody takes one by accident while the demo has it free. */
+export async function pickPorts(count: number): Promise<number[]> {
+  const range = known(openProc().text('sys/net/ipv4/ip_local_port_range')) ?? '';
+  const lowest = Number(range.split(/\s+/)[0]) || 32_768;
+  const [from, to] = lowest > 12_000 ? [10_000, lowest] : [10_000, 60_000];
+  const found = new Set<number>();
+  for (let tries = 0; found.size < count && tries < 200; tries++) {
+    const port = from + Math.floor(Math.random() * (to - from));
+    if ((await busyHosts(resolveHosts('localhost'), port)).length === 0) found.add(port);
+  }
+  if (found.size < count) throw new Error(`Found no ${count} free ports between ${from} and ${to}`);
+  return [...found].sort((one, other) => one - other);
+}
+
+/** Up, or not to be: a tunnel that failed twice has a reason that a third attempt does not change. */
+async function allUp({ supervisor }: Daemon, signal: AbortSignal): Promise<void> {
+  const settled = () => supervisor.list().every(({ state }) => state === 'up') || supervisor.list().some(failedTwice);
+  await until(settled, { timeoutMs: 15_000, signal });
+  const down = supervisor.list().find(failedTwice) ?? supervisor.list().find(({ state }) => state !== 'up');
+  if (!down) return;
+  const { name, state, lastError } = down;
+  throw new Error(`The demo's tunnel ${name} did not come up: ${state}${lastError ? ` (${lastError})` : ''}`);
+}
+
+function failedTwice({ attempt, state }: TunnelStatus): boolean {
+  return state === 'fatal' || (state === 'backoff' && attempt >= 2);
+}

@@ -1,0 +1,60 @@
+import { freePort } from '../port/free.js';
+import { inspectPort, type PortReport } from '../port/inspect.js';
+import { waitForPort } from '../port/wait.js';
+import { systemClock } from '../time.js';
+import type { Context } from './context.js';
+import type { PortTarget } from './options.js';
+import { renderFreed, renderHeld } from './port-view.js';
+import { styled } from './render.js';
+import { formatMs } from './units.js';
+
+/** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
+export async function who({ port, host }: PortTarget, { screen, signal }: Context): Promise<number> {
+  const report = await inspectPort(port, { host, signal });
+  if (screen.json) {
+    screen.data(report);
+    return 0;
+  }
+  screen.print(styled(report.free ? 'green' : 'bold', report.explanation));
+  screen.rows(...(await renderHeld(report, signal)));
+  return 0;
+}
+
+export interface FreeOptions {
+  readonly dryRun?: boolean;
+  readonly tree?: boolean;
+  readonly timeout?: number;
+}
+
+/** Frees ports, one after the other. 0 when all of them are free now, 3 when one is still held, 5 when it may not be bound. */
+export async function free(targets: readonly PortTarget[], options: FreeOptions, context: Context): Promise<number> {
+  const { screen, signal } = context;
+  const { dryRun = false, tree = false, timeout: timeoutMs } = options;
+  const ports: PortReport[] = [];
+  for (const { port, host } of targets) {
+    const report = await freePort(port, { host, timeoutMs, dryRun, tree, signal });
+    ports.push(report);
+    if (screen.json) continue;
+    const { head, details } = renderFreed(report, dryRun);
+    screen.print(head);
+    screen.rows(...details);
+  }
+  if (screen.json) screen.data({ ports });
+  const held = ports.filter((report) => !report.free);
+  if (held.length === 0) return 0;
+  return held.every(({ verdict }) => verdict === 'forbidden') ? 5 : 3;
+}
+
+/** Waits until a port is as wanted. A timeout is the library's ERR_TIMEOUT: 124. */
+export async function wait(
+  { port, host }: PortTarget,
+  { state, timeout: timeoutMs }: { readonly state: 'free' | 'listening'; readonly timeout?: number },
+  { screen, signal }: Context,
+): Promise<number> {
+  const began = systemClock.now();
+  await waitForPort(port, { state, host, timeoutMs, signal });
+  const tookMs = Math.round((systemClock.now() - began) * 100) / 100;
+  if (screen.json) screen.data({ port, state, tookMs });
+  else screen.print(`Port ${port} is ${state} after ${formatMs(tookMs)}`);
+  return 0;
+}

@@ -1,0 +1,124 @@
+import { TunwardError } from '../errors.js';
+import { type KillReport, killTree } from '../kill.js';
+import { type ProcessTree, readProcessTree } from '../proc/family.js';
+import { openProc } from '../proc/read.js';
+import { isGone, readStat } from '../proc/stat.js';
+import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
+import { type Forward, formatEndpoint } from '../tunnel/spec.js';
+import type { Context } from './context.js';
+import { drawTree, indent, type Line, layTable, styled } from './render.js';
+import { formatAge, formatBytes, formatMs, programOf } from './units.js';
+
+/** Every ssh and autossh: whose it is, where it goes, what it forwards and holds. */
+export async function ps({ screen, signal }: Context): Promise<number> {
+  const processes = await readTunnelProcesses({ signal });
+  if (screen.json) screen.data({ processes });
+  else if (processes.length === 0) screen.say('No ssh and no autossh runs here');
+  else screen.rows(...layTable(psHead, processes.map(psRow)));
+  return 0;
+}
+
+/** A process and all below it. ERR_PROCESS_UNKNOWN (4) when there is none. */
+export async function tree(pid: number, { screen, signal }: Context): Promise<number> {
+  const root = await readProcessTree(pid, { signal });
+  if (!root) throw unknown(pid);
+  if (screen.json) screen.data(root);
+  else screen.rows(...drawTree(root, treeLabel));
+  return 0;
+}
+
+export interface KillOptions {
+  readonly grace?: number;
+  readonly timeout?: number;
+}
+
+/** Kills a process and all below it. 1 when something survives, 5 when that is for want of permission. */
+export async function kill(pid: number, options: KillOptions, { screen, signal }: Context): Promise<number> {
+  const stat = readStat(openProc(), pid);
+  if (isGone(stat)) throw unknown(pid);
+  const report = await killTree(stat, { graceMs: options.grace, timeoutMs: options.timeout, signal });
+  if (screen.json) screen.data(report);
+  else screen.rows(...renderKill(pid, report));
+  return exitOf(report);
+}
+
+function unknown(pid: number): TunwardError {
+  return new TunwardError('ERR_PROCESS_UNKNOWN', `No process has the pid ${pid}`, { pid });
+}
+
+function exitOf({ survivors }: KillReport): number {
+  if (survivors.length === 0) return 0;
+  return survivors.some(({ why }) => /^(not permitted|protected)/.test(why)) ? 5 : 1;
+}
+
+function renderKill(pid: number, { killed, left, survivors, tookMs }: KillReport): Line[] {
+  const groups = [
+    ...killed.map((process) => ({ ...process, label: 'killed' })),
+    ...left.map((process) => ({ ...process, label: 'left alone' })),
+    ...survivors.map((process) => ({ ...process, label: 'still there' })),
+  ];
+  const rows = groups.map(({ label, pid: number, command, why }) => [
+    styled('dim', label),
+    styled('bold', `${programOf(command)} ${number}`),
+    why,
+    styled('dim', command),
+  ]);
+  const head =
+    survivors.length === 0
+      ? [styled('green', '✔ '), `pid ${pid} and all below it are gone after ${formatMs(tookMs)}`]
+      : [styled('red', '✖ '), `${survivors.length} of them survived ${formatMs(tookMs)}`];
+  return [head, ...indent(layTable(['', '', '', ''], rows).slice(1))];
+}
+
+function treeLabel({ pid, state, command, ageS, rssBytes, ports }: ProcessTree): Line {
+  const facts = `  ${state}  ${formatAge(ageS)}  ${formatBytes(rssBytes)}`;
+  const held = ports.map((port) => `:${port}`).join(' ');
+  return [
+    styled('bold', `${programOf(command)} ${pid}`),
+    styled(state === 'D' || state === 'Z' ? 'red' : 'dim', facts),
+    styled('cyan', held && `  ${held}`),
+    `  ${command}`,
+  ];
+}
+
+const psHead = ['PID', 'PROGRAM', 'USER', 'AGE', 'WHOSE', 'DESTINATION', 'FORWARDS', 'PORTS', 'CHAIN', 'COMMAND'];
+
+function psRow({ pid, program, user, ageS, ports, chain, command, ...process }: TunnelProcess) {
+  return [
+    styled('bold', pid),
+    program,
+    user,
+    formatAge(ageS),
+    whose(process.tunnelId),
+    process.destination ?? '-',
+    describeForwards(process.forwards) || '-',
+    ports.join(', ') || '-',
+    chain.join(' → '),
+    styled('dim', command),
+  ];
+}
+
+/** A tunnel of tunward by the first digits of its id, which are enough for every command. */
+function whose(tunnelId: string | null): string {
+  return tunnelId === null ? '-' : `tunnel ${tunnelId.slice(0, 8)}`;
+}
+
+/** As ssh takes them; the pair that tunward writes for both loopback addresses as the one forward that it is. */
+function describeForwards(forwards: readonly Forward[]): string {
+  const isPair = ({ side, listen, target }: Forward, host: string) =>
+    forwards.some(
+      (other) =>
+        other.side === side &&
+        other.listen.host === host &&
+        other.listen.port === listen.port &&
+        formatEndpoint(other.target) === formatEndpoint(target),
+    );
+  return forwards
+    .filter((forward) => forward.listen.host !== '::1' || !isPair(forward, '127.0.0.1'))
+    .map((forward) => {
+      const { side, listen, target } = forward;
+      const host = listen.host === '127.0.0.1' && isPair(forward, '::1') ? 'localhost' : listen.host;
+      return `${side === 'local' ? '-L' : '-R'} ${formatEndpoint({ ...listen, host })}:${formatEndpoint(target)}`;
+    })
+    .join(', ');
+}

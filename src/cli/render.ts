@@ -1,0 +1,139 @@
+import { styleText } from 'node:util';
+import { printable } from '../proc/stat.js';
+import { toWire } from '../wire.js';
+
+type Style = Parameters<typeof styleText>[0];
+
+/** A piece of text, and how it looks where colours are wanted. Control characters in it are never written. */
+export type Span = string | { readonly text: string; readonly style: Style };
+export type Line = Span | readonly Span[];
+
+/** Where a command speaks. Results go to stdout, talk to stderr; nobody else in the command writes to either. */
+export interface Screen {
+  /** `--json`: results are data. */
+  readonly json: boolean;
+  /** The result with `--json`: one document in snake_case; indented where a person reads it. */
+  data(result: unknown): void;
+  /** One record of a stream with `--json`: a line of its own (NDJSON). */
+  record(entry: unknown): void;
+  /** Sentences of the result: never cut. */
+  print(...lines: readonly Line[]): void;
+  /** Rows of the result: a terminal cuts them at its width, a pipe gets all of it. */
+  rows(...lines: readonly Line[]): void;
+  /** Talk: what a script must not read. */
+  say(...lines: readonly Line[]): void;
+  /** Text that is laid out already (the help), as it is. */
+  write(text: string): void;
+  complain(text: string): void;
+}
+
+interface Stream extends NodeJS.WritableStream {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+}
+
+export interface ScreenOptions {
+  readonly json?: boolean;
+  /** false: `--no-color`. Otherwise NO_COLOR, FORCE_COLOR and whether the stream is a terminal decide. */
+  readonly color?: boolean;
+  /** Called when nobody reads any more: the other end of a pipe, or the terminal, has gone. */
+  readonly onBroken?: () => void;
+  readonly stdout?: Stream;
+  readonly stderr?: Stream;
+}
+
+export function createScreen(options: ScreenOptions = {}): Screen {
+  const { json = false, color = true, onBroken = () => undefined } = options;
+  const { stdout = process.stdout, stderr = process.stderr } = options;
+  stdout.on('error', toBreak('EPIPE', 'EIO', 'ERR_STREAM_DESTROYED'));
+  // A daemon outlives whoever listened to its talk (EPIPE), but not the terminal that it was started in (EIO).
+  stderr.on('error', toBreak('EIO'));
+  const emit = (stream: Stream, lines: readonly Line[], width = Number.POSITIVE_INFINITY) => {
+    for (const line of lines) stream.write(`${paint(cut(spansOf(line), width), stream, color)}\n`);
+  };
+  return {
+    json,
+    data: (result) => stdout.write(`${JSON.stringify(toWire(result), null, stdout.isTTY ? 2 : 0)}\n`),
+    record: (entry) => stdout.write(`${JSON.stringify(toWire(entry))}\n`),
+    print: (...lines) => emit(stdout, lines),
+    rows: (...lines) => emit(stdout, lines, (stdout.isTTY && stdout.columns) || undefined),
+    say: (...lines) => emit(stderr, lines),
+    write: (text) => stdout.write(text),
+    complain: (text) => stderr.write(text),
+  };
+
+  function toBreak(...fatal: string[]): (error: NodeJS.ErrnoException) => void {
+    return (error) => {
+      if (fatal.includes(error.code ?? '')) onBroken();
+      else if (error.code !== 'EPIPE') throw error;
+    };
+  }
+}
+
+export function styled(style: Style, text: string | number): Span {
+  return { text: String(text), style };
+}
+
+/** Columns two blanks apart, each as wide as its widest cell; the last one is not padded. No borders. */
+export function layTable(head: readonly string[], rows: readonly (readonly Span[])[]): Line[] {
+  const table = [head.map((title) => styled('bold', title)), ...rows];
+  const widths = head.map((_title, column) => Math.max(...table.map((row) => widthOf(row[column] ?? ''))));
+  return table.map((row) =>
+    row.flatMap((cell, column) =>
+      column === row.length - 1 ? [cell] : [cell, ' '.repeat((widths[column] ?? 0) - widthOf(cell) + 2)],
+    ),
+  );
+}
+
+/** A node and all below it, the root without a branch before it. */
+export function drawTree<T extends { readonly children: readonly T[] }>(root: T, label: (node: T) => Line): Line[] {
+  const draw = (node: T, indent: string): Line[] =>
+    node.children.flatMap((child, at) => {
+      const last = at === node.children.length - 1;
+      const line = [styled('dim', `${indent}${last ? '└─ ' : '├─ '}`), ...spansOf(label(child))];
+      return [line, ...draw(child, `${indent}${last ? '   ' : '│  '}`)];
+    });
+  return [label(root), ...draw(root, '')];
+}
+
+/** The same lines further to the right. */
+export function indent(lines: readonly Line[], by = 2): Line[] {
+  return lines.map((line) => [' '.repeat(by), ...spansOf(line)]);
+}
+
+function spansOf(line: Line): readonly Span[] {
+  return isSpan(line) ? [line] : line;
+}
+
+function isSpan(line: Line): line is Span {
+  return typeof line === 'string' || 'text' in line;
+}
+
+function textOf(span: Span): string {
+  return printable(typeof span === 'string' ? span : span.text);
+}
+
+function widthOf(span: Span): number {
+  return [...textOf(span)].length;
+}
+
+/** At most `width` characters, the last of them an ellipsis where something is missing. */
+function cut(spans: readonly Span[], width: number): readonly Span[] {
+  if (spans.reduce((sum, span) => sum + widthOf(span), 0) <= width) return spans;
+  let room = width - 1;
+  const kept: Span[] = [];
+  for (const span of spans) {
+    const text = [...textOf(span)].slice(0, Math.max(0, room)).join('');
+    room -= widthOf(span);
+    kept.push(typeof span === 'string' ? text : { ...span, text });
+  }
+  return [...kept, '…'];
+}
+
+function paint(spans: readonly Span[], stream: Stream, color: boolean): string {
+  const painted = spans.map((span) => {
+    const text = textOf(span);
+    return typeof span === 'string' || !color || text === '' ? text : styleText(span.style, text, { stream });
+  });
+  return painted.join('').trimEnd();
+}

@@ -1,0 +1,80 @@
+import type { DaemonEvent } from '../daemon/events.js';
+import type { KillReport } from '../kill.js';
+import { systemClock } from '../time.js';
+import type { TunnelStatus } from '../tunnel/runner.js';
+import { type Line, type Span, styled } from './render.js';
+import { listenOf } from './tunnel-view.js';
+import { formatTime, programOf } from './units.js';
+
+/** An event, with the moment it happened where it is known. */
+export type ToldEvent = DaemonEvent & { readonly at?: string };
+
+/** Tells what happens, one line for each event that is worth a person's while. */
+export function createStory(tell: (line: Line) => void): (event: ToldEvent) => void {
+  // A kill names its tunnel by id alone; the name came with an earlier event.
+  const names = new Map<string, string>();
+  return (event) => {
+    if ('status' in event) names.set(event.tunnel, event.status.name);
+    const line = lineOf(event, (id) => names.get(id) ?? id.slice(0, 8));
+    if (line)
+      tell([styled('dim', formatTime(event.at ?? new Date(systemClock.wallTime()).toISOString())), '  ', ...line]);
+  };
+}
+
+function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span[] | undefined {
+  switch (event.type) {
+    case 'daemon.ready':
+      return [styled('green', 'ready'), `  pid ${event.pid}, ${count(event.tunnels, 'tunnel')}, ${placesOf(event)}`];
+    case 'daemon.stopping':
+      return ['stopping'];
+    case 'config.loaded':
+      return [`configuration ${event.file}`, ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`))];
+    case 'config.rejected':
+      return [styled('red', 'configuration rejected, nothing changed'), `  ${event.message}`];
+    case 'log.failed':
+      return [styled('red', 'a log could not be written'), `  ${event.message}`];
+    case 'state.replaced':
+      return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'boot.swept':
+      return killLine('cleared away', event.kill);
+    case 'process.killed':
+      return killLine(`${nameOf(event.tunnel)}  killed`, event.kill);
+    case 'tunnel.up':
+      return [styled('bold', event.status.name), styled('green', '  up'), `  ${routeOf(event.status)}`];
+    case 'tunnel.backoff':
+    case 'tunnel.fatal':
+      return [styled('bold', event.status.name), styled('red', '  not up'), `  ${reasonOf(event.status)}`];
+    case 'tunnel.stopped':
+      return [styled('bold', event.status.name), '  stopped'];
+    // On the way from one to another, and ssh's own words: they are in the tunnel's log.
+    case 'tunnel.starting':
+    case 'tunnel.stopping':
+    case 'tunnel.output':
+      return undefined;
+  }
+}
+
+/** `localhost:8080 → db:5432 via user@web`, as the connection goes. */
+export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'remoteHost'>): string {
+  return `${listenOf(status)} → ${status.target} via ${status.remoteHost}`;
+}
+
+function placesOf({ socket, url }: { readonly socket: string; readonly url: string | null }): string {
+  return url === null ? `API at ${socket}` : `API at ${socket} and ${url}`;
+}
+
+function reasonOf({ reason, lastError, nextRetryAt }: TunnelStatus): string {
+  const why = [reason, lastError].filter((text) => text !== null).join(': ');
+  return nextRetryAt === null ? `${why}; given up` : `${why}; next try at ${formatTime(nextRetryAt)}`;
+}
+
+function killLine(what: string, { killed, survivors }: KillReport): readonly Span[] | undefined {
+  if (killed.length + survivors.length === 0) return undefined;
+  const dead = killed.map(({ pid, command, why }) => `${programOf(command)} ${pid} (${why})`);
+  const alive = survivors.map(({ pid, why }) => styled('red', `; pid ${pid} survived: ${why}`));
+  return [`${what} ${dead.join(', ') || 'nobody'}`, ...alive];
+}
+
+function count(number: number, thing: string): string {
+  return `${number} ${thing}${number === 1 ? '' : 's'}`;
+}

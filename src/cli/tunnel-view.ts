@@ -1,0 +1,76 @@
+import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
+import { formatEndpoint } from '../tunnel/spec.js';
+import type { Verb } from './client.js';
+import { type Line, layTable, type Span, styled } from './render.js';
+import { formatAge, formatMs, programOf } from './units.js';
+
+/** One row a tunnel; below it, for one that is not up, what is the matter and when it is tried again. `now` in ms since the epoch. */
+export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Line[] {
+  const [head = '', ...rows] = layTable(
+    ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'SINCE'],
+    tunnels.map((tunnel) => [
+      styled('bold', tunnel.name),
+      styled(styleOf(tunnel), tunnel.state),
+      listenOf(tunnel),
+      tunnel.target,
+      tunnel.remoteHost,
+      tunnel.pid === null ? '-' : String(tunnel.pid),
+      formatAge((now - Date.parse(tunnel.since)) / 1000),
+    ]),
+  );
+  return [head, ...rows.flatMap((row, at) => [row, ...troubleOf(tunnels[at], now)])];
+}
+
+/** `✔ web  up in 412 ms (stop 6, free 1, start 405) killed 2: autossh 812, ssh 815` */
+export function renderOperation(verb: Verb, { name, state, tookMs, phases, kill }: OperationResult): Line {
+  const parts = [
+    ...(verb === 'start' ? [] : [`stop ${Math.round(phases.stopMs)}`]),
+    `free ${Math.round(phases.freeMs)}`,
+    ...(verb === 'stop' ? [] : [`start ${Math.round(phases.startMs)}`]),
+  ];
+  const killed = kill.killed.map(({ pid, command }) => `${programOf(command)} ${pid}`);
+  return [
+    styled('green', '✔ '),
+    styled('bold', name),
+    `  ${state} in ${formatMs(tookMs)}`,
+    styled('dim', ` (${parts.join(', ')})`),
+    killed.length > 0 ? ` killed ${killed.length}: ${killed.join(', ')}` : '',
+  ];
+}
+
+/** `✖ web  Tunnel web (…) could not be started: …` */
+export function renderFailure(name: string, { message }: Error): Line {
+  return [styled('red', '✖ '), styled('bold', name), `  ${message}`];
+}
+
+/** Where it listens: `localhost:8080` for both loopback addresses, and on which side. */
+export function listenOf({ listen }: Pick<TunnelStatus, 'listen'>): string {
+  const [first] = listen;
+  if (!first) return '-';
+  const hosts = listen.map(({ host }) => host);
+  const both = hosts.length === 2 && hosts.includes('127.0.0.1') && hosts.includes('::1');
+  const text = both ? `localhost:${first.port}` : listen.map(formatEndpoint).join(', ');
+  return first.side === 'remote' ? `${text} (remote)` : text;
+}
+
+/** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */
+function troubleOf(tunnel: TunnelStatus | undefined, now: number): Line[] {
+  if (!tunnel) return [];
+  const { state, health, healthReason, reason, lastError, nextRetryAt, attempt } = tunnel;
+  if (state === 'up') return health === 'degraded' ? [['  ', styled('yellow', `degraded: ${healthReason}`)]] : [];
+  if (reason === null && lastError === null) return [];
+  const retry = nextRetryAt === null ? '' : retryText(Date.parse(nextRetryAt) - now, attempt);
+  const why = [reason, lastError].filter((text) => text !== null).join(': ');
+  return [['  ', styled('dim', '└ '), styled(styleOf(tunnel), why), retry]];
+}
+
+function retryText(inMs: number, attempt: number): string {
+  const when = inMs <= 0 ? 'now' : `in ${formatMs(inMs)}`;
+  return `; tried ${attempt === 1 ? 'once' : `${attempt} times`}, next try ${when}`;
+}
+
+function styleOf({ state, health }: Pick<TunnelStatus, 'state' | 'health'>): Exclude<Span, string>['style'] {
+  if (state === 'up') return health === 'degraded' ? 'yellow' : 'green';
+  if (state === 'fatal') return 'red';
+  return state === 'stopped' ? 'dim' : 'yellow';
+}

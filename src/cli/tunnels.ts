@@ -1,0 +1,136 @@
+import { errorCodes, isTunwardError, toProblem } from '../errors.js';
+import { openProc } from '../proc/read.js';
+import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
+import { systemClock, until } from '../time.js';
+import type { OperationResult } from '../tunnel/runner.js';
+import { type DaemonOptions, findDaemon } from './address.js';
+import { type Client, formatAddress, type Verb } from './client.js';
+import { type Context, Interruption } from './context.js';
+import { styled } from './render.js';
+import { exitOf } from './report.js';
+import { renderFailure, renderOperation, renderTunnels } from './tunnel-view.js';
+import { formatMs } from './units.js';
+
+/** The tunnels and how they are. */
+export async function list(options: DaemonOptions, context: Context): Promise<number> {
+  const { screen } = context;
+  const tunnels = await (await findDaemon(options, context)).tunnels();
+  if (screen.json) screen.data({ tunnels });
+  else if (tunnels.length === 0) screen.say('The configuration has no tunnels');
+  else screen.rows(...renderTunnels(tunnels, systemClock.wallTime()));
+  return 0;
+}
+
+export interface OperateOptions extends DaemonOptions {
+  readonly all?: boolean;
+  readonly force?: boolean;
+}
+
+/** What a start, a stop or a restart is to be done to. */
+export interface Operation {
+  readonly verb: Verb;
+  /** Ids, names or prefixes; none with `--all`. */
+  readonly which: readonly string[];
+}
+
+/** Starts, stops or restarts tunnels, all at once; the daemon paces them. One that fails does not stop the others. */
+export async function operate({ verb, which }: Operation, options: OperateOptions, context: Context): Promise<number> {
+  const { screen } = context;
+  const client = await findDaemon(options, context);
+  const wanted: Wanted[] = options.all ? [...(await client.tunnels())] : which.map((name) => ({ name }));
+  const force = options.force ?? false;
+  const outcomes = await Promise.all(
+    wanted.map(async (one) => {
+      const outcome = await attempt(client, { verb, force }, one);
+      show(outcome);
+      return outcome;
+    }),
+  );
+  if (screen.json) screen.data({ tunnels: outcomes.map(toRecord) });
+  const failed = outcomes.find((outcome) => 'error' in outcome);
+  return failed && 'error' in failed ? exitOf(failed.error) : 0;
+
+  function show(outcome: Outcome): void {
+    if ('error' in outcome) screen.say(renderFailure(outcome.name, outcome.error));
+    else if (!screen.json) screen.print(renderOperation(verb, outcome));
+  }
+}
+
+/** Is the daemon there? Its own answer, for people, scripts and the HEALTHCHECK of an image. */
+export async function health(options: DaemonOptions, context: Context): Promise<number> {
+  const { screen } = context;
+  const answer = await (await findDaemon(options, context)).health();
+  if (screen.json) screen.data(answer);
+  else screen.print(answer.status);
+  return answer.status === 'ok' ? 0 : 1;
+}
+
+/** Ends the daemon, and with it its tunnels; resolves when it no longer answers and its process is gone. */
+export async function down(options: DaemonOptions & { readonly timeout?: number }, context: Context): Promise<number> {
+  const { screen, signal } = context;
+  const client = await findDaemon(options, context);
+  const began = systemClock.now();
+  const { pid } = await client.shutdown();
+  const isOver = createEndCheck(client, pid);
+  const timeoutMs = options.timeout ?? 20_000;
+  const over = await until(isOver, { timeoutMs, everyMs: 20, signal });
+  const tookMs = Math.round(systemClock.now() - began);
+  const where = formatAddress(client.address);
+  if (screen.json) screen.data({ status: over ? 'stopped' : 'stopping', pid, tookMs });
+  else if (over) screen.print(`The daemon at ${where} (pid ${pid}) has stopped after ${formatMs(tookMs)}`);
+  if (!over) screen.say(styled('red', `The daemon at ${where} (pid ${pid}) is still stopping after ${timeoutMs} ms`));
+  return over ? 0 : errorCodes.ERR_TIMEOUT.exit;
+}
+
+interface Wanted {
+  readonly id?: string;
+  readonly name: string;
+}
+
+type Outcome = OperationResult | (Wanted & { readonly error: Error });
+
+/** One tunnel's result or refusal. What would meet every other tunnel too (no daemon, no right, Ctrl-C) is thrown. */
+async function attempt(
+  client: Client,
+  { verb, force }: { verb: Verb; force: boolean },
+  { id, name }: Wanted,
+): Promise<Outcome> {
+  try {
+    return await client.operate(verb, id ?? name, { force });
+  } catch (error) {
+    const isCommon = error instanceof Interruption || (isTunwardError(error) && common.has(error.code));
+    if (isCommon || !(error instanceof Error)) throw error;
+    return { ...(id === undefined ? {} : { id }), name, error };
+  }
+}
+
+const common: ReadonlySet<string> = new Set(['ERR_DAEMON_UNREACHABLE', 'ERR_UNAUTHORIZED', 'ERR_ACCESS_DENIED']);
+
+function toRecord(outcome: Outcome): unknown {
+  return 'error' in outcome ? { ...outcome, error: toProblem(outcome.error).body } : outcome;
+}
+
+/**
+ * Answers whether the daemon is over. The socket closes first and the tunnels end after that, so where the daemon is a
+ * process of its own (`tunward up`) that can be seen from here, its end is waited for: only then may another start.
+ */
+function createEndCheck(client: Client, pid: number): () => Promise<boolean> {
+  const proc = openProc();
+  const started = readStat(proc, pid);
+  const isOwn = started !== undefined && readArguments(proc, pid).includes('up');
+  return async () => {
+    if (await answers(client)) return false;
+    const now = readStat(proc, pid);
+    return !isOwn || isGone(now) || !isSame(now, started);
+  };
+}
+
+async function answers(client: Client): Promise<boolean> {
+  try {
+    await client.health();
+    return true;
+  } catch (error) {
+    if (isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,45 @@
+/** A duration in seconds as people say it, two units at most: `3s`, `2m 5s`, `3h 12m`, `5d 3h`. `?` when it is not known. */
+export function formatAge(seconds: number | null): string {
+  if (seconds === null || Number.isNaN(seconds)) return '?';
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts: [number, string][] = [
+    [Math.floor(whole / 86_400), 'd'],
+    [Math.floor(whole / 3600) % 24, 'h'],
+    [Math.floor(whole / 60) % 60, 'm'],
+    [whole % 60, 's'],
+  ];
+  const first = parts.findIndex(([value]) => value > 0);
+  if (first === -1) return '0s';
+  return parts
+    .slice(first, first + 2)
+    .filter(([value]) => value > 0)
+    .map(([value, unit]) => `${value}${unit}`)
+    .join(' ');
+}
+
+/** `0.4 ms`, `12 ms`, `3.2 s`. */
+export function formatMs(ms: number): string {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
+  return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
+}
+
+/** `812 kB`, `3.2 MB`, `1.5 GB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
+  if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`;
+  return `${Math.round(bytes / 1e3)} kB`;
+}
+
+/** A moment (ISO 8601) in the time of this host: `2026-01-16 11:00:30`. */
+export function formatTime(iso: string): string {
+  const at = new Date(iso);
+  const two = (value: number) => String(value).padStart(2, '0');
+  const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
+  return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+/** The program of a command line, without its folder: `/usr/lib/autossh/autossh -M 0 …` is `autossh`. */
+export function programOf(command: string): string {
+  const [word = '?'] = command.split(' ');
+  return word.slice(word.lastIndexOf('/') + 1) || '?';
+}

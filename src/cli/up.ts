@@ -1,0 +1,89 @@
+import { isTunwardError, TunwardError } from '../errors.js';
+import { type EngineChoice, type Forward, formatEndpoint } from '../tunnel/spec.js';
+import type { Context } from './context.js';
+import { createStory, type ToldEvent } from './story.js';
+
+/** The daemon, until a signal or `tunward down` ends it. Without a terminal SIGHUP reads the configuration again. */
+export async function up({ config }: { readonly config?: string }, context: Context): Promise<number> {
+  const { screen, env, cwd } = context;
+  const [{ startDaemon }, { watchParent }] = await Promise.all([import('../daemon/daemon.js'), import('./detach.js')]);
+  const parent = watchParent(context.signal);
+  const starting = startDaemon({ configFile: config, env, cwd, onEvent: createTeller(context) });
+  // From the first moment on: a SIGHUP that nobody listens to would end the process.
+  const reload = () => {
+    starting
+      .then((daemon) => daemon.reload())
+      .catch((error: unknown) => screen.complain(`error: the configuration was not read again: ${String(error)}\n`));
+  };
+  context.onHangup(reload);
+  try {
+    const daemon = await starting;
+    parent.tellReady({ pid: process.pid, ...daemon.address });
+    await Promise.race([daemon.closed, aborted(parent.signal)]);
+    await daemon.close();
+    return 0;
+  } finally {
+  }
+}
+
+export interface OpenOptions {
+  readonly forward: Forward;
+  readonly sshConfig?: string;
+  readonly identity?: string;
+  readonly port?: string;
+  readonly option?: Readonly<Record<string, string>>;
+  readonly engine?: EngineChoice;
+  readonly name?: string;
+  readonly force?: boolean;
+}
+
+/** One tunnel without a file, kept up until Ctrl-C. Fails when its first start does. */
+export async function open(remoteHost: string, options: OpenOptions, context: Context): Promise<number> {
+  const { screen, env, signal } = context;
+  const { openTunnel } = await import('../daemon/open.js');
+  await using _tunnel = await openTunnel({
+    remoteHost,
+    ...endsOf(options.forward),
+    name: options.name ?? remoteHost,
+    engine: options.engine,
+    sshConfig: options.sshConfig,
+    identityFile: options.identity,
+    sshOptions: { ...(options.port === undefined ? {} : { Port: options.port }), ...options.option },
+    takeover: options.force ? 'any' : undefined,
+    env,
+    signal,
+    onEvent: createTeller(context),
+  }).catch(asUsage);
+  screen.say('Ctrl-C ends it');
+  await aborted(signal);
+  return 0;
+}
+
+/** Events as they come: lines of talk, or with `--json` records on stdout. */
+function createTeller({ screen }: Context): (event: ToldEvent) => void {
+  return screen.json ? (event) => screen.record(event) : createStory((line) => screen.say(line));
+}
+
+/** Without a file the options are all there is: what is wrong with them is wrong on the command line. */
+function asUsage(error: unknown): never {
+  if (!isTunwardError(error, 'ERR_CONFIG_INVALID')) throw error;
+  const { problems } = error.info;
+  const message = problems.map(({ path, message }) => `${path.replace(/^tunnels\[0\]\./, '')}: ${message}`).join('\n');
+  throw new TunwardError('ERR_BAD_REQUEST', message, { problems }, { cause: error });
+}
+
+function endsOf({ side, listen, target }: Forward) {
+  // ssh's default for the listening end is written as tunward's: no host is both loopback addresses.
+  const listening = listen.host === 'localhost' ? String(listen.port) : formatEndpoint(listen);
+  const far = formatEndpoint(target);
+  return side === 'local'
+    ? { direction: 'remote_to_local' as const, localPort: listening, remotePort: far }
+    : { direction: 'local_to_remote' as const, localPort: far, remotePort: listening };
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,64 @@
+import type { Clock } from '../time.js';
+import type { SupervisorEvent } from '../tunnel/supervisor.js';
+
+/** What the daemon itself has to say. */
+export type DaemonEvent =
+  | SupervisorEvent
+  | {
+      readonly type: 'daemon.ready';
+      readonly pid: number;
+      readonly socket: string;
+      readonly url: string | null;
+      readonly tunnels: number;
+    }
+  | { readonly type: 'daemon.stopping' }
+  | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
+  | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
+  | { readonly type: 'log.failed'; readonly message: string }
+  | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
+
+/** An event as it is kept: numbered from 1, with the time it happened (ISO 8601, UTC). */
+export type JournalEntry = DaemonEvent & { readonly id: number; readonly at: string };
+
+export interface Journal {
+  append(event: DaemonEvent): void;
+  /** The last entries, oldest first; a bounded ring. */
+  recent(): readonly JournalEntry[];
+  /** Calls for every entry from now on; answers how to stop. A reader that throws must not stop the others. */
+  subscribe(reader: (entry: JournalEntry) => void): () => void;
+}
+
+/** One stream of facts with many readers: log files, the API, the terminal. */
+export function createJournal(clock: Clock, kept = 1000): Journal {
+  const ring: JournalEntry[] = [];
+  const readers = new Set<(entry: JournalEntry) => void>();
+  let id = 0;
+  return { append, recent: () => [...ring], subscribe };
+
+  function append(event: DaemonEvent): void {
+    const entry = { ...event, id: ++id, at: new Date(clock.wallTime()).toISOString() };
+    ring.push(entry);
+    if (ring.length > kept) ring.shift();
+    const failure = tell(entry);
+    // A full disk must not stop a tunnel; it is a fact like others. That it cannot be told everywhere is no new fact.
+    if (failure !== undefined && event.type !== 'log.failed') append({ type: 'log.failed', message: failure });
+  }
+
+  /** Every reader hears it, whatever becomes of the others; answers what went wrong. */
+  function tell(entry: JournalEntry): string | undefined {
+    let failure: string | undefined;
+    for (const reader of readers) {
+      try {
+        reader(entry);
+      } catch (error) {
+        failure = error instanceof Error ? error.message : String(error);
+      }
+    }
+    return failure;
+  }
+
+  function subscribe(reader: (entry: JournalEntry) => void): () => void {
+    readers.add(reader);
+    return () => readers.delete(reader);
+  }
+}

@@ -1,0 +1,78 @@
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { isErrno, TunwardError } from '../errors.js';
+
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = fs.constants;
+const MAX_BYTES = 65_536;
+
+/** Makes a folder for our own files, 0700. One that is there keeps its mode. */
+export function makePrivateFolder(folder: string): void {
+  try {
+    fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    if (!isErrno(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST')) throw error;
+    throw new TunwardError(
+      'ERR_ACCESS_DENIED',
+      `Cannot make the folder ${folder}: ${error.code}`,
+      { path: folder },
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Opens a file of our own to append to. A link is not followed, a FIFO does not block, and what is not a plain file
+ * with one name is refused: a name in a folder that others can write to may be anything.
+ */
+export function openForAppend(file: string): number {
+  const fd = open(file, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_NONBLOCK);
+  const stat = fs.fstatSync(fd);
+  if (stat.isFile() && stat.nlink === 1) return fd;
+  fs.closeSync(fd);
+  throw new TunwardError('ERR_ACCESS_DENIED', `Cannot write ${file}: it is not a plain file with one name`, {
+    path: file,
+  });
+}
+
+/** The text of a small file of our own; undefined when there is none, or when it is not a plain file of ours. */
+export function readOwnFile(file: string): string | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ELOOP', 'ENXIO', 'EISDIR', 'EACCES')) return undefined;
+    throw error;
+  }
+  try {
+    const stat = fs.fstatSync(fd);
+    if (!stat.isFile() || stat.uid !== process.geteuid?.()) return undefined;
+    const buffer = Buffer.alloc(Math.min(stat.size, MAX_BYTES));
+    return buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, buffer.length, 0));
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** Writes a small file at once or not at all: a new one beside it, synced, then renamed over it. Mode 0600. */
+export function replaceFile(file: string, text: string): void {
+  const fresh = path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(6).toString('hex')}`);
+  const fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW);
+  try {
+    fs.writeSync(fd, text);
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  fs.renameSync(fresh, file);
+}
+
+function open(file: string, flags: number): number {
+  try {
+    return fs.openSync(file, flags, 0o600);
+  } catch (error) {
+    if (!isErrno(error, 'ELOOP', 'EACCES', 'EPERM', 'ENXIO', 'EISDIR', 'EROFS', 'ENOENT', 'ENOTDIR')) throw error;
+    const why = error.code === 'ELOOP' ? 'it is a symbolic link' : error.code;
+    throw new TunwardError('ERR_ACCESS_DENIED', `Cannot write ${file}: ${why}`, { path: file }, { cause: error });
+  }
+}

@@ -1,0 +1,183 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import fs from 'node:fs';
+import http from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+import path from 'node:path';
+import { getRequestListener } from '@hono/node-server';
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { isErrno, TunwardError, toProblem } from '../errors.js';
+import { systemClock } from '../time.js';
+import type { Endpoint } from '../tunnel/spec.js';
+import { toWire } from '../wire.js';
+import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
+import type { Route } from './routes.js';
+
+export interface Door {
+  /** `http://127.0.0.1:7420` for TCP; null for the unix socket. */
+  readonly url: string | null;
+  close(): Promise<void>;
+}
+
+const MAX_BODY = 65_536;
+
+/** The API on a unix socket that only its owner may use: no token is asked for. */
+export async function openSocketDoor(socket: string, routes: readonly Route[]): Promise<Door> {
+  makePrivateFolder(path.dirname(socket));
+  await removeStaleSocket(socket);
+  const server = createServer(routes, () => undefined);
+  // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant.
+  const mask = process.umask(0o177);
+  try {
+    await listening(server, () => server.listen({ path: socket }));
+  } finally {
+    process.umask(mask);
+  }
+  return { url: null, close: () => closeServer(server) };
+}
+
+/** The API on TCP, for whoever bears the token and asks for this very host. */
+export async function openTcpDoor(listen: Endpoint, tokenFile: string, routes: readonly Route[]): Promise<Door> {
+  const token = digest(readToken(tokenFile));
+  const hosts = new Set<string>();
+  const server = createServer(routes, (context) => authorize(context, token, hosts));
+  // Never by name: what `localhost` resolves to first is anybody's guess.
+  const address = listen.host === 'localhost' ? '127.0.0.1' : listen.host;
+  await listening(server, () => server.listen({ host: address, port: listen.port, exclusive: true }));
+  const { port } = server.address() as AddressInfo;
+  const host = net.isIPv6(address) ? `[${address}]` : address;
+  for (const name of [host, '127.0.0.1', '[::1]', 'localhost']) hosts.add(`${name}:${port}`);
+  return { url: `http://${host}:${port}`, close: () => closeServer(server) };
+}
+
+function createServer(routes: readonly Route[], guard: (context: Context) => void): http.Server {
+  const app = new Hono();
+  app.use(
+    bodyLimit({
+      maxSize: MAX_BODY,
+      onError: () => problem(new TunwardError('ERR_BAD_REQUEST', `A body is at most ${MAX_BODY} bytes`, {})),
+    }),
+  );
+  for (const { method, path: pattern, open, handle } of routes) {
+    app.on(method, pattern, async (context) => {
+      if (!open) guard(context);
+      const { status = 200, body } = await handle({
+        param: (name) => context.req.param(name),
+        query: (name) => context.req.query(name),
+      });
+      return context.json(toWire(body) as object, status);
+    });
+  }
+  app.notFound((context) => {
+    const message = `There is no ${context.req.method} ${context.req.path}`;
+    return problem(new TunwardError('ERR_BAD_REQUEST', message, {}), 404);
+  });
+  app.onError((error) => problem(error));
+  const server = http.createServer(getRequestListener(app.fetch));
+  server.headersTimeout = 5000;
+  server.requestTimeout = 10_000;
+  server.maxConnections = 256;
+  return server;
+}
+
+/** The one place where an error becomes an answer. */
+function problem(error: unknown, as?: number): Response {
+  const { status, body } = toProblem(error);
+  const headers = { 'content-type': 'application/problem+json' };
+  return new Response(JSON.stringify({ ...body, status: as ?? status }), { status: as ?? status, headers });
+}
+
+function authorize(context: Context, token: Buffer, hosts: ReadonlySet<string>): void {
+  const host = context.req.header('host') ?? '';
+  if (!hosts.has(host))
+    throw new TunwardError('ERR_FORBIDDEN', `This daemon does not answer for the host '${host}'`, {});
+  if (context.req.header('origin') !== undefined) {
+    throw new TunwardError('ERR_FORBIDDEN', 'This daemon does not answer to pages of other origins', {});
+  }
+  const given = /^Bearer (.+)$/.exec(context.req.header('authorization') ?? '')?.[1];
+  if (given === undefined || !timingSafeEqual(digest(given), token)) {
+    throw new TunwardError(
+      'ERR_UNAUTHORIZED',
+      'A bearer token is needed: it stands in the file that api.token_file names',
+      {},
+    );
+  }
+}
+
+/** Any line of 8 or more printable characters; made, 0600, where there is no file. */
+function readToken(file: string): string {
+  if (!fs.existsSync(file)) {
+    makePrivateFolder(path.dirname(file));
+    replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
+  }
+  const line = readOwnFile(file)
+    ?.split('\n')
+    .map((text) => text.trim())
+    .find((text) => /^[\x21-\x7e]{8,}$/.test(text));
+  if (line !== undefined) return line;
+  throw new TunwardError(
+    'ERR_ACCESS_DENIED',
+    `Cannot take a token from ${file}: expected a plain file of this user with a line of 8 or more printable characters`,
+    { path: file },
+  );
+}
+
+function digest(text: string): Buffer {
+  return createHash('sha256').update(text).digest();
+}
+
+/** A socket file that nobody answers at was left by a daemon that was killed. Anything else is not ours to remove. */
+async function removeStaleSocket(socket: string): Promise<void> {
+  const stat = fs.lstatSync(socket, { throwIfNoEntry: false });
+  if (!stat) return;
+  if (!stat.isSocket() || stat.uid !== process.geteuid?.()) {
+    throw new TunwardError(
+      'ERR_ACCESS_DENIED',
+      `Cannot listen at ${socket}: something else is there, which is not removed`,
+      { path: socket },
+    );
+  }
+  if (await answers(socket)) {
+    throw new TunwardError(
+      'ERR_DAEMON_RUNNING',
+      `Another daemon answers at ${socket}: give this one another api.socket`,
+      { socket },
+    );
+  }
+  fs.rmSync(socket, { force: true });
+}
+
+async function answers(socket: string): Promise<boolean> {
+  const done = new AbortController();
+  const caller = net.connect({ path: socket });
+  const outcome = new Promise<boolean>((resolve) => {
+    caller.once('connect', () => resolve(true));
+    caller.once('error', (error) => resolve(!isErrno(error, 'ECONNREFUSED', 'ENOENT')));
+  });
+  try {
+    return await Promise.race([outcome, systemClock.sleep(500, done.signal).then(() => true)]);
+  } finally {
+    done.abort();
+    caller.destroy();
+  }
+}
+
+function listening(server: http.Server, listen: () => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    listen();
+    server.once('listening', () => resolve());
+  });
+}
+
+function closeServer(server: http.Server): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    // An answer under way is finished by then; a client that merely stays connected must not keep us.
+    server.closeIdleConnections();
+    systemClock.sleep(250).then(
+      () => server.closeAllConnections(),
+      () => undefined,
+    );
+  });
+}

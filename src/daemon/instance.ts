@@ -1,0 +1,85 @@
+import { createHash, randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import net from 'node:net';
+import path from 'node:path';
+import { isErrno, TunwardError } from '../errors.js';
+import { systemClock } from '../time.js';
+import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
+
+export interface Instance {
+  /** 128 random bits in hexadecimal: the value of TUNWARD_INSTANCE, the same at every start from this state folder. */
+  readonly id: string;
+  /** What was wrong with the file that was there, if it was replaced. */
+  readonly replaced: string | undefined;
+}
+
+/**
+ * Reads `<state_dir>/instance`, or makes it. What is there and is not 32 hexadecimal digits in a plain file of ours
+ * (cut off, forged, a link, a FIFO) is moved aside and replaced: an empty or foreign marker could match a stranger.
+ */
+export function readInstance(stateDir: string): Instance {
+  makePrivateFolder(stateDir);
+  const file = path.join(stateDir, 'instance');
+  const text = readOwnFile(file);
+  if (text !== undefined && /^[0-9a-f]{32}\n?$/.test(text)) return { id: text.trim(), replaced: undefined };
+  const replaced = moveAside(file);
+  const id = randomBytes(16).toString('hex');
+  replaceFile(file, `${id}\n`);
+  return { id, replaced };
+}
+
+/** The lock that a daemon holds while it lives: an abstract socket, gone with the process however that ends. */
+export interface Lock {
+  release(): void;
+}
+
+/**
+ * Takes the lock of an instance. It cannot be raced, as "connect, unlink, listen" on a path can be, and leaves nothing
+ * behind on SIGKILL. Its name is a digest: who may not read the instance cannot take its place.
+ *
+ * @throws TunwardError ERR_DAEMON_RUNNING when another daemon has it.
+ */
+export function takeLock(instance: string): Promise<Lock> {
+  return new Promise((resolve, reject) => {
+    const server = net.createServer((caller) => caller.destroy());
+    server.unref();
+    server.once('error', (cause) => {
+      if (!isErrno(cause, 'EADDRINUSE')) return reject(cause);
+      const message = 'Another tunward daemon runs on this state folder: use it (tunward ls), or end it (tunward down)';
+      reject(new TunwardError('ERR_DAEMON_RUNNING', message, {}, { cause }));
+    });
+    server.listen({ path: lockName(instance) }, () => resolve({ release: () => server.close() }));
+  });
+}
+
+/** Is there a daemon of that instance now? Bounded; a lock that does not answer in time is held. */
+export async function isLiving(instance: string): Promise<boolean> {
+  const answered = new AbortController();
+  const socket = net.connect({ path: lockName(instance) });
+  const refused = new Promise<boolean>((resolve) => {
+    socket.once('connect', () => resolve(true));
+    socket.once('error', () => resolve(false));
+  });
+  try {
+    return await Promise.race([refused, systemClock.sleep(200, answered.signal).then(() => true)]);
+  } finally {
+    answered.abort();
+    socket.destroy();
+  }
+}
+
+function lockName(instance: string): string {
+  return `\0tunward-${createHash('sha256').update(instance).digest('hex').slice(0, 32)}`;
+}
+
+/** Loses nothing: what was there is kept beside it, whatever it is. */
+function moveAside(file: string): string | undefined {
+  const aside = `${file}.invalid-${randomBytes(4).toString('hex')}`;
+  try {
+    fs.renameSync(file, aside);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+  return `${file} did not hold 32 hexadecimal digits in a plain file of this user: kept as ${aside}, and made anew`;
+}

@@ -1,0 +1,109 @@
+import net, { type AddressInfo } from 'node:net';
+import { TunwardError } from '../errors.js';
+import { hasIpv6Loopback } from '../port/probe.js';
+import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
+import type { Direction, EngineChoice, Takeover } from '../tunnel/spec.js';
+import { createSupervisor, type SupervisorEvent } from '../tunnel/supervisor.js';
+import { parseConfig } from './config.js';
+import { processEnvironment } from './environment.js';
+
+/** One tunnel, in the words of the configuration file. */
+export interface OpenTunnelOptions {
+  /** `[user@]host`, or an alias of ssh_config. */
+  readonly remoteHost: string;
+  /** `port` or `host:port` on the far side. */
+  readonly remotePort: number | string;
+  /** `port` or `host:port` on this side. A local forward on port 0 gets a free port, which the status tells. */
+  readonly localPort: number | string;
+  /** Default `remote_to_local`: the remote service is brought here (`ssh -L`). */
+  readonly direction?: Direction | undefined;
+  readonly name?: string | undefined;
+  readonly engine?: EngineChoice | undefined;
+  readonly sshConfig?: string | undefined;
+  readonly identityFile?: string | undefined;
+  readonly sshOptions?: Readonly<Record<string, string>> | undefined;
+  readonly takeover?: Takeover | undefined;
+  readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  readonly onEvent?: ((event: SupervisorEvent) => void) | undefined;
+  /** Gives up a start that is under way: rejects with the signal's reason, and nothing is left running. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface OpenTunnel {
+  status(): TunnelStatus;
+  restart(): Promise<OperationResult>;
+  close(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * Opens one tunnel and keeps it up; resolves when it is up. Closing it kills its whole chain.
+ *
+ * @throws TunwardError ERR_CONFIG_INVALID for bad options; ERR_START_FAILED, ERR_PORT_HELD or ERR_TIMEOUT when the
+ * first attempt fails, and then nothing is left running.
+ * @example
+ * await using tunnel = await openTunnel({ remoteHost: 'me@db.example', remotePort: 5432, localPort: 15432 });
+ */
+export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel> {
+  const { env = processEnvironment(), onEvent: publish, signal } = options;
+  signal?.throwIfAborted();
+  const localPort = options.localPort === 0 || options.localPort === '0' ? await chooseFreePort() : options.localPort;
+  const spec = readSpec({ ...options, localPort }, env);
+  const supervisor = createSupervisor({ env, publish });
+  const giveUp = () => void supervisor.close();
+  signal?.addEventListener('abort', giveUp, { once: true });
+  try {
+    await supervisor.reconcile([spec]);
+    await supervisor.start(spec.id);
+  } catch (error) {
+    await supervisor.close();
+    // What a start says that was cut short by our own close is not what happened.
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+  }
+  return {
+    status: () => supervisor.status(spec.id),
+    restart: () => supervisor.restart(spec.id),
+    close: supervisor.close,
+    [Symbol.asyncDispose]: supervisor.close,
+  };
+}
+
+/** The options are a configuration with one tunnel, checked as such: one set of rules, one set of messages. */
+function readSpec(options: OpenTunnelOptions, env: Readonly<Record<string, string | undefined>>) {
+  const { remoteHost, remotePort, localPort, direction, name, engine, takeover } = options;
+  const tunnel = {
+    name,
+    remote_host: remoteHost,
+    remote_port: remotePort,
+    local_port: localPort,
+    direction,
+    engine,
+    ssh_config: options.sshConfig,
+    identity_file: options.identityFile,
+    ssh_options: options.sshOptions,
+    takeover,
+  };
+  // JSON is YAML; the tunward key keeps the rules for the ancestor's files, which forgive, out of this.
+  const text = JSON.stringify({ direction_mode: 'default', tunnels: [tunnel] });
+  const uid = process.getuid?.() ?? -1;
+  const file = `${process.cwd()}/openTunnel()`;
+  const { tunnels } = parseConfig(text, { file, env, uid, hasIpv6Loopback: hasIpv6Loopback() });
+  const [spec] = tunnels;
+  if (!spec) throw new TunwardError('ERR_CONFIG_INVALID', 'openTunnel() was given no tunnel', { problems: [] });
+  return spec;
+}
+
+/** Free on every loopback address, since `localhost` binds them all. */
+async function chooseFreePort(): Promise<number> {
+  const server = net.createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ port: 0, host: hasIpv6Loopback() ? '::' : '127.0.0.1', exclusive: true }, resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}

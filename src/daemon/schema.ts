@@ -1,0 +1,283 @@
+import { isIP, isIPv4 } from 'node:net';
+import { join, resolve } from 'node:path';
+import * as z from 'zod';
+import type { ConfigProblem } from '../errors.js';
+import { allowedSshOptions, type Endpoint, isSafeDestination, isSafeName, parseEndpoint } from '../tunnel/spec.js';
+import type { ConfigDocument, Path } from './document.js';
+
+export type Schema = ReturnType<typeof createSchema>;
+export type FileShape = z.infer<Schema['file']>;
+export type TunnelShape = z.infer<Schema['tunnel']>;
+
+/** The keys that a tunnel has in the ancestor's configuration; their values make its id and are read as text. */
+export const ancestorKeys: readonly string[] = [
+  'name',
+  'remote_host',
+  'remote_port',
+  'local_port',
+  'direction',
+  'interactive',
+];
+
+/**
+ * The shape of tunward.yaml, in the spelling of the file. Paths come out absolute: `~/` from `home`, relative ones from
+ * `dir`. Messages read "expected …, found …". A tunnel is parsed by itself, so that one's mistakes hide no other's.
+ */
+export function createSchema(bases: PathBases) {
+  const path = pathSchema(bases);
+  const settings = {
+    engine: choice('auto', 'ssh', 'autossh').optional(),
+    ssh_config: path.optional(),
+    identity_file: path.optional(),
+    ssh_options: sshOptionsSchema().optional(),
+    takeover: choice('own', 'tunnels', 'any').optional(),
+    backoff: mapping({ min_ms: ms(1), max_ms: ms(1), stable_ms: ms(0) }).optional(),
+    start_timeout_ms: ms(1),
+    restart_timeout_ms: ms(1),
+  };
+  const address = addressShape();
+  const directionMode = choice('default', 'ssh-standard').default('default');
+  const file = mapping({
+    ...settings,
+    log_dir: path.optional(),
+    state_dir: path.optional(),
+    api: mapping({
+      socket: path.optional(),
+      listen: apiListenSchema().optional(),
+      token_file: path.optional(),
+    }).default({}),
+    start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
+    direction_mode: directionMode,
+    tunnels: z.array(z.unknown(), expected('a list of tunnels')).default([]),
+  });
+  const name = text('a name of at most 200 characters, none of them a control character', isName);
+  const interactive = choice('true', 'false').default('false');
+  const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...settings });
+  return { file, tunnel, address: z.object(address), sshOptions: sshOptionsSchema(), directionMode };
+}
+
+/** What a parse has found so far. */
+export interface Findings {
+  readonly document: ConfigDocument;
+  readonly errors: ConfigProblem[];
+  readonly warnings: ConfigProblem[];
+}
+
+/** The value in its shape; undefined, and what is wrong with it among the errors, when it does not fit. */
+export function parseShape<S extends z.ZodType>(
+  { document, errors }: Findings,
+  schema: S,
+  value: unknown,
+  path: Path,
+): z.output<S> | undefined {
+  const result = schema.safeParse(value);
+  for (const issue of result.error?.issues ?? []) {
+    const at = [...path, ...issue.path];
+    if (issue.code !== 'unrecognized_keys') errors.push(document.problem(at, issue.message));
+    else {
+      const messages = issue.message.split('\n');
+      for (const [n, key] of issue.keys.entries())
+        errors.push(document.problem([...at, key], messages[n] ?? '', 'key'));
+    }
+  }
+  return result.data;
+}
+
+/** A value as a message quotes it. */
+export function show(value: unknown): string {
+  if (value === undefined || value === null) return 'nothing';
+  if (typeof value === 'string') return `'${value.length > 80 ? `${value.slice(0, 79)}…` : value}'`;
+  if (Array.isArray(value)) return 'a list';
+  return typeof value === 'object' ? 'a mapping' : String(value);
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** What to say of a host that cannot be listened on. */
+export function noListenHost(host: string): string {
+  return `expected an IP address, localhost or * to listen on, found ${show(host)}`;
+}
+
+export interface PathBases {
+  readonly dir: string;
+  /** Undefined when there is no home: `~/` is then an error. */
+  readonly home: string | undefined;
+}
+
+function addressShape() {
+  const destination = "[user@]host of letters, digits, '.', '_' and '-', beginning with a letter, a digit or '_'";
+  return {
+    // ssh takes an IPv6 address as a destination without brackets only
+    remote_host: text(destination, isSafeDestination).transform((host) => host.replace(/\[(.*)\]$/, '$1')),
+    remote_port: endpointSchema(),
+    local_port: endpointSchema(),
+    direction: choice('remote_to_local', 'local_to_remote').default('remote_to_local'),
+  };
+}
+
+interface Found {
+  readonly code?: string;
+  readonly input?: unknown;
+  readonly keys?: unknown;
+}
+
+function expected(what: string) {
+  return { error: ({ input }: Found) => `expected ${what}, found ${show(input)}` };
+}
+
+/**
+ * A mapping with these keys and no other. zod reports all unknown keys of one mapping in one issue: its message has one
+ * line for each of them, in the order of `issue.keys`.
+ */
+function mapping<S extends z.ZodRawShape>(shape: S) {
+  const known = Object.keys(shape);
+  return z.strictObject(shape, {
+    error: ({ code, input, keys }: Found) => {
+      if (code !== 'unrecognized_keys' || !Array.isArray(keys)) return `expected a mapping, found ${show(input)}`;
+      return keys.map((key) => unknownKey(String(key), known)).join('\n');
+    },
+  });
+}
+
+function unknownKey(key: string, known: readonly string[]): string {
+  const hint = nearest(key, known);
+  const expectation = hint === undefined ? `one of ${known.join(', ')}` : 'a known key';
+  return singleLine(
+    `expected ${expectation}, found ${show(key)}${hint === undefined ? '' : `; did you mean '${hint}'?`}`,
+  );
+}
+
+/** See {@link mapping}: a key with a line break in it must not look like two messages. */
+function singleLine(message: string): string {
+  return message.replaceAll('\n', '\\n');
+}
+
+function choice<const T extends readonly [string, ...string[]]>(...values: T) {
+  return z.enum(values, expected(values.join(' or ').replace(/ or (?=.* or )/g, ', ')));
+}
+
+function text(what: string, isValid: (value: string) => boolean) {
+  return z.string(expected(what)).refine(isValid, expected(what));
+}
+
+function ms(min: number) {
+  return wholeNumber(min, 86_400_000, ' of milliseconds');
+}
+
+function count() {
+  return wholeNumber(1, 10_000, '');
+}
+
+function wholeNumber(min: number, max: number, unit: string) {
+  const message = expected(`a whole number${unit} from ${min} to ${max}`);
+  return z.int(message).min(min, message).max(max, message).optional();
+}
+
+function endpointSchema() {
+  return z.string(expected('a port, host:port or [IPv6 address]:port')).transform((written, context): Endpoint => {
+    const endpoint = parseEndpoint(written);
+    if (typeof endpoint !== 'string') return endpoint;
+    context.addIssue(endpoint);
+    return z.NEVER;
+  });
+}
+
+function apiListenSchema() {
+  const what = expected('off, a port, host:port or [IPv6 address]:port, on a loopback address');
+  return z.string(what).transform((written, context): Endpoint | null => {
+    if (['off', 'false', 'null', '~'].includes(written)) return null;
+    const endpoint = parseEndpoint(written);
+    if (typeof endpoint !== 'string' && isLoopback(endpoint.host)) return endpoint;
+    // Whoever reaches the API may start and stop tunnels, so it is not put on a network.
+    context.addIssue(
+      typeof endpoint === 'string' ? endpoint : `expected a loopback address, found ${show(endpoint.host)}`,
+    );
+    return z.NEVER;
+  });
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+}
+
+function pathSchema({ dir, home }: PathBases) {
+  const what = 'a path: absolute, relative to this file, or beginning with ~/';
+  return text(what, (path) => !/\p{Cc}|^~[^/]/u.test(path)).transform((path, context) => {
+    if (!path.startsWith('~')) return resolve(dir, path);
+    if (home !== undefined) return join(home, path.slice(1));
+    context.addIssue(`expected HOME in the environment for ${show(path)}, found nothing`);
+    return z.NEVER;
+  });
+}
+
+function isName(text: string): boolean {
+  return text.length <= 200 && !/\p{Cc}/u.test(text);
+}
+
+/** Names in ssh's own spelling, values as text. */
+function sshOptionsSchema() {
+  // z.record would pass over a key __proto__ in silence
+  return z.custom<Record<string, unknown>>(isRecord, expected('a mapping')).transform((written, context) => {
+    const options: Record<string, string> = {};
+    for (const [key, value] of Object.entries(written)) {
+      const name = allowedSshOptions.find((allowed) => allowed.toLowerCase() === key.toLowerCase());
+      const complaint = name === undefined ? unknownOption(key) : optionComplaint(name, value);
+      if (name === undefined || Object.hasOwn(options, name)) {
+        const message = complaint ?? `expected the option ${name} once, found it again as ${show(key)}`;
+        context.addIssue({ code: 'unrecognized_keys', keys: [key], message: singleLine(message), input: written });
+      } else if (complaint !== undefined) context.addIssue({ code: 'custom', path: [key], message: complaint });
+      else options[name] = String(value);
+    }
+    return options;
+  });
+}
+
+function unknownOption(key: string): string {
+  const hint = nearest(key, allowedSshOptions);
+  const remedy = hint === undefined ? 'put it in the file that ssh_config names' : `did you mean '${hint}'?`;
+  return `expected an ssh option that a tunnel may set, found ${show(key)}; ${remedy}`;
+}
+
+function optionComplaint(name: string, value: unknown): string | undefined {
+  if (typeof value !== 'string' || /\p{Cc}/u.test(value)) {
+    return `expected a value without control characters, found ${show(value)}`;
+  }
+  if (name === 'StrictHostKeyChecking') return hostKeyComplaint(value);
+  // The same rule as for remote_host: both can end up in the person's own ProxyCommand. ssh expands %h in a host name
+  const isSafe = name === 'HostName' ? isSafeName(value.replaceAll('%h', 'h')) || isIP(value) !== 0 : isSafeName(value);
+  if (isSafe || !['HostName', 'User'].includes(name)) return undefined;
+  return `expected a name of letters, digits, '.', '_' and '-', found ${show(value)}`;
+}
+
+/** ssh knows more spellings of "no" (`false`, `"no"` in quotes of its own), so only what is safe is let through. */
+function hostKeyComplaint(value: string): string | undefined {
+  if (/^(yes|true|ask|accept-new)$/i.test(value)) return undefined;
+  const remedy = 'accept-new is the way to connect to a new host, and refuses a key that has changed';
+  return `expected yes, ask or accept-new, found ${show(value)}; ${remedy}`;
+}
+
+/** The known word that is at most two edits away from a written one, the nearest first; case does not count. */
+function nearest(written: string, known: readonly string[]): string | undefined {
+  const near = known
+    .map((word) => ({ word, distance: editDistance(written.toLowerCase(), word.toLowerCase()) }))
+    .filter(({ distance }) => distance <= 2 && distance < written.length)
+    .sort((a, b) => a.distance - b.distance);
+  return near[0]?.word;
+}
+
+/** Levenshtein's distance; Infinity at once when the lengths alone are more than two apart. */
+function editDistance(a: string, b: string): number {
+  if (Math.abs(a.length - b.length) > 2) return Number.POSITIVE_INFINITY;
+  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
+  for (const [line, char] of [...a].entries()) {
+    const next = [line + 1];
+    for (let column = 1; column <= b.length; column++) {
+      const substituted = (row[column - 1] ?? 0) + (char === b[column - 1] ? 0 : 1);
+      next.push(Math.min(substituted, (row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

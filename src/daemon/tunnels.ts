@@ -1,0 +1,175 @@
+import {
+  type BackoffOptions,
+  type Direction,
+  type DirectionMode,
+  forwardOf,
+  serverOf,
+  type TunnelSpec,
+  tunnelId,
+} from '../tunnel/spec.js';
+import type { Place } from './addresses.js';
+import type { Path } from './document.js';
+import {
+  ancestorKeys,
+  type FileShape,
+  type Findings,
+  isRecord,
+  parseShape,
+  type Schema,
+  show,
+  type TunnelShape,
+} from './schema.js';
+
+/**
+ * The tunnels of a file, complete with the top level's settings, and the places they take. What is wrong goes to the
+ * findings; a tunnel whose address is right has a place even when the rest of it is wrong, so that twins are found.
+ */
+export function readTunnels(
+  findings: Findings,
+  schema: Schema,
+  written: unknown,
+  top: FileShape,
+): { tunnels: TunnelSpec[]; places: Place[] } {
+  const settings = settingsOf(findings, top, defaultSettings, []);
+  const candidates = tunnelsIn(findings, written);
+  const tunnels = candidates.flatMap((candidate) => {
+    const path = ['tunnels', candidate.index];
+    const shape = parseShape(findings, schema.tunnel, candidate.value, path);
+    if (shape === undefined) return [];
+    return [toSpec(shape, candidate, settingsOf(findings, shape, settings, path), top.direction_mode)];
+  });
+  // Under a mode that cannot be read nobody knows which side listens
+  const mode = schema.directionMode.safeParse(isRecord(written) ? written.direction_mode : undefined);
+  const places = mode.success ? candidates.flatMap((one) => toPlace(schema, one, settings, mode.data)) : [];
+  return { tunnels, places };
+}
+
+/** A tunnel of the file before it is checked. */
+interface Candidate {
+  readonly index: number;
+  readonly value: unknown;
+  /** As {@link Candidate.value}, but with the direction that was written: the id is made of that. */
+  readonly written: unknown;
+}
+
+function tunnelsIn(findings: Findings, written: unknown): Candidate[] {
+  const items: readonly unknown[] = isRecord(written) && Array.isArray(written.tunnels) ? written.tunnels : [];
+  const isAncestors =
+    isRecord(written) && Object.keys(written).every((key) => key === 'tunnels') && items.every(isPlain);
+  return items.flatMap((item, index) => {
+    const candidate = { index, value: item, written: item };
+    return isAncestors && isRecord(item) ? forgive(findings, candidate, item) : [candidate];
+  });
+}
+
+/** Uses nothing that the ancestor does not know. */
+function isPlain(item: unknown): boolean {
+  return !isRecord(item) || Object.keys(item).every((key) => ancestorKeys.includes(key));
+}
+
+/** The ancestor skips a tunnel that lacks a key, and takes any unknown direction for remote_to_local. So do we, aloud. */
+function forgive({ document, warnings }: Findings, candidate: Candidate, item: Record<string, unknown>): Candidate[] {
+  const path = ['tunnels', candidate.index];
+  const missing = ['remote_host', 'remote_port', 'local_port'].filter((key) => item[key] === undefined);
+  if (missing.length > 0) {
+    const message = `expected remote_host, remote_port and local_port, found no ${missing.join(' and no ')}`;
+    warnings.push(document.problem(path, `${message}; the tunnel is skipped`));
+    return [];
+  }
+  const { direction } = item;
+  if (typeof direction !== 'string' || isDirection(direction)) return [candidate];
+  const message = `expected remote_to_local or local_to_remote, found ${show(direction)}; taken for remote_to_local`;
+  warnings.push(document.problem([...path, 'direction'], message));
+  return [{ ...candidate, value: { ...item, direction: 'remote_to_local' } }];
+}
+
+function isDirection(text: string): text is Direction {
+  return text === 'remote_to_local' || text === 'local_to_remote';
+}
+
+type Settings = Pick<
+  TunnelSpec,
+  | 'engine'
+  | 'sshConfig'
+  | 'identityFile'
+  | 'sshOptions'
+  | 'takeover'
+  | 'backoff'
+  | 'startTimeoutMs'
+  | 'restartTimeoutMs'
+>;
+
+const defaultSettings: Settings = {
+  engine: 'auto',
+  sshConfig: null,
+  identityFile: null,
+  sshOptions: {},
+  takeover: 'tunnels',
+  backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
+  startTimeoutMs: 15_000,
+  restartTimeoutMs: 6000,
+};
+
+/** What the top level or a tunnel says, and `base` for the rest; ssh_options and backoff are merged key by key. */
+function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Settings, path: Path): Settings {
+  return {
+    engine: own.engine ?? base.engine,
+    sshConfig: own.ssh_config ?? base.sshConfig,
+    identityFile: own.identity_file ?? base.identityFile,
+    sshOptions: { ...base.sshOptions, ...own.ssh_options },
+    takeover: own.takeover ?? base.takeover,
+    backoff: own.backoff === undefined ? base.backoff : backoffOf(findings, own.backoff, base.backoff, path),
+    startTimeoutMs: own.start_timeout_ms ?? base.startTimeoutMs,
+    restartTimeoutMs: own.restart_timeout_ms ?? base.restartTimeoutMs,
+  };
+}
+
+function backoffOf(
+  { document, errors }: Findings,
+  own: NonNullable<FileShape['backoff']>,
+  base: BackoffOptions,
+  path: Path,
+): BackoffOptions {
+  const { min_ms: minMs = base.minMs, max_ms: maxMs = base.maxMs, stable_ms: stableMs = base.stableMs } = own;
+  if (minMs > maxMs) {
+    const key = own.min_ms === undefined ? 'max_ms' : 'min_ms';
+    const message = `expected a min_ms of at most max_ms, found min_ms ${minMs} and max_ms ${maxMs}`;
+    errors.push(document.problem([...path, 'backoff', key], message));
+  }
+  return { minMs, maxMs, stableMs };
+}
+
+function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, mode: DirectionMode): TunnelSpec {
+  const fields = {
+    name: shape.name,
+    remoteHost: textOf(written, 'remote_host'),
+    remotePort: textOf(written, 'remote_port'),
+    localPort: textOf(written, 'local_port'),
+  };
+  const direction = textOf(written, 'direction') || shape.direction;
+  return {
+    id: tunnelId({ ...fields, direction, interactive: shape.interactive }),
+    ...fields,
+    remoteHost: shape.remote_host,
+    direction: shape.direction,
+    forward: forwardOf(shape.direction, mode, shape.local_port, shape.remote_port),
+    interactive: shape.interactive === 'true',
+    ...settings,
+  };
+}
+
+function toPlace(schema: Schema, { index, value }: Candidate, settings: Settings, mode: DirectionMode): Place[] {
+  const address = schema.address.safeParse(value);
+  if (!address.success) return [];
+  const { remote_host: remoteHost, direction, local_port: local, remote_port: remote } = address.data;
+  const own = isRecord(value) ? schema.sshOptions.safeParse(value.ssh_options ?? {}).data : {};
+  const server = serverOf({ remoteHost, sshOptions: { ...settings.sshOptions, ...own } });
+  return [
+    { index, name: textOf(value, 'name') || 'unnamed', forward: forwardOf(direction, mode, local, remote), server },
+  ];
+}
+
+function textOf(value: unknown, key: string): string {
+  const field = isRecord(value) ? value[key] : undefined;
+  return typeof field === 'string' ? field : '';
+}

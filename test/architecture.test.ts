@@ -1,0 +1,198 @@
+/**
+ * ARCHITECTURE.md as a test, over the lines of the source: who may import whom, and who keeps which dangerous door.
+ */
+import { execFile } from 'node:child_process';
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join, relative } from 'node:path';
+import { promisify } from 'node:util';
+import { expect } from 'chai';
+import { repoRoot } from './support/paths.js';
+
+interface Import {
+  /** A file under src/, or a package's name. */
+  readonly to: string;
+  readonly kind: 'static' | 'lazy' | 'type';
+}
+
+interface Source {
+  readonly name: string;
+  /** Without comments. */
+  readonly code: string;
+  readonly imports: readonly Import[];
+}
+
+/** From the bottom up: a layer imports itself and what is below it. */
+const layers = [
+  ['errors.ts', 'wire.ts', 'time.ts'],
+  ['proc/'],
+  ['kill.ts'],
+  ['port/'],
+  ['tunnel/'],
+  ['daemon/'],
+  ['cli/', 'index.ts'],
+] as const;
+
+/** The doors: what opens one, and who may. The demo has a stage of its own, with actors that stand for strangers. */
+const keepers: readonly { readonly door: string; readonly opens: RegExp; readonly keepers: readonly string[] }[] = [
+  {
+    door: 'processes are started',
+    opens: /node:child_process/,
+    keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts'],
+  },
+  { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['kill.ts'] },
+  {
+    door: 'time is told and waited for',
+    opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,
+    keepers: ['time.ts'],
+  },
+  {
+    door: 'the environment is read',
+    opens: /\bprocess\.env\b/,
+    keepers: ['daemon/environment.ts', 'daemon/config.ts', 'cli/main.ts'],
+  },
+  {
+    door: 'people are written to',
+    opens: /\bprocess\.(stdout|stderr)\b(?!\.isTTY)|\bconsole\./,
+    keepers: ['cli/render.ts'],
+  },
+  { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts'] },
+  // An actor of the demo gives itself a name there.
+  { door: '/proc is opened', opens: /['"`]\/proc\b/, keepers: ['proc/read.ts', 'cli/demo/actor.ts'] },
+];
+
+const folder = join(repoRoot, 'src');
+const sources = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts'))
+  .map(readSource);
+
+describe('the architecture', () => {
+  it('has a layer for every file', () => {
+    expect(sources.length).to.be.greaterThan(20);
+    expect(sources.map(({ name }) => name).filter((name) => layerOf(name) < 0)).to.deep.equal([]);
+  });
+
+  it('lets each layer import itself and what is below it', () => {
+    const upwards = edges().filter(([from, to]) => layerOf(to) > layerOf(from));
+    expect(upwards.map(([from, to]) => `${from} → ${to}`)).to.deep.equal([]);
+  });
+
+  it('has no circle of imports', () => {
+    expect(findCircle(edges())).to.deep.equal([]);
+  });
+
+  it('keeps everything up to the tunnels free of packages', () => {
+    const tunnels = layerOf('tunnel/');
+    const foreign = sources
+      .filter(({ name }) => layerOf(name) <= tunnels)
+      .flatMap(({ name, imports }) => imports.filter(isPackage).map(({ to }) => `${name} → ${to}`));
+    expect(foreign).to.deep.equal([]);
+  });
+
+  for (const { door, opens, keepers: allowed } of keepers) {
+    it(`has one place where ${door}: ${allowed.join(', ')}`, () => {
+      const opening = sources.filter(({ code }) => opens.test(code)).map(({ name }) => name);
+      expect(opening).to.have.members(allowed.filter((name) => opening.includes(name)));
+      expect(opening, 'a keeper that keeps nothing').not.to.deep.equal([]);
+    });
+  }
+
+  it('has one barrel, and no drawer for what has no home', () => {
+    const names = sources.map(({ name }) => name);
+    expect(names.filter((name) => /(^|\/)index\.ts$/.test(name))).to.deep.equal(['index.ts']);
+    expect(names.filter((name) => /(^|\/)(utils?|helpers?|common|misc)(\/|\.)/.test(name))).to.deep.equal([]);
+  });
+
+  it('loads no package with the library', () => {
+    const loaded = new Set(['index.ts']);
+    const packages: string[] = [];
+    for (const name of loaded) {
+      for (const { to, kind } of sourceOf(name).imports) {
+        if (kind !== 'static') continue;
+        if (isPackage({ to, kind })) packages.push(`${name} → ${to}`);
+        else if (!to.startsWith('node:')) loaded.add(to);
+      }
+    }
+    expect([...loaded]).to.include.members(['kill.ts', 'port/free.ts', 'tunnel/supervisor.ts']);
+    expect(packages).to.deep.equal([]);
+  });
+
+  it('is a library also where no package is installed', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'tunward-bare-'));
+    try {
+      cpSync(join(repoRoot, 'lib'), join(dir, 'lib'), { recursive: true });
+      writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
+      const program = `const tunward = await import('${dir}/lib/index.js');
+        console.log(await tunward.isPortFree(1), typeof tunward.startDaemon)`;
+      const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
+        cwd: dir,
+      });
+      expect(stdout).to.match(/^(true|false) function\n$/);
+    } finally {
+      rmSync(dir, { recursive: true });
+    }
+  });
+});
+
+function readSource(name: string): Source {
+  const text = readFileSync(join(folder, name), 'utf8');
+  const code = text.replace(/\/\*[\s\S]*?\*\//g, '').replace(/(^|\s)\/\/ .*$/gm, '');
+  return { name, code, imports: readImports(name, code) };
+}
+
+function readImports(name: string, code: string): Import[] {
+  const found = (pattern: RegExp, kind: Import['kind'] | undefined) =>
+    [...code.matchAll(pattern)].map(([, head = '', to = '']) => ({
+      to: resolve(name, to),
+      kind: kind ?? (isTypeOnly(head) ? ('type' as const) : ('static' as const)),
+    }));
+  return [
+    ...found(/^((?:import|export)\b[^'"]*?\bfrom\s+)['"]([^'"]+)['"]/gm, undefined),
+    ...found(/^(import\s+)['"]([^'"]+)['"]/gm, 'static'),
+    ...found(/(\bimport\()\s*['"]([^'"]+)['"]/g, 'lazy'),
+  ];
+}
+
+/** `import type …`, or braces in which every name is a type: nothing of it is loaded. */
+function isTypeOnly(head: string): boolean {
+  if (/^(import|export)\s+type\b/.test(head)) return true;
+  const names = /^(?:import|export)\s*\{([^}]*)\}/.exec(head)?.[1]?.split(',') ?? [''];
+  return names.every((each) => each.trim().startsWith('type ') || (each.trim() === '' && names.length > 1));
+}
+
+/** `./net.js` in `proc/fd.ts` is `proc/net.ts`; a package stays what it is. */
+function resolve(from: string, to: string): string {
+  if (!to.startsWith('.')) return to;
+  return relative(folder, join(folder, dirname(from), to)).replace(/\.js$/, '.ts');
+}
+
+function isPackage({ to }: Import): boolean {
+  return !to.startsWith('node:') && !to.endsWith('.ts');
+}
+
+function edges(): [string, string][] {
+  return sources.flatMap(({ name, imports }) =>
+    imports.filter(({ to }) => to.endsWith('.ts')).map(({ to }): [string, string] => [name, to]),
+  );
+}
+
+function layerOf(name: string): number {
+  return layers.findIndex((members) => members.some((member) => name === member || name.startsWith(member)));
+}
+
+function sourceOf(name: string): Source {
+  const source = sources.find((candidate) => candidate.name === name);
+  if (!source) throw new Error(`${name} is imported and not there`);
+  return source;
+}
+
+/** Whoever is imported by none that remains goes, again and again; those who are left import each other. */
+function findCircle(all: readonly [string, string][]): string[] {
+  let remaining = all;
+  for (;;) {
+    const imported = new Set(remaining.map(([, to]) => to));
+    const inside = remaining.filter(([from]) => imported.has(from));
+    if (inside.length === remaining.length) return [...new Set(remaining.map(([from]) => from))].sort();
+    remaining = inside;
+  }
+}

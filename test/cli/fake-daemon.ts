@@ -1,0 +1,103 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** What a route of the fake daemon answers; undefined leaves the caller without an answer. */
+export interface Reply {
+  readonly status?: number;
+  /** An object is sent as JSON, a text as it is. */
+  readonly body: unknown;
+}
+
+/** An HTTP server on a unix socket of its own, which answers what the test says and remembers what it was asked. */
+export interface FakeDaemon {
+  readonly socket: string;
+  /** `METHOD /path?query`, in order. */
+  readonly asked: string[];
+  /** Headers and body of the last request. */
+  readonly last: { headers: http.IncomingHttpHeaders; body: string };
+  /** Answers from now on; keys are `METHOD /path`, without the query. */
+  readonly routes: Map<string, () => Reply | undefined>;
+  close(): Promise<void>;
+}
+
+export async function startFakeDaemon(listen?: { host: string; port: number }): Promise<FakeDaemon> {
+  const dir = mkdtempSync(join(tmpdir(), 'tunward-fake-'));
+  const socket = join(dir, 'fake.sock');
+  const asked: string[] = [];
+  const last: FakeDaemon['last'] = { headers: {}, body: '' };
+  const routes: FakeDaemon['routes'] = new Map();
+  const server = http.createServer((request, response) => {
+    const { method = '', url = '' } = request;
+    asked.push(`${method} ${url}`);
+    last.headers = request.headers;
+    last.body = '';
+    request.setEncoding('utf8').on('data', (text: string) => {
+      last.body += text;
+    });
+    request.once('end', () => answer(response, routes.get(`${method} ${url.split('?')[0]}`)));
+  });
+  await new Promise<void>((resolve) => server.listen(listen ?? { path: socket }, resolve));
+  const close = async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    rmSync(dir, { recursive: true, force: true });
+  };
+  return { socket, asked, last, routes, close };
+}
+
+function answer(response: http.ServerResponse, route: (() => Reply | undefined) | undefined): void {
+  const reply = route ? route() : { status: 404, body: { detail: 'no such route', code: 'ERR_BAD_REQUEST' } };
+  if (!reply) return;
+  response.writeHead(reply.status ?? 200, { 'content-type': 'application/json' });
+  response.end(typeof reply.body === 'string' ? reply.body : JSON.stringify(reply.body));
+}
+
+/** T of the API, up and well unless said otherwise. */
+export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+  return {
+    id: '76692f8a1adb8d8bee5f3b29e1b42602',
+    name: 'web',
+    state: 'up',
+    desired: 'up',
+    reason: null,
+    health: 'ok',
+    health_reason: null,
+    direction: 'remote_to_local',
+    engine: 'autossh',
+    listen: [
+      { side: 'local', host: '127.0.0.1', port: 8001 },
+      { side: 'local', host: '::1', port: 8001 },
+    ],
+    target: 'localhost:8000',
+    remote_host: 'user@remote-host1',
+    pid: 812,
+    chain: [{ pid: 812, start_ticks: 1, command: '/usr/lib/autossh/autossh -M 0' }],
+    since: new Date(Date.now() - 65_000).toISOString(),
+    attempt: 0,
+    restarts: 0,
+    next_retry_at: null,
+    last_error: null,
+    log_file: null,
+    ...fields,
+  };
+}
+
+/** The answer to a restart of {@link tunnelRecord}. */
+export function operationRecord(fields: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+  const killed = [
+    { pid: 812, start_ticks: 1, command: '/usr/lib/autossh/autossh -M 0 -N', why: 'the chain of this tunnel' },
+    { pid: 815, start_ticks: 2, command: 'ssh -N -L 8001:localhost:8000', why: 'child of 812' },
+  ];
+  return {
+    id: '76692f8a1adb8d8bee5f3b29e1b42602',
+    name: 'web',
+    state: 'up',
+    took_ms: 412.3,
+    phases: { stop_ms: 6.1, free_ms: 1.2, start_ms: 405 },
+    kill: { killed, left: [], survivors: [], took_ms: 6 },
+    tunnel: tunnelRecord(),
+    ...fields,
+  };
+}

@@ -1,0 +1,66 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { until } from '#lib/time.js';
+import { fetchText, makeHome } from './support/daemon.js';
+import { need } from './support/need.js';
+import { buildRoot } from './support/paths.js';
+import { freeLocalPort } from './support/port.js';
+import { isAlive } from './support/proc.js';
+import { startListener } from './support/processes.js';
+import { createReaper } from './support/reaper.js';
+import { startSshd } from './support/sshd.js';
+
+describe('the examples', () => {
+  const reaper = createReaper();
+
+  afterEach(() => reaper.end());
+
+  function run(
+    example: string,
+    word: string,
+  ): { child: ChildProcess; said: () => string; ended: Promise<number | null> } {
+    const child = spawn(process.execPath, [join(buildRoot, 'examples', example), word], {
+      env: { ...process.env, ...reaper.env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    reaper.own(child);
+    let said = '';
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+    }
+    return { child, said: () => said, ended: new Promise((resolve) => child.once('close', resolve)) };
+  }
+
+  it('free-a-port.ts takes the port from who had it, and serves', async () => {
+    const port = await freeLocalPort();
+    const old = await startListener(reaper, { port }).ready;
+    const { child, said, ended } = run('free-a-port.js', String(port));
+    await until(() => said().includes('listening on'), { timeoutMs: 10_000 });
+    expect(await fetchText(port), said()).to.equal('fresh\n');
+    expect(said()).to.include(`killed ${old.pid}`);
+    expect(isAlive(old.pid, old.startTicks)).to.equal(false);
+    child.kill('SIGTERM');
+    expect(await ended).to.equal(0);
+  });
+
+  it('supervise-tunnels.ts brings the tunnels up, restarts them, and leaves nothing', async function () {
+    need(this, 'ssh', 'sshd');
+    await using sshd = await startSshd();
+    const home = makeHome();
+    const common = { remote_host: 'rig', ssh_config: sshd.sshConfigFile, remote_port: `127.0.0.1:${sshd.port}` };
+    home.configure({}, [
+      { ...common, name: 'one', local_port: await freeLocalPort() },
+      { ...common, name: 'two', local_port: await freeLocalPort() },
+    ]);
+    const { said, ended } = run('supervise-tunnels.js', home.configFile);
+    expect(await ended, said()).to.equal(0);
+    expect(said())
+      .to.match(/one is up\none restarted: 1 killed/)
+      .and.match(/two is up\ntwo restarted: 1 killed/);
+    expect(reaper.living().filter(({ command }) => command.includes('ssh'))).to.deep.equal([]);
+    home.remove();
+  });
+});

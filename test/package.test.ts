@@ -1,0 +1,62 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { repoRoot } from './support/paths.js';
+
+interface Manifest {
+  readonly dependencies: Record<string, string>;
+  readonly optionalDependencies: Record<string, string>;
+  readonly peerDependencies: Record<string, string>;
+  readonly peerDependenciesMeta: Record<string, { optional: boolean }>;
+  readonly devDependencies: Record<string, string>;
+}
+
+interface Lock {
+  readonly packages: Record<string, { hasInstallScript?: boolean; dev?: boolean; peer?: boolean; resolved?: string }>;
+}
+
+describe('the package', () => {
+  const manifest: Manifest = JSON.parse(readFileSync(join(repoRoot, 'package.json'), 'utf8'));
+  const lock: Lock = JSON.parse(readFileSync(join(repoRoot, 'package-lock.json'), 'utf8'));
+
+  it('ships what was built, with its types and sources, and no tests', function () {
+    this.timeout(60_000);
+    // Packing would build anew (prepare) under the feet of the other tests, so its one other script is run by itself.
+    execFileSync('npm', ['run', 'prepack'], { cwd: repoRoot, stdio: 'pipe' });
+    const npm = execFileSync('npm', ['pack', '--dry-run', '--json', '--ignore-scripts'], {
+      cwd: repoRoot,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+    const printed = JSON.parse(npm.slice(npm.search(/^[[{]/m)));
+    const [pack] = Array.isArray(printed) ? printed : Object.values(printed);
+    const files: string[] = pack.files.map(({ path }: { path: string }) => path);
+    expect(files).to.include.members([
+      'lib/index.js',
+      'lib/index.d.ts',
+      'lib/cli/main.js',
+      'src/index.ts',
+      'README.md',
+      'LICENSE',
+    ]);
+    expect(files.filter((file) => /^(test|bench|examples|\.build|node_modules)\//.test(file))).to.deep.equal([]);
+  });
+
+  it('runs no install script for those who install it', () => {
+    const scripted = Object.entries(lock.packages).filter(
+      ([, entry]) => entry.hasInstallScript && !entry.dev && !entry.peer,
+    );
+    expect(scripted.map(([name]) => name)).to.deep.equal([]);
+  });
+
+  it('has a slot for each package that is not needed everywhere', () => {
+    expect(manifest.optionalDependencies).to.have.all.keys('find-process', 'pidusage', 'ps-tree', 'tcp-port-used');
+    expect(manifest.peerDependencies).to.have.all.keys('node-pty', 'ssh2');
+    for (const name of Object.keys(manifest.peerDependencies)) {
+      expect(manifest.peerDependenciesMeta[name], name).to.deep.equal({ optional: true });
+    }
+    expect(manifest.devDependencies['node-pty']).to.equal('npm:@lydell/node-pty@1.1.0');
+    expect(Object.keys(manifest.dependencies)).to.not.include.members(['node-pty', 'ssh2']);
+  });
+});
