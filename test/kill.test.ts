@@ -450,6 +450,15 @@ describe('killing', () => {
       expect(run.get('parents')).to.deep.equal([true, true, true]);
     });
 
+    it('does not call gone what /proc hides from it', async () => {
+      const run = await inNamespace('test/kill/hidden.js');
+      expect([run.get('stat'), run.get('alive')]).to.deep.equal(['undefined', true]);
+      const { killed, survivors } = run.get<KillReport>('kill');
+      expect(killed).to.deep.equal([]);
+      expect(survivors[0]).to.include({ pid: run.get('pid') });
+      expect(survivors[0]?.why).to.match(/^not permitted: .*hides it$/);
+    });
+
     describe('where a number goes to another process', () => {
       let run: NamespaceResult;
       before(async () => {

@@ -24,7 +24,8 @@ export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Li
 /** `✔ web  up in 412 ms (stop 6, free 1, start 405) killed 2: autossh 812, ssh 815` */
 export function renderOperation(verb: Verb, { name, state, tookMs, phases, kill }: OperationResult): Line {
   const parts = [
-    ...(verb === 'start' ? [] : [`stop ${Math.round(phases.stopMs)}`]),
+    // A start has nothing to stop, unless it met leftovers.
+    ...(verb === 'start' && kill.killed.length === 0 ? [] : [`stop ${Math.round(phases.stopMs)}`]),
     `free ${Math.round(phases.freeMs)}`,
     ...(verb === 'stop' ? [] : [`start ${Math.round(phases.startMs)}`]),
   ];

@@ -86,7 +86,7 @@ describe('freePort()', () => {
     need(this, 'perl');
     const port = await freeLocalPort();
     const parent = await startPerlSocket(reaper, { port, script: 'listen($s, 5); fork; fork; setpgrp(0, 0)' });
-    const all = [parent.pid, ...descendantsOf(parent.pid).map(({ pid }) => pid)];
+    const all = await familyOf(parent.pid, 4);
     const report = await freePort(port);
     expect(report.free).to.equal(true);
     expect(killed(report)).to.have.members(all);
@@ -440,6 +440,13 @@ describe('freePort()', () => {
 
 function killed(report: PortReport): number[] {
   return report.kill?.killed.map(({ pid }) => pid) ?? [];
+}
+
+/** A process and its descendants, when there are so many. */
+async function familyOf(pid: number, count: number): Promise<number[]> {
+  const family = () => [pid, ...descendantsOf(pid).map((child) => child.pid)];
+  await until(() => family().length === count, { timeoutMs: 5000 });
+  return family();
 }
 
 function listenAt(port: number, ...hosts: string[]): Promise<Shape> {

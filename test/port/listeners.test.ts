@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { findListeners } from '#lib/port/listeners.js';
 import { denied, type Proc } from '#lib/proc/read.js';
+import { until } from '#lib/time.js';
 import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
 import { which } from '../support/paths.js';
@@ -32,6 +33,7 @@ describe('findListeners()', () => {
     need(this, 'perl');
     const port = await freeLocalPort();
     const parent = await startPerlSocket(reaper, { port, script: 'listen($s, 5); fork; fork' });
+    await until(() => descendantsOf(parent.pid).length === 3, { timeoutMs: 5000 });
     const [listener, ...others] = await findListeners(port);
     expect(others).to.deep.equal([]);
     const all = [parent.pid, ...descendantsOf(parent.pid).map(({ pid }) => pid)];
@@ -101,7 +103,8 @@ describe('findListeners()', () => {
     const away = which('unshare') ?? 'unshare';
     const other = `listen($s, 5); if (!fork) { print "ready\\n"; exec '${away}', '-n', 'sleep', '170' }; wait`;
     const parent = await startPerlSocket(reaper, { port, script: other });
-    const [below] = descendantsOf(parent.pid);
+    const inside = () => descendantsOf(parent.pid).find(({ comm }) => comm === 'sleep');
+    const below = await until(inside, { timeoutMs: 5000 });
     const [listener] = await findListeners(port);
     expect(listener?.holders.map(({ pid }) => pid)).to.have.members([parent.pid, below?.pid]);
 

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { checkMarker, createMarkerSearch, readMarker, readVariable } from '#lib/proc/marker.js';
-import { openProc } from '#lib/proc/read.js';
+import { openProc, type Proc } from '#lib/proc/read.js';
 import { createFakeClock } from '../support/fakeclock.js';
 import { createFakeProc } from '../support/fakeproc.js';
 import { startDaemonized } from '../support/processes.js';
@@ -31,6 +31,14 @@ describe('checkMarker()', () => {
     fake.add({ pid: 7, environ: [], command: [] });
     expect(checkMarker(fake.proc, 7, marker)).to.equal('empty');
     expect(checkMarker(fake.proc, 8, marker)).to.equal('lacks');
+  });
+
+  it('reads again what was empty because the program was just replaced', () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 7, environ: marker });
+    let reads = 0;
+    const text: Proc['text'] = (path) => (path === '7/environ' && ++reads === 1 ? '' : fake.proc.text(path));
+    expect(checkMarker({ ...fake.proc, text }, 7, marker)).to.equal('carries');
   });
 
   it('finds it in the threads of a process whose leader has ended', () => {
