@@ -129,6 +129,50 @@ describe('killing', () => {
       }
     });
 
+    it('spares a sibling also when the target leads their group', async function () {
+      need(this, 'perl');
+      const parent = startPerl(`my $one = fork; if (!$one) { setpgrp(0, 0); sleep 1 while 1 }
+        my $two = fork; if (!$two) { select(undef, undef, undef, 0.01) while !eval { setpgrp(0, $one) }; sleep 1 while 1 }
+        select(undef, undef, undef, 0.01) while getpgrp($two) != $one; print "$one $two\\n"; sleep 1 while 1`);
+      const [leader = 0, sibling = 0] = (await lineOf(parent)).split(' ').map(Number);
+      expect(statOf(sibling)?.pgid).to.equal(leader);
+      expect(pids(await killTree(leader))).to.deep.equal([leader]);
+      expectUnharmed(sibling);
+      expectUnharmed(parent.pid ?? 0);
+    });
+
+    it('stops from the top down, then kills from the bottom up, in one tick', async () => {
+      const shape = await startTree(reaper, { children: [{ children: [{}] }, {}] }).ready;
+      const sent: (readonly [number, unknown])[] = [];
+      const ticksOfKills = new Set<number>();
+      let tick = 0;
+      const kill = process.kill;
+      process.kill = (pid, signal) => {
+        sent.push([pid, signal]);
+        if (signal === 'SIGKILL') ticksOfKills.add(tick);
+        queueMicrotask(() => tick++);
+        return kill(pid, signal);
+      };
+      try {
+        await killTree(shape);
+      } finally {
+        process.kill = kill;
+      }
+      const orderOf = (name: string) => sent.filter(([, signal]) => signal === name).map(([pid]) => pid);
+      const [stopped, ended] = [orderOf('SIGSTOP'), orderOf('SIGKILL')];
+      expect(sent.map(([, signal]) => signal)).to.deep.equal([
+        ...Array(4).fill('SIGSTOP'),
+        ...Array(4).fill('SIGKILL'),
+      ]);
+      for (const parent of everyone(shape)) {
+        for (const child of parent.children) {
+          expect(stopped.indexOf(parent.pid)).to.be.below(stopped.indexOf(child.pid));
+          expect(ended.indexOf(parent.pid)).to.be.above(ended.indexOf(child.pid));
+        }
+      }
+      expect(ticksOfKills.size).to.equal(1);
+    });
+
     it('leaves the clients of a listener alone', async () => {
       const listener = await startListener(reaper).ready;
       const client = await startClient(reaper, { port: listener.ports[0]?.port ?? 0, comm: 'ssh' }).ready;
