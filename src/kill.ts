@@ -213,7 +213,8 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   /** The polite way, on request: the tree may leave by itself. Who is born meanwhile is noted while its parent lives. */
   async function ask(deadline: number): Promise<void> {
     for (const member of living()) {
-      if (send(member, 'SIGTERM')) member.sent = 'asked';
+      if (!send(member, 'SIGTERM')) continue;
+      member.sent = 'asked';
       send(member, 'SIGCONT');
     }
     const haveLeft = async () => {
@@ -345,6 +346,7 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       protect(row, refusal);
       return false;
     }
+    const command = readCommand(proc, row);
     const pin = proc.pin(row.pid);
     if (typeof pin !== 'object') return true;
     const stat = readPinned(proc, pin);
@@ -353,7 +355,6 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       return true;
     }
     table.set(row.pid, stat);
-    const command = readCommand(proc, stat);
     const member: Member = { stat, pin, command, why, below, sent: 'nothing', refused: false, gone: false };
     members.push(member);
     byPid.set(row.pid, member);

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { climb, type KillReport, killChains, killTree } from '#lib/kill.js';
+import { openProc, type Proc } from '#lib/proc/read.js';
 import type { ProcessRef, ProcessStat } from '#lib/proc/stat.js';
 import { type Clock, systemClock, until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from './support/bystanders.js';
@@ -352,6 +353,21 @@ describe('killing', () => {
       expect(await until(run, { timeoutMs: 5000 })).to.equal(true);
     });
 
+    it('leaves nobody stopped either when something fails in the middle', async () => {
+      const shape = await startTree(reaper, { children: [{}] }).ready;
+      const proc = openProc();
+      let reads = 0;
+      const text: Proc['text'] = (path) => {
+        // The count of forks is read when it is decided, and again when all were sent SIGSTOP.
+        if (path === 'stat' && ++reads > 1) throw Object.assign(new Error('none left'), { code: 'EMFILE' });
+        return proc.text(path);
+      };
+      const outcome = await killTree(shape, { proc: { ...proc, text } }).catch((error: unknown) => error);
+      expect(outcome).to.have.property('code', 'EMFILE');
+      const run = () => everyone(shape).every(({ pid }) => 'SR'.includes(statOf(pid)?.state ?? 'gone'));
+      expect(await until(run, { timeoutMs: 5000 })).to.equal(true);
+    });
+
     it('leaves stopped who was stopped before', async () => {
       const shape = await startTree(reaper, { children: [{}] }).ready;
       const stopped = shape.children[0] ?? shape;
@@ -468,12 +484,13 @@ describe('killing', () => {
       need(this, 'root', 'unshare', 'perl');
     });
 
-    for (const [what, exec] of [
-      ['forks every 2 ms and leaves', '0'],
-      ['executes itself anew every 2 ms', '1'],
+    for (const [what, args] of [
+      ['forks every 2 ms and leaves', ['2', '0']],
+      ['forks every 0.3 ms and leaves', ['0.3', '0']],
+      ['executes itself anew every 0.5 ms', ['0.5', '1']],
     ] as const) {
       it(`ends each of 40 comets, a process that ${what}, by its marker`, async () => {
-        const run = await inNamespace('test/kill/comets.js', ['40', '2', exec]);
+        const run = await inNamespace('test/kill/comets.js', ['40', ...args]);
         expect([run.get('leaked'), run.get('falseReports')]).to.deep.equal([0, 0]);
         expect(run.get('took')).to.have.length(40);
       });

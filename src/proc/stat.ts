@@ -150,10 +150,13 @@ export async function updateTable(proc: Proc, table: Map<number, ProcessStat>, s
   }
 }
 
-/** How many processes were ever forked (`processes` of /proc/stat): when it stands still, nothing new can be there. */
+/**
+ * How many processes were ever forked (`processes` of /proc/stat): when it stands still, nothing new can be there.
+ * Undefined where it is not counted (gVisor always says 0).
+ */
 export function readForkCount(proc: Proc): number | undefined {
   const match = /^processes (\d+)$/m.exec(known(proc.text('stat')) ?? '');
-  return match ? Number(match[1]) : undefined;
+  return Number(match?.[1]) || undefined;
 }
 
 /** Clock ticks since boot, the unit of `startTicks`. */

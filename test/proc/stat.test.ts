@@ -134,6 +134,15 @@ describe('the process table', () => {
     expect(readPidsNewestFirst(fake.proc)).to.deep.equal([32_000, 300, 5, 2]);
   });
 
+  it('counts forks where they are counted', () => {
+    using fake = createFakeProc();
+    expect(readForkCount(fake.proc)).to.equal(undefined);
+    fake.write('stat', 'cpu 1 2\nprocesses 0\n');
+    expect(readForkCount(fake.proc)).to.equal(undefined);
+    fake.write('stat', 'cpu 1 2\nprocesses 4711\nprocs_running 1\n');
+    expect(readForkCount(fake.proc)).to.equal(4711);
+  });
+
   it('shows the processes of this machine as another reader does', async () => {
     await using reaper = createReaper();
     const { ready } = startTree(reaper, { comm: 'x) S 1 (\n y', setsid: true });
