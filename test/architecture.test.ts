@@ -123,7 +123,7 @@ describe('the architecture', () => {
       cpSync(join(repoRoot, 'lib'), join(dir, 'lib'), { recursive: true });
       writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
       const program = `const tunward = await import('${dir}/lib/index.js');
-        console.log(await tunward.isPortFree(1), typeof tunward.startDaemon)`;
+        console.log(await tunward.isPortFree(20001), typeof tunward.startDaemon)`;
       const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
         cwd: dir,
       });

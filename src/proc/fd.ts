@@ -70,7 +70,11 @@ async function* likeliestFirst(proc: Proc, table: ProcessTable | undefined, slic
 function* walkSockets(proc: Proc, stat: ProcessStat): Generator<number | undefined | typeof denied> {
   for (const folder of descriptorFolders(proc, stat)) {
     const names = proc.list(folder);
-    if (names === denied) return yield denied;
+    if (names === denied) {
+      // Of a process whose leader has ended that one's folder is root's, whoever owns the process: the others tell.
+      yield denied;
+      continue;
+    }
     for (const name of names ?? []) {
       const match = /^socket:\[(\d+)\]$/.exec(known(proc.link(`${folder}/${name}`)) ?? '');
       yield match ? Number(match[1]) : undefined;
