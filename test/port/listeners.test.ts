@@ -118,7 +118,10 @@ describe('findListeners()', () => {
     using fake = createFakeProc();
     const port = 9443;
     const rows = socketLine({ address: '0100007F', port, uid: 0, inode: 5 });
-    fake.write('net/tcp', rows + socketLine({ address: '0200007F', port, uid: 65_534, inode: 6 }));
+    fake.write(
+      'net/tcp',
+      rows + socketLine({ address: '0200007F', port, uid: (process.geteuid?.() ?? 0) + 1, inode: 6 }),
+    );
     fake.add({ pid: 7 });
     const elsewhere = await findListeners(port, { proc: fake.proc });
     for (const { holders, hidden } of elsewhere) {
