@@ -6,11 +6,12 @@ import path from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { isErrno, TunwardError, toProblem } from '../errors.js';
+import { TunwardError, toProblem } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { Endpoint } from '../tunnel/spec.js';
 import { toWire } from '../wire.js';
 import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
+import { isAnswered } from './instance.js';
 import type { Route } from './routes.js';
 
 export interface Door {
@@ -137,7 +138,7 @@ async function removeStaleSocket(socket: string): Promise<void> {
       { path: socket },
     );
   }
-  if (await answers(socket)) {
+  if (await isAnswered(socket)) {
     throw new TunwardError(
       'ERR_DAEMON_RUNNING',
       `Another daemon answers at ${socket}: give this one another api.socket`,
@@ -145,21 +146,6 @@ async function removeStaleSocket(socket: string): Promise<void> {
     );
   }
   fs.rmSync(socket, { force: true });
-}
-
-async function answers(socket: string): Promise<boolean> {
-  const done = new AbortController();
-  const caller = net.connect({ path: socket });
-  const outcome = new Promise<boolean>((resolve) => {
-    caller.once('connect', () => resolve(true));
-    caller.once('error', (error) => resolve(!isErrno(error, 'ECONNREFUSED', 'ENOENT')));
-  });
-  try {
-    return await Promise.race([outcome, systemClock.sleep(500, done.signal).then(() => true)]);
-  } finally {
-    done.abort();
-    caller.destroy();
-  }
 }
 
 function listening(server: http.Server, listen: () => void): Promise<void> {

@@ -52,19 +52,29 @@ export function takeLock(instance: string): Promise<Lock> {
   });
 }
 
-/** Is there a daemon of that instance now? Bounded; a lock that does not answer in time is held. */
-export async function isLiving(instance: string): Promise<boolean> {
-  const answered = new AbortController();
-  const socket = net.connect({ path: lockName(instance) });
-  const refused = new Promise<boolean>((resolve) => {
-    socket.once('connect', () => resolve(true));
-    socket.once('error', () => resolve(false));
+/** Is there a daemon of that instance now? Bounded, see {@link isAnswered}. */
+export function isLiving(instance: string): Promise<boolean> {
+  return isAnswered(lockName(instance));
+}
+
+const ANSWER_MS = 500;
+
+/**
+ * Does somebody listen at a unix socket? Only "refused" and "not there" say no: a daemon whose backlog is full gives
+ * EAGAIN, one that does not answer in time may be stopped, and what belongs to either must not be taken for abandoned.
+ */
+export async function isAnswered(path: string): Promise<boolean> {
+  const done = new AbortController();
+  const caller = net.connect({ path });
+  const outcome = new Promise<boolean>((resolve) => {
+    caller.once('connect', () => resolve(true));
+    caller.once('error', (error) => resolve(!isErrno(error, 'ECONNREFUSED', 'ENOENT')));
   });
   try {
-    return await Promise.race([refused, systemClock.sleep(200, answered.signal).then(() => true)]);
+    return await Promise.race([outcome, systemClock.sleep(ANSWER_MS, done.signal).then(() => true)]);
   } finally {
-    answered.abort();
-    socket.destroy();
+    done.abort();
+    caller.destroy();
   }
 }
 

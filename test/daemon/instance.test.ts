@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   linkSync,
   mkdirSync,
@@ -10,11 +11,12 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { openForAppend, readOwnFile, replaceFile } from '#lib/daemon/files.js';
-import { isLiving, readInstance, takeLock } from '#lib/daemon/instance.js';
+import { isAnswered, isLiving, readInstance, takeLock } from '#lib/daemon/instance.js';
 import { isTunwardError } from '#lib/errors.js';
 
 describe('the state folder', () => {
@@ -85,6 +87,26 @@ describe('the state folder', () => {
       expect(isTunwardError(second, 'ERR_DAEMON_RUNNING')).to.equal(true);
       lock.release();
       (await takeLock(id)).release();
+    });
+  });
+
+  describe('isAnswered()', () => {
+    it('says no only where a connection is refused or nothing is there', async () => {
+      const left = join(dir, 'left.sock');
+      const server = createServer().listen(left);
+      await once(server, 'listening');
+      const second = join(dir, 'second.sock');
+      linkSync(left, second);
+      expect(await isAnswered(second)).to.equal(true);
+      server.close();
+      await once(server, 'close');
+      expect(await isAnswered(second), 'refused').to.equal(false);
+      expect(await isAnswered(join(dir, 'missing.sock'))).to.equal(false);
+    });
+
+    it('takes whatever else goes wrong for a yes: what is living must not be taken for abandoned', async () => {
+      writeFileSync(join(dir, 'file'), '');
+      expect(await isAnswered(join(dir, 'file', 'below'))).to.equal(true);
     });
   });
 
