@@ -16,7 +16,12 @@ export interface Proc {
   /** The file page by page, as the kernel hands it out (whole lines); `onPage` answers false to stop early. */
   pages(path: string, onPage: (page: string) => boolean): Read<true>;
   list(path: string): Read<string[]>;
+  /** The same of a big folder, up to so many names at a time. */
+  pieces(path: string, size: number): Iterable<Read<string[]>>;
+  has(path: string): boolean;
   link(path: string): Read<string>;
+  /** What the links `names[from]` up to `names[to]` of a folder lead to; those that are gone or denied are left out. */
+  links(folder: string, names: readonly string[], from: number, to: number): string[];
   /** The numeric user id that owns the entry. */
   owner(path: string): Read<number>;
   /** Holds on to the process that bears this pid now. */
@@ -44,7 +49,10 @@ export function openProc(root = '/proc'): Proc {
     text: (path) => text(`${root}/${path}`),
     pages: (path, onPage) => answer(() => readPages(`${root}/${path}`, buffer, onPage)),
     list: (path) => answer(() => fs.readdirSync(`${root}/${path}`)),
+    pieces: (path, size) => readPieces(`${root}/${path}`, size),
+    has: (path) => fs.existsSync(`${root}/${path}`),
     link: (path) => answer(() => fs.readlinkSync(`${root}/${path}`)),
+    links: createLinkReader(root),
     owner: (path) => answer(() => fs.statSync(`${root}/${path}`).uid),
     pin: (pid) =>
       answer(() => {
@@ -69,6 +77,48 @@ function answer<T>(read: () => T): Read<T> {
     if (isErrno(error, 'EACCES', 'EPERM')) return denied;
     throw error;
   }
+}
+
+function* readPieces(path: string, size: number): Generator<Read<string[]>> {
+  const folder = answer(() => fs.opendirSync(path, { bufferSize: size }));
+  if (folder === undefined || folder === denied) return yield folder;
+  try {
+    for (let names: string[] = []; ; names = []) {
+      const isOver = answer(() => {
+        for (let entry = folder.readSync(); entry; entry = folder.readSync())
+          if (names.push(entry.name) === size) return false;
+        return true;
+      });
+      yield names;
+      if (isOver !== false) return;
+    }
+  } finally {
+    folder.closeSync();
+  }
+}
+
+/**
+ * A look-up reads every descriptor of every process, and a third of that is not the kernel's time: paths are put
+ * together in a buffer, which is quicker than strings that are encoded each time.
+ */
+function createLinkReader(root: string): Proc['links'] {
+  const bytes = Buffer.alloc(4096);
+  const views: Buffer[] = [];
+  return (folder, names, from, to) => {
+    const start = bytes.write(`${root}/${folder}/`, 'utf8');
+    const found: string[] = [];
+    const end = Math.min(to, names.length);
+    for (let at = from; at < end; at++) {
+      const length = start + bytes.write(names[at] ?? '', start, 'latin1');
+      try {
+        views[length] ??= bytes.subarray(0, length);
+        found.push(fs.readlinkSync(views[length]));
+      } catch (error) {
+        if (!isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR', 'EACCES', 'EPERM')) throw error;
+      }
+    }
+    return found;
+  };
 }
 
 function readWhole(path: string, buffer: Buffer): string {

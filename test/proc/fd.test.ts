@@ -2,10 +2,12 @@ import { expect } from 'chai';
 import { holds, readSocketInodes, scanHolders } from '#lib/proc/fd.js';
 import { readListeners } from '#lib/proc/net.js';
 import { denied, openProc, type Proc } from '#lib/proc/read.js';
-import { readStat } from '#lib/proc/stat.js';
-import { createFakeProc } from '../support/fakeproc.js';
+import { readStat, readTable } from '#lib/proc/stat.js';
+import { createFakeProc, type FakeProc } from '../support/fakeproc.js';
+import { freeLocalPort } from '../support/port.js';
 import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { startPerlSocket } from '../support/sockets.js';
 
 const noSlice = (): undefined => undefined;
 
@@ -17,19 +19,46 @@ async function holdersOf(proc: Proc, ...inodes: number[]): Promise<string[]> {
 }
 
 describe('scanHolders()', () => {
-  it('names everyone who holds an inode: ssh and autossh first, then the newest', async () => {
+  it('names everyone who holds an inode, the newest first', async () => {
     using fake = createFakeProc();
-    fake.write('loadavg', '0 0 0 1/9 900\n');
-    fake.add(
-      { pid: 10, comm: 'autossh', sockets: [5] },
-      { pid: 20, comm: 'node', sockets: [1, 5, 6] },
-      { pid: 30, comm: 'ssh', sockets: [5] },
-      { pid: 40, comm: 'sshd', sockets: [5] },
-      { pid: 50, sockets: [55, 6] },
-      { pid: 60, comm: 'kworker', flags: 0x0020_0000, sockets: [5] },
-    );
-    expect(await holdersOf(fake.proc, 5)).to.deep.equal(['30:5', '10:5', '40:5', '20:5']);
+    addCrowd(fake);
+    expect(await holdersOf(fake.proc, 5)).to.deep.equal(['40:5', '30:5', '20:5', '10:5']);
     expect(await holdersOf(fake.proc, 5, 6)).to.have.members(['30:5', '10:5', '40:5', '20:5', '20:6', '50:6']);
+  });
+
+  it('with a table names first what this process has started, and every ssh and autossh', async () => {
+    using fake = createFakeProc();
+    addCrowd(fake);
+    fake.add({ pid: process.pid, startTicks: 50 }, { pid: 15, ppid: process.pid, sockets: [5] });
+    const table = await readTable(fake.proc, noSlice);
+    const found: number[] = [];
+    for await (const { stat } of scanHolders(fake.proc, new Set([5]), { table, slice: noSlice })) found.push(stat.pid);
+    expect(found).to.deep.equal([30, 15, 10, 40, 20]);
+  });
+
+  it('with a table reads nothing of those who come after the one that is enough', async () => {
+    using fake = createFakeProc();
+    addCrowd(fake);
+    const table = await readTable(fake.proc, noSlice);
+    const asked: string[] = [];
+    const list: Proc['list'] = (path) => {
+      asked.push(path);
+      return fake.proc.list(path);
+    };
+    for await (const _first of scanHolders({ ...fake.proc, list }, new Set([5]), { table, slice: noSlice })) break;
+    expect(asked).to.deep.equal(['.', '30/fd']);
+  });
+
+  it('finds the socket of a process that has descriptors by the thousand, wherever it is among them', async () => {
+    await using reaper = createReaper();
+    const script = 'opendir(my $keep, "."); my @f = map { open(my $f, "<", "/dev/null") or die $!; $f } 1 .. 3000;';
+    const port = await freeLocalPort();
+    const { pid } = await startPerlSocket(reaper, { port, script: `${script} listen($s, 5)` });
+    const proc = openProc();
+    const inode = readListeners(proc, port)[0]?.inode ?? 0;
+    expect(proc.list(`${pid}/fd`)).to.have.length.greaterThan(3000);
+    expect(await holdersOf(proc, inode)).to.deep.equal([`${pid}:${inode}`]);
+    expect(holds(proc, statOrThrow(proc, pid), new Set([inode]))).to.equal(true);
   });
 
   it('looks into the threads of a process whose leader has ended', async () => {
@@ -53,14 +82,22 @@ describe('scanHolders()', () => {
 
   it('is asked to pause also within one process with many descriptors', async () => {
     using fake = createFakeProc();
-    fake.add({ pid: 10, sockets: Array.from({ length: 300 }, (_, at) => at + 1000) });
-    let pauses = 0;
+    fake.add({ pid: 10, sockets: Array.from({ length: 3000 }, (_, at) => at + 1000) });
+    const pauses: number[] = [];
+    let read = 0;
+    const links: Proc['links'] = (folder, names, from, to) => {
+      read += to - from;
+      return fake.proc.links(folder, names, from, to);
+    };
     const slice = () => {
-      pauses++;
+      pauses.push(read);
+      read = 0;
       return undefined;
     };
-    for await (const _holder of scanHolders(fake.proc, new Set([5]), { slice })) throw new Error('found somebody');
-    expect(pauses).to.be.greaterThan(300);
+    const scan = scanHolders({ ...fake.proc, links }, new Set([5]), { slice });
+    for await (const _holder of scan) throw new Error('found somebody');
+    expect(pauses.reduce((sum, count) => sum + count, read)).to.be.greaterThanOrEqual(3001);
+    expect(Math.max(...pauses)).to.be.at.most(64);
   });
 
   it('finds a real listener, and no one else', async () => {
@@ -75,6 +112,18 @@ describe('scanHolders()', () => {
     expect(holds(proc, statOrThrow(proc, process.pid), new Set([inode]))).to.equal(false);
   });
 });
+
+function addCrowd(fake: FakeProc): void {
+  fake.write('loadavg', '0 0 0 1/9 900\n');
+  fake.add(
+    { pid: 10, comm: 'autossh', sockets: [5] },
+    { pid: 20, comm: 'node', sockets: [1, 5, 6] },
+    { pid: 30, comm: 'ssh', sockets: [5] },
+    { pid: 40, comm: 'sshd', sockets: [5] },
+    { pid: 50, sockets: [55, 6] },
+    { pid: 60, comm: 'kworker', flags: 0x0020_0000 },
+  );
+}
 
 function statOrThrow(proc: Proc, pid: number) {
   const stat = readStat(proc, pid);

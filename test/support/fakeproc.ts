@@ -51,7 +51,9 @@ export function createFakeProc(): FakeProc {
     write(`${pid}/stat`, statLine(shown));
     write(`${pid}/cmdline`, command.map((word) => `${word}\0`).join(''));
     write(`${pid}/environ`, environ.map((entry) => `${entry}\0`).join(''));
-    addSockets(`${pid}/fd`, sockets);
+    // The folder of a leader that has ended is there, and empty.
+    if (shown.state === 'Z') mkdirSync(join(root, `${pid}/fd`), { recursive: true });
+    else addSockets(`${pid}/fd`, sockets);
     mkdirSync(join(root, `${pid}/task/${pid}/fd`), { recursive: true });
     if (!shown.thread) return;
     addSockets(`${pid}/task/${pid + 1}/fd`, shown.thread.sockets);
