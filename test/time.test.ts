@@ -84,11 +84,11 @@ describe('growing()', () => {
 });
 
 describe('createSlice()', () => {
-  it('pauses for a turn of the event loop once 8 ms of work have gone by, and begins anew', async () => {
+  it('pauses for a turn of the event loop once 4 ms of work have gone by, and begins anew', async () => {
     const clock = createFakeClock();
     const slice = createSlice(undefined, { clock });
     expect(slice()).to.equal(undefined);
-    await clock.advance(7);
+    await clock.advance(3);
     expect(slice()).to.equal(undefined);
     await clock.advance(1);
     expect(slice()).to.be.an.instanceOf(Promise);

@@ -163,7 +163,9 @@ async function verdictWithoutListener(
   busy: readonly string[],
   signal: AbortSignal | undefined,
 ) {
-  const near = readSockets(proc, port).filter((row) => row.port === port && row.state !== 'LISTEN');
+  const near = (await readSockets(proc, port, createSlice(signal))).filter(
+    (row) => row.port === port && row.state !== 'LISTEN',
+  );
   const rows = [...new Set(busy.flatMap((host) => conflicting(near, host)))];
   const live = rows.filter(({ inode }) => inode !== 0);
   if (live.length > 0) {
@@ -191,7 +193,7 @@ async function findClients(
 ): Promise<readonly PortClient[]> {
   if (report.listeners.length === 0) return report.clients;
   const own = Object.values(os.networkInterfaces()).flatMap((list) => list?.map(({ address }) => address) ?? []);
-  const rows = readSockets(proc, port).filter(
+  const rows = (await readSockets(proc, port, createSlice(signal))).filter(
     (row) => row.remotePort === port && row.inode !== 0 && reaches(report.listeners, own, row.remoteAddress),
   );
   return clientsOf(proc, rows, signal);

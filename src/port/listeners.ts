@@ -1,6 +1,6 @@
 import net from 'node:net';
 import { scanHolders } from '../proc/fd.js';
-import { type Protocol, readListeners, type Socket } from '../proc/net.js';
+import { confirmListeners, type Protocol, readListeners, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { describeProcess, type ProcessInfo, readUserName } from '../proc/stat.js';
 import { type Clock, createSlice } from '../time.js';
@@ -94,7 +94,7 @@ export async function listenersInTheWay(
 ): Promise<Socket[]> {
   const rows = readListeners(proc, port);
   if (hosts === undefined) return rows;
-  const all = rows.length > 0 ? rows : readListeners(proc, port, { whole: true });
+  const all = rows.length > 0 ? rows : await confirmListeners(proc, port, createSlice());
   const found = new Set<Socket>();
   for (const host of hosts) for (const row of conflicting(all, host)) found.add(row);
   const v4Unexplained = hosts.some((host) => net.isIPv4(host) && conflicting(all, host).length === 0);

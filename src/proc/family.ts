@@ -1,4 +1,4 @@
-import { createSlice } from '../time.js';
+import { createSlice, type Slice } from '../time.js';
 import { readSocketInodes } from './fd.js';
 import { readAllListeners } from './net.js';
 import { openProc, type Proc } from './read.js';
@@ -20,7 +20,7 @@ export interface ProcessTree extends ProcessRef {
 
 /**
  * A process and everything below it, as one look at the whole table shows it; undefined when there is no such process.
- * Works in slices of 8 ms, so a daemon may ask.
+ * Works in slices, so a daemon may ask.
  *
  * @throws the signal's reason when it aborts.
  * @example
@@ -36,7 +36,7 @@ export async function readProcessTree(
   const table = await readTable(proc, slice);
   const root = table.get(pid);
   if (isGone(root)) return undefined;
-  const portsOf = createPortReader(proc);
+  const portsOf = await createPortReader(proc, slice);
   const children = new Map<number, ProcessTree[]>();
   // Leaf first, so that a node is made when all its children are.
   for (const stat of descendants(table, root).reverse()) {
@@ -48,8 +48,8 @@ export async function readProcessTree(
 }
 
 /** Answers the TCP ports that a process listens on. The tables of sockets are read once, now. */
-export function createPortReader(proc: Proc): (stat: ProcessStat) => number[] {
-  const ports = new Map(readAllListeners(proc).map(({ inode, port }) => [inode, port]));
+export async function createPortReader(proc: Proc, slice: Slice): Promise<(stat: ProcessStat) => number[]> {
+  const ports = new Map((await readAllListeners(proc, slice)).map(({ inode, port }) => [inode, port]));
   return (stat) => {
     const held = readSocketInodes(proc, stat).flatMap((inode) => ports.get(inode) ?? []);
     return [...new Set(held)].sort((one, other) => one - other);

@@ -13,8 +13,8 @@ export interface Proc {
   readonly pageSize: number;
   /** A whole file as text. Sizes in /proc lie (0), so it is read to its end without asking. */
   text(path: string): Read<string>;
-  /** The file page by page, as the kernel hands it out (whole lines); `onPage` answers false to stop early. */
-  pages(path: string, onPage: (page: string) => boolean): Read<true>;
+  /** The file page by page, as the kernel hands it out (whole lines). It is open until the last one, or a `break`. */
+  pages(path: string): Iterable<Read<string>>;
   list(path: string): Read<string[]>;
   /** The same of a big folder, up to so many names at a time. */
   pieces(path: string, size: number): Iterable<Read<string[]>>;
@@ -47,7 +47,7 @@ export function openProc(root = '/proc'): Proc {
     root,
     ...constants,
     text: (path) => text(`${root}/${path}`),
-    pages: (path, onPage) => answer(() => readPages(`${root}/${path}`, buffer, onPage)),
+    pages: (path) => readPages(`${root}/${path}`, buffer),
     list: (path) => answer(() => fs.readdirSync(`${root}/${path}`)),
     pieces: (path, size) => readPieces(`${root}/${path}`, size),
     has: (path) => fs.existsSync(`${root}/${path}`),
@@ -126,26 +126,28 @@ function readWhole(path: string, buffer: Buffer): string {
 }
 
 function readBytes(path: string, buffer: Buffer): Buffer {
-  let bytes: Buffer | undefined;
-  readEach(path, buffer, (chunk) => {
-    bytes = bytes ? Buffer.concat([bytes, chunk]) : Buffer.from(chunk);
-    return true;
-  });
-  return bytes ?? Buffer.alloc(0);
-}
-
-function readPages(path: string, buffer: Buffer, onPage: (page: string) => boolean): true {
-  // The kernel ends each read of a table at a line's end, so a page never holds half a row.
-  readEach(path, buffer, (chunk) => onPage(chunk.toString('latin1')));
-  return true;
-}
-
-function readEach(path: string, buffer: Buffer, onChunk: (chunk: Buffer) => boolean): void {
   const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
   try {
+    const chunks: Buffer[] = [];
     for (;;) {
       const size = fs.readSync(fd, buffer, 0, buffer.length, null);
-      if (size === 0 || !onChunk(buffer.subarray(0, size))) return;
+      if (size === 0) return Buffer.concat(chunks);
+      chunks.push(Buffer.from(buffer.subarray(0, size)));
+    }
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+/** The kernel ends each read of a table at a line's end, so a page never holds half a row. */
+function* readPages(path: string, buffer: Buffer): Generator<Read<string>> {
+  const fd = answer(() => fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK));
+  if (typeof fd !== 'number') return yield fd;
+  try {
+    for (;;) {
+      const size = answer(() => fs.readSync(fd, buffer, 0, buffer.length, null));
+      if (typeof size !== 'number' || size === 0) return;
+      yield buffer.toString('latin1', 0, size);
     }
   } finally {
     fs.closeSync(fd);

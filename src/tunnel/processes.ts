@@ -43,7 +43,7 @@ export async function readTunnelProcesses(
   const proc = options.proc ?? openProc();
   const slice = createSlice(options.signal);
   const table = await readTable(proc, slice);
-  const portsOf = createPortReader(proc);
+  const portsOf = await createPortReader(proc, slice);
   const found: TunnelProcess[] = [];
   for (const stat of table.values()) {
     if (isGone(stat) || (stat.comm !== 'ssh' && stat.comm !== 'autossh')) continue;

@@ -1,7 +1,14 @@
 import net from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { decodeAddress, parseSocket, readAllListeners, readListeners, readSockets } from '#lib/proc/net.js';
+import {
+  confirmListeners,
+  decodeAddress,
+  parseSocket,
+  readAllListeners,
+  readListeners,
+  readSockets,
+} from '#lib/proc/net.js';
 import { openProc } from '#lib/proc/read.js';
 import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
@@ -9,6 +16,7 @@ import { freeLocalPort } from '../support/port.js';
 
 const header = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';
 const loopback4 = '0100007F';
+const noSlice = (): undefined => undefined;
 const loopback6 = '00000000000000000000000001000000';
 
 describe('decodeAddress()', () => {
@@ -97,16 +105,16 @@ describe('parseSocket()', () => {
 });
 
 describe('readListeners()', () => {
-  it('finds the port in both tables and leaves other ports and connections out', () => {
+  it('finds the port in both tables and leaves other ports and connections out', async () => {
     using fake = createFakeProc();
     const listener = { address: loopback4, port: 9443, inode: 7 };
     fake.write('net/tcp', header + socketLine(listener) + socketLine({ ...listener, port: 80, inode: 8 }));
     fake.write('net/tcp6', header + socketLine({ address: loopback6, port: 9443, inode: 9 }));
     expect(readListeners(fake.proc, 9443).map(({ inode }) => inode)).to.deep.equal([7, 9]);
-    expect(readAllListeners(fake.proc).map(({ inode }) => inode)).to.deep.equal([7, 8, 9]);
+    expect((await readAllListeners(fake.proc, noSlice)).map(({ inode }) => inode)).to.deep.equal([7, 8, 9]);
   });
 
-  it('stops at the first connection, but past half-open ones, and reads on when told to', () => {
+  it('stops at the first connection, but past half-open ones, and reads on to confirm', async () => {
     using fake = createFakeProc();
     const rows = ['0A', '03', '0C', '01', '0A'].map((state, at) =>
       socketLine({ address: loopback4, port: 9443, state, inode: at }),
@@ -114,10 +122,10 @@ describe('readListeners()', () => {
     const [first = '', half = '', newHalf = '', connection = '', late = ''] = rows;
     fake.write('net/tcp', header + half + newHalf + first + connection + late);
     expect(readListeners(fake.proc, 9443).map(({ inode }) => inode)).to.deep.equal([0]);
-    expect(readListeners(fake.proc, 9443, { whole: true }).map(({ inode }) => inode)).to.deep.equal([0, 4]);
+    expect((await confirmListeners(fake.proc, 9443, noSlice)).map(({ inode }) => inode)).to.deep.equal([0, 4]);
   });
 
-  it('does without IPv6, and does not read its table when nobody uses it', () => {
+  it('does without IPv6, and does not read its table when nobody uses it', async () => {
     using fake = createFakeProc();
     fake.write('net/tcp', header);
     expect(readListeners(fake.proc, 9443)).to.deep.equal([]);
@@ -125,8 +133,8 @@ describe('readListeners()', () => {
     fake.write('net/sockstat6', 'TCP6: inuse 0\nUDP6: inuse 3\n');
     expect(readListeners(fake.proc, 9443)).to.deep.equal([]);
     // Not the last word: the count may be off for an instant, and it leaves out TIME_WAIT.
-    expect(readListeners(fake.proc, 9443, { whole: true })).to.have.length(1);
-    expect(readSockets(fake.proc, 9443)).to.have.length(1);
+    expect(await confirmListeners(fake.proc, 9443, noSlice)).to.have.length(1);
+    expect(await readSockets(fake.proc, 9443, noSlice)).to.have.length(1);
   });
 
   it('does not answer "nobody" where there is no table', () => {
@@ -136,12 +144,15 @@ describe('readListeners()', () => {
       .with.property('code', 'ERR_PROC_FORMAT');
   });
 
-  it('lists the sockets at either end of a port', () => {
+  it('lists the sockets at either end of a port', async () => {
     using fake = createFakeProc();
     const near = socketLine({ address: loopback4, port: 9443, state: '06', remotePort: 5 });
     const far = socketLine({ address: loopback4, port: 5, state: '01', remotePort: 9443 });
     fake.write('net/tcp', header + near + far + socketLine({ address: loopback4, port: 6, remotePort: 7 }));
-    expect(readSockets(fake.proc, 9443).map(({ state }) => state)).to.deep.equal(['TIME_WAIT', 'ESTABLISHED']);
+    expect((await readSockets(fake.proc, 9443, noSlice)).map(({ state }) => state)).to.deep.equal([
+      'TIME_WAIT',
+      'ESTABLISHED',
+    ]);
   });
 
   it('misses none of 150 listeners, though it does not ask for the end of the table', async () => {
@@ -171,7 +182,7 @@ describe('readListeners()', () => {
         const rows = readListeners(openProc(), port);
         expect(rows.map(({ address }) => address)).to.deep.equal([host]);
         expect(rows[0]).to.include({ port, uid: process.getuid?.(), state: 'LISTEN' });
-        expect(readAllListeners(openProc())).to.deep.include(rows[0]);
+        expect(await readAllListeners(openProc(), noSlice)).to.deep.include(rows[0]);
       } finally {
         server.close();
       }

@@ -21,7 +21,10 @@ describe('openProc()', () => {
     expect([proc.text(`${gone}/stat`), proc.list(gone), proc.link(`${gone}/exe`), proc.owner(gone)]).to.deep.equal(
       Array(4).fill(undefined),
     );
-    expect(proc.pages(`${gone}/net/tcp`, () => true)).to.equal(undefined);
+    expect([...proc.pages(`${gone}/net/tcp`)]).to.deep.equal([undefined]);
+    expect([...proc.pieces(`${gone}/fd`, 9)]).to.deep.equal([undefined]);
+    expect(proc.has(gone)).to.equal(false);
+    expect(proc.links(`${gone}/fd`, ['0', '1'], 0, 2)).to.deep.equal([]);
     expect(proc.pin(2 ** 22 + 1)).to.equal(undefined);
   });
 
@@ -32,9 +35,34 @@ describe('openProc()', () => {
   it('hands a file out page by page and stops when told to', () => {
     using fake = createFakeProc();
     fake.write('big', 'x'.repeat(200_000));
-    const sizes: number[] = [];
-    fake.proc.pages('big', (page) => sizes.push(page.length) < 2);
+    const before = openDescriptors();
+    const sizes: (number | undefined)[] = [];
+    for (const page of fake.proc.pages('big')) {
+      sizes.push(known(page)?.length);
+      if (sizes.length === 2) break;
+    }
     expect(sizes).to.deep.equal([65_536, 65_536]);
+    expect(openDescriptors()).to.equal(before);
+  });
+
+  it('hands a folder out in pieces, each name once, and stops when told to', () => {
+    using fake = createFakeProc();
+    for (let n = 0; n < 25; n++) fake.write(`many/${n}`, '');
+    const before = openDescriptors();
+    const pieces = [...fake.proc.pieces('many', 10)].map((names) => known(names) ?? []);
+    expect(pieces.map((names) => names.length)).to.deep.equal([10, 10, 5]);
+    expect(new Set(pieces.flat()).size).to.equal(25);
+    for (const _names of fake.proc.pieces('many', 10)) break;
+    expect(openDescriptors()).to.equal(before);
+  });
+
+  it('says what links lead to, and leaves out what is none', () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 10, sockets: [5, 6] });
+    const names = ['0', 'gone', '1', '100000'];
+    expect(fake.proc.links('10/fd', names, 0, 9)).to.deep.equal(['socket:[5]', 'socket:[6]', '/dev/null']);
+    expect(fake.proc.links('10/fd', names, 2, 3)).to.deep.equal(['socket:[6]']);
+    expect(fake.proc.links('11/fd', names, 0, 9)).to.deep.equal([]);
   });
 
   it('knows the size of a page and of a clock tick', () => {
@@ -48,11 +76,9 @@ describe('openProc()', () => {
     const before = openDescriptors();
     proc.text('self/stat');
     proc.list('self/task');
-    expect(() =>
-      proc.pages('self/maps', () => {
-        throw new Error('reader');
-      }),
-    ).to.throw('reader');
+    expect(() => {
+      for (const _page of proc.pages('self/maps')) throw new Error('reader');
+    }).to.throw('reader');
     expect(openDescriptors()).to.equal(before);
   });
 
