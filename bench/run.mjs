@@ -1,7 +1,14 @@
-/* Every figure of the README, in one run: `npm run bench`. */
+/* Every figure of the README, in one run: `npm run bench`; some of them: `npm run bench -- holders kill probe`. */
 import { fileURLToPath } from 'node:url';
+import { benchHolders } from './holders.mjs';
 import { benchKill } from './kill.mjs';
+import { benchProbe } from './probe.mjs';
 import { benchRestart } from './restart.mjs';
 import { main } from './support.mjs';
 
-await main(fileURLToPath(import.meta.url), { restart: benchRestart, kill: benchKill });
+await main(fileURLToPath(import.meta.url), {
+  restart: benchRestart,
+  kill: benchKill,
+  holders: benchHolders,
+  probe: benchProbe,
+});

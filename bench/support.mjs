@@ -34,8 +34,11 @@ export const loopback = '127.0.0.1';
  * @param {Record<string, (options: {n: number, dir: string}) => Promise<Figure[]>>} benches
  */
 export async function main(file, benches) {
-  const { n, help } = readOptions();
-  if (help) return say(`Usage: node ${path.relative(process.cwd(), file)} [--n ROUNDS]   (default ${defaultRounds})`);
+  const { n, help, names } = readOptions(Object.keys(benches));
+  if (help) {
+    const choice = Object.keys(benches).length > 1 ? ` [${Object.keys(benches).join('|')}]...` : '';
+    return say(`Usage: node ${path.relative(process.cwd(), file)}${choice} [--n ROUNDS]   (default ${defaultRounds})`);
+  }
   if (!isInside()) {
     process.exitCode = await enterNamespaces(file);
     return;
@@ -44,11 +47,11 @@ export async function main(file, benches) {
   assertLoopback();
   say(describeMachine());
   const figures = [];
-  for (const [name, run] of Object.entries(benches)) {
+  for (const name of names) {
     const began = performance.now();
     const dir = path.join(process.env[folderVariable], name);
     mkdirSync(dir, { mode: 0o700 });
-    for (const figure of await run({ n, dir })) {
+    for (const figure of await benches[name]({ n, dir })) {
       figures.push(figure);
       if (figure.p50 !== undefined) process.stdout.write(`${JSON.stringify(toRecord(figure))}\n`);
     }
@@ -65,11 +68,14 @@ export function isMain(meta) {
 
 const defaultRounds = 12;
 
-function readOptions() {
-  const { values } = parseArgs({ options: { n: { type: 'string' }, help: { type: 'boolean', short: 'h' } } });
+function readOptions(known) {
+  const options = { n: { type: 'string' }, help: { type: 'boolean', short: 'h' } };
+  const { values, positionals } = parseArgs({ options, allowPositionals: true });
+  const unknown = positionals.filter((name) => !known.includes(name));
+  if (unknown.length > 0) throw new RangeError(`There is no bench '${unknown[0]}': expected ${known.join(', ')}`);
   const n = Number(values.n ?? defaultRounds);
   if (!Number.isInteger(n) || n < 1 || n > 1000) throw new RangeError(`--n: expected 1 to 1000, found '${values.n}'`);
-  return { n, help: values.help };
+  return { n, help: values.help, names: positionals.length > 0 ? positionals : known };
 }
 
 // --- the namespace ---
@@ -211,8 +217,9 @@ export async function startSshd(dir) {
   return { child, config: at('ssh_config') };
 }
 
-function run(program, words) {
-  return execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] });
+/** What a program says. What else it has to say is its own affair: lsof warns of folders, ss of columns. */
+export function run(program, words) {
+  return execFileSync(program, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], maxBuffer: 2 ** 26 });
 }
 
 /** What the tunnels lead to: accepts, and says nothing. */
@@ -275,53 +282,55 @@ function readWords(pid) {
   }
 }
 
-const idleProgram = `
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#include <signal.h>
-#include <sys/prctl.h>
-
-int main(int count, char **words) {
-  int wanted = count > 1 ? atoi(words[1]) : 0;
-  for (int made = 0; made < wanted; made++) {
-    pid_t child = fork();
-    if (child < 0) { perror("fork"); return 1; }
-    if (child == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      for (;;) pause();
-    }
-  }
-  puts("ready");
-  fflush(stdout);
-  for (;;) pause();
+/** The C programs of this folder. Undefined where there is no compiler. */
+export function compile(name, dir) {
+  const compiler = which('cc');
+  if (!compiler) return undefined;
+  const program = path.join(dir, name);
+  const source = fileURLToPath(new URL(`${name}.c`, import.meta.url));
+  execFileSync(compiler, ['-O2', '-o', program, source], { stdio: ['ignore', 'inherit', 'inherit'] });
+  return program;
 }
-`;
+
+/** The crowded box of the targets: 75,000 descriptors, and two for each connection. */
+export const crowd = { processes: 2000, descriptors: 37, connections: 15_000, listeners: 60, port: 17_000 };
+
+/** Starts a crowd, by crowd.c: only for who has a compiler. */
+export async function startCrowd({ processes, descriptors, connections, listeners, port }, dir) {
+  const words = [processes, descriptors, connections, listeners, port].map(String);
+  const child = spawn(compile('crowd', dir), words, { stdio: ['ignore', 'pipe', 'inherit'] });
+  await untilReady(child, `a crowd of ${words.join(' ')}`);
+  const how = `${processes} processes with ${descriptors} descriptors each, ${connections} connections, ${listeners} listeners`;
+  return { how, stop: () => endAll(child) };
+}
 
 /** So many processes that do nothing. A small C program makes them where there is a compiler, and sleep(1) elsewhere. */
 export async function startIdle(count, dir) {
   if (count === 0) return { how: 'nobody else', stop: async () => undefined };
-  const compiler = which('cc');
-  const child = compiler ? startForks(count, dir, compiler) : startSleeps(count);
-  await new Promise((resolve, reject) => {
-    child.stdout.once('data', resolve);
-    child.once('exit', () => reject(new Error(`could not start ${count} idle processes`)));
-  });
-  const how = `${count} idle processes (${compiler ? 'forks of a C program' : 'sleep(1), as there is no cc'})`;
+  if (which('cc')) {
+    const box = await startCrowd({ processes: count, descriptors: 0, connections: 0, listeners: 0, port: 0 }, dir);
+    return { ...box, how: `${count} idle processes (forks of a C program)` };
+  }
+  const child = startSleeps(count);
+  await untilReady(child, `${count} idle processes`);
   const stop = async () => {
-    // The forks die with their parent, and the sleeps are its group.
-    if (!compiler) process.kill(-child.pid, 'SIGKILL');
-    await end(child);
-    await sleep(200);
+    process.kill(-child.pid, 'SIGKILL'); // the sleeps are its group
+    await endAll(child);
   };
-  return { how, stop };
+  return { how: `${count} idle processes (sleep(1), as there is no cc)`, stop };
 }
 
-function startForks(count, dir, compiler) {
-  const program = path.join(dir, 'idle');
-  writeFileSync(`${program}.c`, idleProgram);
-  execFileSync(compiler, ['-O1', '-o', program, `${program}.c`], { stdio: ['ignore', 'inherit', 'inherit'] });
-  return spawn(program, [String(count)], { stdio: ['ignore', 'pipe', 'inherit'] });
+async function untilReady(child, what) {
+  await new Promise((resolve, reject) => {
+    child.stdout.once('data', resolve);
+    child.once('exit', () => reject(new Error(`could not start ${what}`)));
+  });
+}
+
+/** The crowd dies with its parent, which takes a moment. */
+async function endAll(child) {
+  await end(child);
+  await sleep(500);
 }
 
 function startSleeps(count) {
@@ -330,6 +339,11 @@ function startSleeps(count) {
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: true,
   });
+}
+
+/** Where the peers are installed by `npm ci --prefix bench/peers`. */
+export function peersFolder() {
+  return fileURLToPath(new URL('peers', import.meta.url));
 }
 
 // --- figures ---

@@ -22,6 +22,10 @@ export interface Proc {
   link(path: string): Read<string>;
   /** What the links `names[from]` up to `names[to]` of a folder lead to; those that are gone or denied are left out. */
   links(folder: string, names: readonly string[], from: number, to: number): string[];
+  /** The same of a folder whose links are numbered: those from `from` up to `to`, whichever are there. */
+  numberedLinks(folder: string, from: number, to: number): string[];
+  /** The size of an entry; of a folder of descriptors their number, since Linux 6.2, and 0 before. */
+  size(path: string): Read<number>;
   /** The numeric user id that owns the entry. */
   owner(path: string): Read<number>;
   /** Holds on to the process that bears this pid now. */
@@ -52,7 +56,8 @@ export function openProc(root = '/proc'): Proc {
     pieces: (path, size) => readPieces(`${root}/${path}`, size),
     has: (path) => fs.existsSync(`${root}/${path}`),
     link: (path) => answer(() => fs.readlinkSync(`${root}/${path}`)),
-    links: createLinkReader(root),
+    ...createLinkReader(root),
+    size: (path) => answer(() => fs.statSync(`${root}/${path}`).size),
     owner: (path) => answer(() => fs.statSync(`${root}/${path}`).uid),
     pin: (pid) =>
       answer(() => {
@@ -101,24 +106,50 @@ function* readPieces(path: string, size: number): Generator<Read<string[]>> {
  * A look-up reads every descriptor of every process, and a third of that is not the kernel's time: paths are put
  * together in a buffer, which is quicker than strings that are encoded each time.
  */
-function createLinkReader(root: string): Proc['links'] {
+function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
   const bytes = Buffer.alloc(4096);
   const views: Buffer[] = [];
-  return (folder, names, from, to) => {
-    const start = bytes.write(`${root}/${folder}/`, 'utf8');
-    const found: string[] = [];
-    const end = Math.min(to, names.length);
-    for (let at = from; at < end; at++) {
-      const length = start + bytes.write(names[at] ?? '', start, 'latin1');
-      try {
-        views[length] ??= bytes.subarray(0, length);
-        found.push(fs.readlinkSync(views[length]));
-      } catch (error) {
-        if (!isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR', 'EACCES', 'EPERM')) throw error;
-      }
-    }
-    return found;
+  const pathOf = (start: number, name: string): Buffer => {
+    const length = start + name.length;
+    for (let at = 0; at < name.length; at++) bytes[start + at] = name.charCodeAt(at);
+    views[length] ??= bytes.subarray(0, length);
+    return views[length];
   };
+  const begin = (folder: string) => bytes.write(`${root}/${folder}/`, 'utf8');
+  return {
+    links: (folder, names, from, to) => {
+      const start = begin(folder);
+      const found: string[] = [];
+      for (let at = from; at < Math.min(to, names.length); at++) {
+        const link = readLink(pathOf(start, names[at] ?? ''));
+        if (link !== undefined) found.push(link);
+      }
+      return found;
+    },
+    numberedLinks: (folder, from, to) => {
+      const start = begin(folder);
+      const found: string[] = [];
+      let isThere = true;
+      for (let number = from; number < to; number++) {
+        const path = pathOf(start, String(number));
+        // A link that is missing costs an exception, so among missing ones it is asked for first.
+        if (!isThere && !fs.existsSync(path)) continue;
+        const link = readLink(path);
+        isThere = link !== undefined;
+        if (link !== undefined) found.push(link);
+      }
+      return found;
+    },
+  };
+}
+
+function readLink(path: Buffer): string | undefined {
+  try {
+    return fs.readlinkSync(path);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR', 'EACCES', 'EPERM')) return undefined;
+    throw error;
+  }
 }
 
 function readWhole(path: string, buffer: Buffer): string {
