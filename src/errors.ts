@@ -1,5 +1,3 @@
-import { fromWire, toWire } from './wire.js';
-
 /**
  * Every code tunward can fail with: the HTTP status that carries it and the exit code the command ends with.
  * A code is for ever; its message may change.
@@ -85,32 +83,4 @@ export function isTunwardError<C extends ErrorCode = ErrorCode>(error: unknown, 
 /** Narrows an unknown error to a failed system call with one of these codes. */
 export function isErrno(error: unknown, ...codes: string[]): error is NodeJS.ErrnoException {
   return error instanceof Error && codes.includes((error as NodeJS.ErrnoException).code ?? '');
-}
-
-/** An error as RFC 9457 problem details: `{type, title, status, detail, code, …info}`, keys in snake_case. */
-export function toProblem(error: unknown): { status: number; body: Record<string, unknown> } {
-  if (!(error instanceof TunwardError)) {
-    const body = { type: 'about:blank', title: 'Internal error', status: 500, detail: String(error) };
-    return { status: 500, body };
-  }
-  const code: ErrorCode = error.code;
-  const { status } = errorCodes[code];
-  const info = toWire(error.info) as Record<string, unknown>;
-  const head = { type: `urn:tunward:error:${code}`, title: titleOf(code), status };
-  return { status, body: { ...info, ...head, detail: error.message, code } };
-}
-
-/** The way back, on the client: problem details become the error that was thrown in the daemon. */
-export function fromProblem(body: unknown, status: number): TunwardError {
-  const problem = (body ?? {}) as Record<string, unknown>;
-  const { type: _type, title: _title, status: _status, detail, code, ...info } = problem;
-  const known = typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : 'ERR_BAD_REQUEST';
-  const message = typeof detail === 'string' ? detail : `The daemon answered with status ${status}`;
-  return new TunwardError(known, message, fromWire(info) as never);
-}
-
-/** `ERR_PORT_HELD` → `Port held`. */
-function titleOf(code: ErrorCode): string {
-  const words = code.slice('ERR_'.length).toLowerCase().replaceAll('_', ' ');
-  return words.charAt(0).toUpperCase() + words.slice(1);
 }

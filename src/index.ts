@@ -1,10 +1,10 @@
 /**
- * tunward as a library. Reading, killing and proving load nothing but Node; what works on a configuration file loads its
- * packages when it is called.
+ * tunward as a library. Reading, killing and proving load nothing but Node; tunnels, and what works on a configuration
+ * file, are loaded when they are called for.
  */
 export type { Config } from './daemon/config.js';
 export type { Daemon, DaemonOptions } from './daemon/daemon.js';
-export { loadConfig, openTunnel, startDaemon } from './daemon/door.js';
+export { createSupervisor, loadConfig, openTunnel, startDaemon } from './daemon/door.js';
 export type { DaemonEvent, JournalEntry } from './daemon/events.js';
 export type { OpenTunnel, OpenTunnelOptions } from './daemon/open.js';
 export { type ErrorCode, type ErrorInfo, errorCodes, isTunwardError, TunwardError } from './errors.js';
@@ -17,9 +17,4 @@ export { type ProcessTree, readProcessTree } from './proc/family.js';
 export type { ProcessInfo, ProcessRef } from './proc/stat.js';
 export type { OperationResult, TunnelEvent, TunnelStatus } from './tunnel/runner.js';
 export type { TunnelSpec } from './tunnel/spec.js';
-export {
-  createSupervisor,
-  type Supervisor,
-  type SupervisorEvent,
-  type SupervisorOptions,
-} from './tunnel/supervisor.js';
+export type { Supervisor, SupervisorEvent, SupervisorOptions } from './tunnel/supervisor.js';

@@ -1,6 +1,8 @@
+import { type ErrorCode, errorCodes, TunwardError } from './errors.js';
+
 /**
  * The two spellings of one record: camelCase in TypeScript, snake_case in configuration and JSON on the wire.
- * Keys only; values are left as they are. Everything that crosses the wire goes through these two.
+ * Keys only; values are left as they are. Everything that crosses the wire goes through these two, errors as well.
  */
 
 /** A JSON value with snake_case keys: `{tookMs: 3}` becomes `{took_ms: 3}`. `undefined` fields are left out. */
@@ -11,6 +13,34 @@ export function toWire(value: unknown): unknown {
 /** The way back: `{took_ms: 3}` becomes `{tookMs: 3}`. */
 export function fromWire(value: unknown): unknown {
   return renameKeys(value, (key) => key.replace(/_([a-z0-9])/g, (_all, letter: string) => letter.toUpperCase()));
+}
+
+/** An error as RFC 9457 problem details: `{type, title, status, detail, code, …info}`, keys in snake_case. */
+export function toProblem(error: unknown): { status: number; body: Record<string, unknown> } {
+  if (!(error instanceof TunwardError)) {
+    const body = { type: 'about:blank', title: 'Internal error', status: 500, detail: String(error) };
+    return { status: 500, body };
+  }
+  const code: ErrorCode = error.code;
+  const { status } = errorCodes[code];
+  const info = toWire(error.info) as Record<string, unknown>;
+  const head = { type: `urn:tunward:error:${code}`, title: titleOf(code), status };
+  return { status, body: { ...info, ...head, detail: error.message, code } };
+}
+
+/** The way back, on the client: problem details become the error that was thrown in the daemon. */
+export function fromProblem(body: unknown, status: number): TunwardError {
+  const problem = (body ?? {}) as Record<string, unknown>;
+  const { type: _type, title: _title, status: _status, detail, code, ...info } = problem;
+  const known = typeof code === 'string' && Object.hasOwn(errorCodes, code) ? (code as ErrorCode) : 'ERR_BAD_REQUEST';
+  const message = typeof detail === 'string' ? detail : `The daemon answered with status ${status}`;
+  return new TunwardError(known, message, fromWire(info) as never);
+}
+
+/** `ERR_PORT_HELD` → `Port held`. */
+function titleOf(code: ErrorCode): string {
+  const words = code.slice('ERR_'.length).toLowerCase().replaceAll('_', ' ');
+  return words.charAt(0).toUpperCase() + words.slice(1);
 }
 
 function renameKeys(value: unknown, rename: (key: string) => string): unknown {

@@ -113,7 +113,8 @@ describe('the architecture', () => {
         else if (!to.startsWith('node:')) loaded.add(to);
       }
     }
-    expect([...loaded]).to.include.members(['kill.ts', 'port/free.ts', 'tunnel/supervisor.ts']);
+    expect([...loaded]).to.include.members(['kill.ts', 'port/free.ts']);
+    expect([...loaded].filter((name) => /^(tunnel|cli)\//.test(name))).to.deep.equal([]);
     expect(packages).to.deep.equal([]);
   });
 
@@ -123,11 +124,12 @@ describe('the architecture', () => {
       cpSync(join(repoRoot, 'lib'), join(dir, 'lib'), { recursive: true });
       writeFileSync(join(dir, 'package.json'), '{"type":"module"}');
       const program = `const tunward = await import('${dir}/lib/index.js');
-        console.log(await tunward.isPortFree(20001), typeof tunward.startDaemon)`;
+        const supervisor = tunward.createSupervisor({ env: {} });
+        console.log(await tunward.isPortFree(20001), typeof tunward.startDaemon, supervisor.list())`;
       const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], {
         cwd: dir,
       });
-      expect(stdout).to.match(/^(true|false) function\n$/);
+      expect(stdout).to.match(/^(true|false) function \[\]\n$/);
     } finally {
       rmSync(dir, { recursive: true });
     }
@@ -150,6 +152,7 @@ function readImports(name: string, code: string): Import[] {
     ...found(/^((?:import|export)\b[^'"]*?\bfrom\s+)['"]([^'"]+)['"]/gm, undefined),
     ...found(/^(import\s+)['"]([^'"]+)['"]/gm, 'static'),
     ...found(/(\bimport\()\s*['"]([^'"]+)['"]/g, 'lazy'),
+    ...found(/(\bcreateRequire\(import\.meta\.url\)\()['"]([^'"]+)['"]/g, 'lazy'),
   ];
 }
 

@@ -1,13 +1,6 @@
 import { expect } from 'chai';
-import {
-  type ErrorCode,
-  errorCodes,
-  fromProblem,
-  isErrno,
-  isTunwardError,
-  TunwardError,
-  toProblem,
-} from '#lib/errors.js';
+import { type ErrorCode, errorCodes, isErrno, isTunwardError, TunwardError } from '#lib/errors.js';
+import { fromProblem, toProblem } from '#lib/wire.js';
 
 const codes = Object.keys(errorCodes) as ErrorCode[];
 const holders = [{ pid: 812, user: 'root', command: 'ssh -N', ageS: 3.2 }];

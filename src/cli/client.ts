@@ -1,8 +1,8 @@
 import http from 'node:http';
-import { errorCodes, fromProblem, isErrno, TunwardError } from '../errors.js';
+import { errorCodes, isErrno, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
-import { fromWire } from '../wire.js';
+import { fromProblem, fromWire } from '../wire.js';
 
 /** Where a daemon answers: its unix socket, or TCP for whoever bears the token. */
 export type Address = { readonly socket: string } | { readonly url: string; readonly token: string };

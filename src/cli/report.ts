@@ -1,5 +1,6 @@
 import { CommanderError } from 'commander';
-import { errorCodes, isErrno, isTunwardError, TunwardError, toProblem } from '../errors.js';
+import { errorCodes, isErrno, isTunwardError, TunwardError } from '../errors.js';
+import { toProblem } from '../wire.js';
 import { type Context, Interruption } from './context.js';
 import { styled } from './render.js';
 

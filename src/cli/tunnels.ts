@@ -1,8 +1,9 @@
-import { errorCodes, isTunwardError, toProblem } from '../errors.js';
+import { errorCodes, isTunwardError } from '../errors.js';
 import { openProc } from '../proc/read.js';
 import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
 import { systemClock, until } from '../time.js';
 import type { OperationResult } from '../tunnel/runner.js';
+import { toProblem } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import { type Client, formatAddress, type Verb } from './client.js';
 import { type Context, Interruption } from './context.js';

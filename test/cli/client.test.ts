@@ -7,7 +7,8 @@ import { findAddress } from '#lib/cli/address.js';
 import { createClient } from '#lib/cli/client.js';
 import type { Context } from '#lib/cli/context.js';
 import { createScreen } from '#lib/cli/render.js';
-import { isTunwardError, TunwardError, toProblem } from '#lib/errors.js';
+import { isTunwardError, TunwardError } from '#lib/errors.js';
+import { toProblem } from '#lib/wire.js';
 import { freeLocalPort } from '../support/port.js';
 import { type FakeDaemon, operationRecord, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
 

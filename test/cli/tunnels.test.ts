@@ -1,5 +1,6 @@
 import { expect } from 'chai';
-import { type ErrorCode, errorCodes, TunwardError, toProblem } from '#lib/errors.js';
+import { type ErrorCode, errorCodes, TunwardError } from '#lib/errors.js';
+import { toProblem } from '#lib/wire.js';
 import { createReaper } from '../support/reaper.js';
 import { type FakeDaemon, operationRecord, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
 import { said, startTunward, tunward } from './run.js';
