@@ -1,5 +1,5 @@
 import { isErrno, TunwardError } from './errors.js';
-import { createMarkerSearch, type Marker } from './proc/marker.js';
+import { checkMarker, createMarkerSearch, type Marker } from './proc/marker.js';
 import { known, openProc, type Pin, type Proc } from './proc/read.js';
 import {
   isGone,
@@ -9,8 +9,11 @@ import {
   type ProcessTable,
   readCommand,
   readForkCount,
+  readLeader,
   readPinned,
   readStat,
+  readThreadStates,
+  readUserName,
   updateTable,
 } from './proc/stat.js';
 import { ancestors, childrenOf } from './proc/tree.js';
@@ -25,11 +28,11 @@ export interface KilledProcess extends ProcessRef {
 export interface Survivor {
   readonly pid: number;
   readonly command: string;
-  /** What kept it: `protected: pid 1`, `stuck in uninterruptible sleep (D), SIGKILL is pending`, `not permitted`. */
+  /** What kept it: `protected: pid 1`, `stuck in uninterruptible sleep (D), SIGKILL is pending`, `not permitted: …`. */
   readonly why: string;
 }
 
-/** What became of a kill. Everyone it met is in exactly one list. */
+/** What became of a kill. Nobody is in two lists; who left by itself, before any signal, is in none. */
 export interface KillReport {
   readonly killed: readonly KilledProcess[];
   /** Below the target, and spared: in a session of its own under a holder that is no tunnel. */
@@ -73,7 +76,8 @@ export interface KillChainsOptions extends KillOptions {
  *
  * What is to die is first stopped, from the top down, until nothing new appears (stopped processes cannot fork); then
  * all get SIGKILL in one synchronous burst. Each is held by a descriptor of its /proc entry from the decision on, and
- * its identity is read through that in the very tick of the signal: a recycled number is never hit.
+ * its identity is read through that in the very tick of the signal: a recycled number is never hit. This process, those
+ * above it, pid 1, kernel threads and what is a thread and no process are never signalled: they are survivors.
  *
  * @param target a pid, or better a {@link ProcessRef} from an earlier look: it is not killed when its number has changed hands.
  * @throws TypeError, RangeError for what is no pid; the signal's reason when it aborts (nobody is left stopped);
@@ -98,9 +102,14 @@ export async function killTree(target: number | ProcessRef, options: KillOptions
 /** A number that can be a process's: 0 and below would reach groups, and 1.5 or '7' is somebody's mistake. */
 export function assertPid(pid: number): void {
   if (typeof pid !== 'number') throw new TypeError(`Cannot use ${typeof pid} as a pid: expected an integer above 0`);
-  if (!Number.isInteger(pid) || pid < 1 || pid > 2 ** 22) {
-    throw new RangeError(`Cannot use ${pid} as a pid: expected an integer from 1 to ${2 ** 22}`);
-  }
+  if (!isPid(pid)) throw new RangeError(`Cannot use ${pid} as a pid: expected an integer from 1 to ${PID_LIMIT}`);
+}
+
+/** PID_MAX_LIMIT of the kernel, whatever pid_max says: that one may differ in each PID namespace. */
+const PID_LIMIT = 2 ** 22;
+
+function isPid(pid: number): boolean {
+  return Number.isInteger(pid) && pid >= 1 && pid <= PID_LIMIT;
 }
 
 /** A pid is a number in one PID namespace: by the /proc of another one, strangers would die. */
@@ -144,7 +153,7 @@ export async function killChains(targets: readonly KillTarget[], options: KillCh
     if (dryRun) return hunt.plan();
     if (confirm && !confirm()) return hunt.report(clock.now() - began);
     if (graceMs > 0) await hunt.ask(Math.min(began + graceMs, deadline - KILL_MS));
-    await hunt.freeze();
+    await hunt.freeze(deadline);
     hunt.burst();
     await hunt.watch(deadline);
     return hunt.report(clock.now() - began);
@@ -173,6 +182,13 @@ interface Member {
   gone: boolean;
 }
 
+/** Why somebody is to die, and who of those below. With a marker: on condition that it carries that. */
+interface Grounds {
+  readonly why: string;
+  readonly below: KillTarget['below'];
+  readonly marker?: Marker | undefined;
+}
+
 type HuntOptions = KillChainsOptions & { readonly proc: Proc; readonly clock: Clock };
 
 function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker, table: given }: HuntOptions) {
@@ -185,7 +201,6 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   const left: KilledProcess[] = [];
   const survivors: Survivor[] = [];
   const search = marker && marker.length > 0 ? createMarkerSearch(proc, marker) : undefined;
-  let ours: ReadonlySet<number> = new Set([process.pid]);
   let forks: number | undefined;
   /** What is done to whoever turns up, in the tick in which it is found. */
   let onSight: (member: Member) => void = () => {};
@@ -197,10 +212,10 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   async function decide(): Promise<void> {
     forks = readForkCount(proc);
     await updateTable(proc, table, slice);
-    ours = new Set([process.pid, ...ancestors(table, table.get(process.pid)).map(({ pid }) => pid)]);
     for (const { ref, why, below } of targets) {
-      const stat = table.get(ref.pid);
-      if (stat && isSame(stat, ref)) admit(stat, why, below);
+      // What is in no listing and can be read is a thread; the gate says so.
+      const stat = table.get(ref.pid) ?? readStat(proc, ref.pid);
+      if (stat && isSame(stat, ref)) admit(stat, { why, below });
     }
     await admitBelow(members);
     if (await admitCarriers()) await admitBelow(members);
@@ -225,18 +240,17 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   }
 
   /** Top-down and again, until all are stopped and nothing new has appeared: who is stopped cannot fork. */
-  async function freeze(): Promise<void> {
+  async function freeze(deadline: number): Promise<void> {
     onSight = stop;
     for (const member of living()) stop(member);
-    let calm = 0;
     const isFrozen = async () => {
-      // In this order: what is born before its parent stops is found by the look after that. Twice, because a thread
-      // may still be inside fork when the state of its process reads stopped.
+      // In this order: what is born before its parent stops is found by the look after that.
       const haveStopped = living().every(hasStopped);
-      calm = (await look()) === 0 && haveStopped ? calm + 1 : 0;
-      return calm === 2;
+      return (await look()) === 0 && haveStopped;
     };
-    await until(isFrozen, { timeoutMs: FREEZE_MS, everyMs: soon, signal, clock });
+    const timeoutMs = Math.min(FREEZE_MS, deadline - clock.now());
+    await until(isFrozen, { timeoutMs, everyMs: soon, signal, clock });
+    signal?.throwIfAborted();
   }
 
   /**
@@ -269,20 +283,29 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     // The time was over before it was: the last of the dead has had children.
     const last = isStillForking && alive.length === 0 ? killed.pop() : undefined;
     if (last) remaining.push({ pid: last.stat.pid, command: last.command, why: 'what it starts was still appearing' });
+    // A carrier of the marker may have been spared before, as a session of its own below a holder.
+    const met = new Set([...killed.map(({ stat }) => stat.pid), ...[...survivors, ...remaining].map(({ pid }) => pid)]);
     return {
       killed: killed.map(toKilled),
-      left,
+      left: left.filter(({ pid }) => !met.has(pid)),
       survivors: [...survivors, ...remaining],
       tookMs: Math.round(tookMs * 100) / 100,
     };
   }
 
+  /** Whoever was stopped and did not get SIGKILL (an abort, a failure) must run on as if nothing had been. */
   function close(): void {
-    for (const member of members) {
-      // Whoever was stopped and did not get SIGKILL (an abort, a failure) must run on as if nothing had been.
-      if (member.sent === 'stopped') send(member, 'SIGCONT');
-      forget(member);
-    }
+    const failures = members.flatMap((member) => {
+      try {
+        if (member.sent === 'stopped') send(member, 'SIGCONT');
+        forget(member);
+        return [];
+      } catch (error) {
+        // The others must not stay stopped for this one's sake.
+        return [error];
+      }
+    });
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Who is new, and how many of them belong. While nothing was forked nobody can be new: then it is one small read. */
@@ -300,11 +323,10 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
 
   async function admitCarriers(): Promise<number> {
     const before = members.length;
-    await search?.look(slice, table, (stat) => {
-      // This very process may have been started with the marker (from a shell inside a tunnel): no failure, and no target.
-      const refusal = refuse(stat);
-      if (refusal) spare(stat, refusal);
-      else admit(stat, `carries ${marker?.[0]}`, 'all');
+    await search?.look(slice, table, ({ pid }) => {
+      // Read again: the number in the table may be another's by now.
+      const row = readStat(proc, pid);
+      if (row) admit(row, { why: `carries ${marker?.[0]}`, below: 'all', marker });
     });
     return members.length - before;
   }
@@ -318,7 +340,7 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       for (const stat of children.get(parent.pid) ?? []) {
         if (stat.startTicks < parent.startTicks) continue;
         if (below === 'session' && stat.sid !== parent.sid) spare(stat, `below ${parent.pid}, in session ${stat.sid}`);
-        else if (admit(stat, `child of ${parent.pid}`, below)) queue.push({ stat, below });
+        else if (admit(stat, { why: `child of ${parent.pid}`, below })) queue.push({ stat, below });
         await slice();
       }
     }
@@ -326,7 +348,7 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       // A session is inherited by fork alone, so it is the leader's offspring. A group is not: a shell puts siblings in one.
       const leader = sessions.get(stat.sid);
       if (leader && leader.stat.startTicks <= stat.startTicks) {
-        admit(stat, `in the session of ${leader.stat.pid}`, leader.below);
+        admit(stat, { why: `in the session of ${leader.stat.pid}`, below: leader.below });
       }
     }
     return members.length - before;
@@ -337,24 +359,30 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     for (const sid of sessions.keys()) if (!inhabited.has(sid)) sessions.delete(sid);
   }
 
-  /** Makes it a member. False: it is one, or may be none. True also for one that is gone: its children are still ours. */
-  function admit(row: ProcessStat, why: string, below: KillTarget['below']): boolean {
+  /**
+   * The gate that every pid passes before it can be signalled: makes it a member. False: it is one, or may be none.
+   * True also for one that is gone: its children are still ours.
+   */
+  function admit(row: ProcessStat, grounds: Grounds): boolean {
     const former = byPid.get(row.pid);
     if (former && (!former.gone || isSame(former.stat, row))) return false;
-    const refusal = refuse(row);
-    if (refusal) {
-      protect(row, refusal);
-      return false;
-    }
-    const command = readCommand(proc, row);
     const pin = proc.pin(row.pid);
     if (typeof pin !== 'object') return true;
+    // All that is read by number is read between the pin and the look through it: it is of that very process, or void.
+    const command = readCommand(proc, row);
+    const refusal = refuse(proc, row);
+    const lacks = grounds.marker !== undefined && checkMarker(proc, row.pid, grounds.marker) === 'lacks';
     const stat = readPinned(proc, pin);
-    if (isGone(stat) || !isSame(stat, row)) {
+    if (isGone(stat) || !isSame(stat, row) || refusal || lacks) {
       pin.close();
-      return true;
+      if (isGone(stat) || !isSame(stat, row)) return true;
+      // This very process may have been started with the marker (from a shell inside a tunnel): no failure, and no target.
+      if (refusal && grounds.marker) spare(stat, refusal);
+      else if (refusal) protect(stat, refusal);
+      return false;
     }
     table.set(row.pid, stat);
+    const { why, below } = grounds;
     const member: Member = { stat, pin, command, why, below, sent: 'nothing', refused: false, gone: false };
     members.push(member);
     byPid.set(row.pid, member);
@@ -371,15 +399,6 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   function protect(stat: ProcessStat, why: string): void {
     if (survivors.some(({ pid }) => pid === stat.pid)) return;
     survivors.push({ pid: stat.pid, command: readCommand(proc, stat), why });
-  }
-
-  /** The gate that every pid passes before it can be signalled. */
-  function refuse({ pid, kernelThread }: ProcessStat): string | undefined {
-    if (pid < 1) return 'protected: not a process';
-    if (pid === 1) return 'protected: pid 1';
-    if (kernelThread) return 'protected: kernel thread';
-    if (pid === process.pid) return 'protected: this very process';
-    return ours.has(pid) ? 'protected: an ancestor of this process' : undefined;
   }
 
   function living(): Member[] {
@@ -401,8 +420,15 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     member.gone = true;
   }
 
+  /**
+   * T stopped, t traced, Z dead; and D, since a vfork parent whose child is stopped waits in it for ever. Of each thread:
+   * one may still be inside fork when the first, whose state is the process's, has stopped.
+   */
   function hasStopped(member: Member): boolean {
-    return member.refused || 'TtZXD'.includes(current(member)?.state ?? 'X');
+    const now = current(member);
+    if (member.refused || now === undefined) return true;
+    const states = now.threads > 1 ? readThreadStates(proc, now.pid) : [now.state];
+    return states.every((state) => 'TtZXD'.includes(state));
   }
 
   /** One that somebody else has stopped is left as it is, so that it is not continued either when this is given up. */
@@ -432,10 +458,36 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   function toSurvivor(member: Member): Survivor {
     const { stat, command, refused } = member;
     const state = current(member)?.state ?? stat.state;
-    if (refused) return { pid: stat.pid, command, why: 'not permitted: it belongs to another user' };
+    if (refused) return { pid: stat.pid, command, why: `not permitted: it belongs to ${readOwner(proc, stat.pid)}` };
     if (state === 'D') return { pid: stat.pid, command, why: 'stuck in uninterruptible sleep (D), SIGKILL is pending' };
     return { pid: stat.pid, command, why: `still in state ${state} after SIGKILL` };
   }
+}
+
+/** Why a process may not be signalled, whoever asks for it; undefined when it may. */
+function refuse(proc: Proc, { pid, kernelThread }: ProcessStat): string | undefined {
+  if (!isPid(pid)) return 'protected: no pid';
+  if (pid === 1) return 'protected: pid 1';
+  if (kernelThread) return 'protected: kernel thread';
+  if (pid === process.pid) return 'protected: this very process';
+  const leader = readLeader(proc, pid);
+  if (leader !== undefined && leader !== pid) return `protected: a thread of pid ${leader}, and no process`;
+  return isAbove(proc, pid) ? 'protected: an ancestor of this process' : undefined;
+}
+
+/** Read anew each time: by an older table the line to an ancestor may have broken, at a parent that has left. */
+function isAbove(proc: Proc, pid: number): boolean {
+  const seen = new Set<number>();
+  for (let above = process.ppid; above > 0 && !seen.has(above); above = readStat(proc, above)?.ppid ?? 0) {
+    if (above === pid) return true;
+    seen.add(above);
+  }
+  return false;
+}
+
+function readOwner(proc: Proc, pid: number): string {
+  const uid = known(proc.owner(String(pid)));
+  return uid === undefined ? 'another user' : readUserName(uid);
 }
 
 function toKilled({ stat, command, why }: Member): KilledProcess {

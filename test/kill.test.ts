@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { climb, type KillReport, killChains, killTree } from '#lib/kill.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
-import type { ProcessRef, ProcessStat } from '#lib/proc/stat.js';
-import { type Clock, systemClock, until } from '#lib/time.js';
+import { type ProcessRef, type ProcessStat, readTable } from '#lib/proc/stat.js';
+import { until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from './support/bystanders.js';
-import { createFakeProc } from './support/fakeproc.js';
+import { createFakeProc, statLine } from './support/fakeproc.js';
 import { inNamespace, type NamespaceResult } from './support/namespace.js';
 import { need } from './support/need.js';
 import { descendantsOf, isAlive, sendSignal, statOf } from './support/proc.js';
@@ -212,6 +212,20 @@ describe('killing', () => {
       expect(isAlive(child.pid ?? 0)).to.equal(false);
     });
 
+    it('signals nobody for the number of a thread, and says whose thread it is', async () => {
+      const { pid } = await startTree(reaper, {}).ready;
+      const [thread = 0] = readdirSync(`/proc/${pid}/task`)
+        .map(Number)
+        .filter((tid) => tid !== pid);
+      expect(statOf(thread), 'readable, and in no listing').to.include({ pid: thread });
+      const report = await killTree(thread);
+      expect(report.killed).to.deep.equal([]);
+      expect(report.survivors.map((survivor) => [survivor.pid, survivor.why])).to.deep.equal([
+        [thread, `protected: a thread of pid ${pid}, and no process`],
+      ]);
+      expectUnharmed(pid);
+    });
+
     it('refuses itself, its ancestors and pid 1, and nobody below them is touched', async () => {
       const { pid } = await startTree(reaper, {}).ready;
       for (const [target, why] of [
@@ -332,62 +346,6 @@ describe('killing', () => {
     });
   });
 
-  describe('that is aborted', () => {
-    it('rejects with the reason and leaves nobody stopped', async () => {
-      const shape = await startTree(reaper, { children: [{ children: [{}] }, {}] }).ready;
-      const reason = new Error('enough');
-      const control = new AbortController();
-      let states: (string | undefined)[] = [];
-      const clock = clockThat(() => {
-        // SIGSTOP was sent, and takes effect when the other core gets to it: it is looked for in this very turn.
-        const limit = systemClock.now() + 2000;
-        while (!states.includes('T') && systemClock.now() < limit) {
-          states = everyone(shape).map(({ pid }) => statOf(pid)?.state);
-        }
-        control.abort(reason);
-      });
-      const outcome = await killTree(shape, { signal: control.signal, clock }).catch((error: unknown) => error);
-      expect(outcome).to.equal(reason);
-      expect(states, 'while they were being stopped').to.include('T');
-      const run = () => everyone(shape).every(({ pid }) => 'SR'.includes(statOf(pid)?.state ?? 'gone'));
-      expect(await until(run, { timeoutMs: 5000 })).to.equal(true);
-    });
-
-    it('leaves nobody stopped either when something fails in the middle', async () => {
-      const shape = await startTree(reaper, { children: [{}] }).ready;
-      const proc = openProc();
-      let reads = 0;
-      const text: Proc['text'] = (path) => {
-        // The count of forks is read when it is decided, and again when all were sent SIGSTOP.
-        if (path === 'stat' && ++reads > 1) throw Object.assign(new Error('none left'), { code: 'EMFILE' });
-        return proc.text(path);
-      };
-      const outcome = await killTree(shape, { proc: { ...proc, text } }).catch((error: unknown) => error);
-      expect(outcome).to.have.property('code', 'EMFILE');
-      const run = () => everyone(shape).every(({ pid }) => 'SR'.includes(statOf(pid)?.state ?? 'gone'));
-      expect(await until(run, { timeoutMs: 5000 })).to.equal(true);
-    });
-
-    it('leaves stopped who was stopped before', async () => {
-      const shape = await startTree(reaper, { children: [{}] }).ready;
-      const stopped = shape.children[0] ?? shape;
-      sendSignal(stopped, 'SIGSTOP');
-      await until(() => statOf(stopped.pid)?.state === 'T', { timeoutMs: 5000 });
-      const control = new AbortController();
-      const clock = clockThat(() => control.abort());
-      await killTree(shape, { signal: control.signal, clock }).catch(() => 'aborted');
-      await until(() => statOf(shape.pid)?.state === 'S', { timeoutMs: 5000 });
-      expect([statOf(shape.pid)?.state, statOf(stopped.pid)?.state]).to.deep.equal(['S', 'T']);
-    });
-
-    it('touches nobody when it was aborted before it began', async () => {
-      const { pid } = await startTree(reaper, {}).ready;
-      const reason = new Error('enough');
-      expect(await killTree(pid, { signal: AbortSignal.abort(reason) }).catch((error) => error)).to.equal(reason);
-      expectUnharmed(pid);
-    });
-  });
-
   describe('killChains()', () => {
     it('kills whoever carries the marker, wherever it is in the table', async () => {
       const env = { TUNNEL_ID: 'test', TUNWARD_INSTANCE: `kill.test ${process.pid}` };
@@ -409,6 +367,41 @@ describe('killing', () => {
       expect(pids(report)).to.have.members([shape.pid, near?.pid]);
       expect(report.left.map(({ pid }) => pid)).to.deep.equal([away?.pid]);
       for (const { pid } of everyone(away ?? shape)) expectUnharmed(pid);
+    });
+
+    it('names nobody twice: who was spared as a session of its own, and then found by the marker, has died', async () => {
+      const env = { TUNNEL_ID: `twice ${process.pid}` };
+      const shape = await startTree(reaper, { children: [{ setsid: true, env }] }).ready;
+      const marker = [`TUNNEL_ID=${env.TUNNEL_ID}`];
+      const report = await killChains([{ ref: shape, why: 'holds', below: 'session' }], { marker });
+      expect(pids(report)).to.have.members(everyone(shape).map(({ pid }) => pid));
+      expect(report).to.deep.include({ left: [], survivors: [] });
+    });
+
+    it('spares who no longer carries the marker when it is held on to', async () => {
+      const env = { TUNNEL_ID: `lost ${process.pid}` };
+      const { pid } = await startTree(reaper, { env }).ready;
+      const proc = openProc();
+      let reads = 0;
+      const text: Proc['text'] = (path) => (path === `${pid}/environ` && ++reads > 1 ? 'PATH=/bin\0' : proc.text(path));
+      const report = await killChains([], { marker: [`TUNNEL_ID=${env.TUNNEL_ID}`], proc: { ...proc, text } });
+      expect(reads).to.be.greaterThan(1);
+      expect(report).to.deep.include(nothing);
+      expectUnharmed(pid);
+    });
+
+    it('knows its ancestors as they are now, not by the table it was given', async () => {
+      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      const table = await readTable(openProc(), () => undefined);
+      const proc = openProc();
+      // Since the table was read our parent has left, and the target has become the parent of its heir.
+      const text: Proc['text'] = (path) =>
+        path === `${process.ppid}/stat` ? statLine({ pid: process.ppid, ppid: pid }) : proc.text(path);
+      const target = { ref: { pid, startTicks }, why: 'x', below: 'all' } as const;
+      const report = await killChains([target], { table, proc: { ...proc, text } });
+      expect(report.survivors.map(({ why }) => why)).to.deep.equal(['protected: an ancestor of this process']);
+      expect(report.killed).to.deep.equal([]);
+      expectUnharmed(pid);
     });
 
     it('says in a dry run who would go, and touches nobody', async () => {
@@ -467,7 +460,7 @@ describe('killing', () => {
       const { killed, survivors } = seen.kill as KillReport;
       expect(killed).to.deep.equal([]);
       expect(survivors).to.have.length(1);
-      expect(survivors[0]).to.include({ pid, why: 'not permitted: it belongs to another user' });
+      expect(survivors[0]).to.include({ pid, why: 'not permitted: it belongs to root' });
       expect(isAlive(pid)).to.equal(true);
       expectUnharmed(pid);
     });
@@ -617,17 +610,6 @@ function expectGone(refs: readonly ProcessRef[]): void {
 function expectUnharmed(pid: number): void {
   // A process that a page or a terminal has to wait for is in D for an instant.
   expect(statOf(pid)?.state, String(pid)).to.be.oneOf(['S', 'R', 'D']);
-}
-
-/** The system's clock, and something that happens in its first pause. */
-function clockThat(act: () => void): Clock {
-  let acted = false;
-  const sleep: Clock['sleep'] = (ms, signal) => {
-    if (!acted) act();
-    acted = true;
-    return systemClock.sleep(ms, signal);
-  };
-  return { ...systemClock, sleep };
 }
 
 const leaderless = `

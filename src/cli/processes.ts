@@ -1,8 +1,8 @@
 import { TunwardError } from '../errors.js';
 import { type KillReport, killTree } from '../kill.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
-import { openProc } from '../proc/read.js';
-import { isGone, readStat } from '../proc/stat.js';
+import { openProc, type Proc } from '../proc/read.js';
+import { isGone, readLeader, readStat } from '../proc/stat.js';
 import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
 import { type Forward, formatEndpoint } from '../tunnel/spec.js';
 import type { Context } from './context.js';
@@ -21,7 +21,7 @@ export async function ps({ screen, signal }: Context): Promise<number> {
 /** A process and all below it. ERR_PROCESS_UNKNOWN (4) when there is none. */
 export async function tree(pid: number, { screen, signal }: Context): Promise<number> {
   const root = await readProcessTree(pid, { signal });
-  if (!root) throw unknown(pid);
+  if (!root) throw unknown(openProc(), pid);
   if (screen.json) screen.data(root);
   else screen.rows(...drawTree(root, treeLabel));
   return 0;
@@ -34,16 +34,20 @@ export interface KillOptions {
 
 /** Kills a process and all below it. 1 when something survives, 5 when that is for want of permission. */
 export async function kill(pid: number, options: KillOptions, { screen, signal }: Context): Promise<number> {
-  const stat = readStat(openProc(), pid);
-  if (isGone(stat)) throw unknown(pid);
+  const proc = openProc();
+  const stat = readStat(proc, pid);
+  if (isGone(stat) || (readLeader(proc, pid) ?? pid) !== pid) throw unknown(proc, pid);
   const report = await killTree(stat, { graceMs: options.grace, timeoutMs: options.timeout, signal });
   if (screen.json) screen.data(report);
   else screen.rows(...renderKill(pid, report));
   return exitOf(report);
 }
 
-function unknown(pid: number): TunwardError {
-  return new TunwardError('ERR_PROCESS_UNKNOWN', `No process has the pid ${pid}`, { pid });
+/** The number of a thread looks like that of a process: `top` and others show it. */
+function unknown(proc: Proc, pid: number): TunwardError {
+  const leader = readLeader(proc, pid);
+  const why = leader === undefined || leader === pid ? '' : `: it is a thread of pid ${leader}`;
+  return new TunwardError('ERR_PROCESS_UNKNOWN', `No process has the pid ${pid}${why}`, { pid });
 }
 
 function exitOf({ survivors }: KillReport): number {

@@ -34,8 +34,10 @@ export interface Proc {
 
 /**
  * A descriptor of `/proc/<pid>/stat`. What is read through it is of that very process, and `undefined` once it is reaped,
- * even when its number has gone to another one: the stand-in for a pidfd, which Node cannot open. Reading it opens
- * nothing, so what was stopped can be looked at and continued when no descriptor is left.
+ * even when its number has gone to another one: the stand-in for a pidfd, which Node cannot open. A descriptor of the
+ * directory pins as well, but each look through it opens a file: 3.5 µs against 1.3, and none when no descriptor is left,
+ * which is when what was stopped must still be killed or continued. Other files of the process are read by number, and
+ * the pin after them, in the same tick: while it answers, the number was its own.
  */
 export interface Pin {
   stat(): Read<string>;

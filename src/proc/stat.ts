@@ -90,6 +90,21 @@ export function readPinned(proc: Proc, pin: Pin): ProcessStat | undefined {
   return toStat(proc, pin.stat());
 }
 
+/**
+ * The process that a number belongs to (`Tgid`): the number itself, or that of the process of which it is a thread.
+ * `/proc/<tid>` can be read and kill(2) takes a thread's number, though no listing of /proc shows it.
+ */
+export function readLeader(proc: Proc, pid: number): number | undefined {
+  const match = /^Tgid:\s*(\d+)$/m.exec(known(proc.text(`${pid}/status`)) ?? '');
+  return match ? Number(match[1]) : undefined;
+}
+
+/** The state of each thread, as {@link ProcessStat.state}: that of the process is its first thread's alone. */
+export function readThreadStates(proc: Proc, pid: number): string[] {
+  const tasks = known(proc.list(`${pid}/task`)) ?? [];
+  return tasks.flatMap((task) => toStat(proc, proc.text(`${pid}/task/${task}/stat`))?.state ?? []);
+}
+
 function toStat(proc: Proc, text: Read<string>): ProcessStat | undefined {
   const line = known(text);
   return line === undefined ? undefined : parseStat(line, proc.pageSize);

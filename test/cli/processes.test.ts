@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
 import { readProcessTree } from '#lib/proc/family.js';
 import { until } from '#lib/time.js';
@@ -118,6 +119,17 @@ describe('tunward kill', () => {
     expect(code).to.equal(4);
     expect(stdout).to.equal('');
     expect(stderr).to.equal(`error: No process has the pid ${nobody}\n`);
+  });
+
+  it('ends with 4 for the number of a thread, and names its process', async () => {
+    const { pid } = await startTree(reaper, {}).ready;
+    const thread = readdirSync(`/proc/${pid}/task`).find((tid) => Number(tid) !== pid);
+    for (const command of ['kill', 'tree']) {
+      const { code, stderr } = await tunward(reaper, [command, String(thread)]);
+      expect(stderr).to.equal(`error: No process has the pid ${thread}: it is a thread of pid ${pid}\n`);
+      expect(code).to.equal(4);
+    }
+    expect(isAlive(pid)).to.equal(true);
   });
 
   it('ends with 5 for a process that is protected: its own ancestor', async () => {

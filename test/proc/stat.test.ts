@@ -1,16 +1,18 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { openProc } from '#lib/proc/read.js';
+import { known, openProc } from '#lib/proc/read.js';
 import {
   isGone,
   parseStat,
   printable,
   readCommand,
   readForkCount,
+  readLeader,
   readPids,
   readPidsNewestFirst,
   readStat,
   readTable,
+  readThreadStates,
   readUserName,
   updateTable,
 } from '#lib/proc/stat.js';
@@ -188,5 +190,19 @@ describe('words for a person', () => {
     const passwd = `${fake.root}/passwd`;
     expect([0, 10, 11, 1].map((uid) => readUserName(uid, passwd))).to.deep.equal(['root', 'ten', 'uid 11', 'uid 1']);
     expect(readUserName(0, `${fake.root}/missing`)).to.equal('uid 0');
+  });
+});
+
+describe('readLeader() and readThreadStates()', () => {
+  it('tell a thread from a process, and read the state of each thread', async () => {
+    await using reaper = createReaper();
+    const proc = openProc();
+    const { pid } = await startTree(reaper, {}).ready;
+    const threads = (known(proc.list(`${pid}/task`)) ?? []).map(Number);
+    expect(threads.length).to.be.greaterThan(1);
+    for (const tid of threads) expect(readLeader(proc, tid), String(tid)).to.equal(pid);
+    expect(readThreadStates(proc, pid)).to.have.length(threads.length);
+    expect(readThreadStates(proc, pid).join('')).to.match(/^[RSD]+$/);
+    expect([readLeader(proc, 4_194_303), readThreadStates(proc, 4_194_303)]).to.deep.equal([undefined, []]);
   });
 });
