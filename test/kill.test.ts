@@ -428,6 +428,25 @@ describe('killing', () => {
       expect(await until(() => !isAlive(pid), { timeoutMs: 5000 })).to.equal(true);
     });
 
+    it('calls stuck who is in uninterruptible sleep when the time is over, and tries no more', async () => {
+      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      const target = { ref: { pid, startTicks }, why: 'holds', below: 'all' } as const;
+      const sent: unknown[] = [];
+      const kill = process.kill;
+      process.kill = (_, signal) => {
+        sent.push(signal);
+        return true;
+      };
+      const { killed, survivors } = await killChains([target], { timeoutMs: 200, proc: procThatShowsD() }).finally(
+        () => {
+          process.kill = kill;
+        },
+      );
+      expect(survivors.map(({ why }) => why)).to.deep.equal(['stuck in uninterruptible sleep (D), SIGKILL is pending']);
+      expect(killed).to.deep.equal([]);
+      expect(sent).to.deep.equal(['SIGSTOP', 'SIGKILL']);
+    });
+
     it('plans by a table that goes in a circle, holds no such process, or a child older than its parent', async () => {
       using fake = createFakeProc();
       fake.add({ pid: 7, ppid: 8 }, { pid: 8, ppid: 7 }, { pid: 9, ppid: 1 });
@@ -610,6 +629,21 @@ function expectGone(refs: readonly ProcessRef[]): void {
 function expectUnharmed(pid: number): void {
   // A process that a page or a terminal has to wait for is in D for an instant.
   expect(statOf(pid)?.state, String(pid)).to.be.oneOf(['S', 'R', 'D']);
+}
+
+/** The system's /proc, in which all who are held on to wait for a disk. */
+function procThatShowsD(): Proc {
+  const proc = openProc();
+  const pin: Proc['pin'] = (pid) => {
+    const real = proc.pin(pid);
+    if (typeof real !== 'object') return real;
+    const stat = () => {
+      const line = real.stat();
+      return typeof line === 'string' ? line.replace(/\) [A-Z] /, ') D ') : line;
+    };
+    return { ...real, stat };
+  };
+  return { ...proc, pin };
 }
 
 const leaderless = `

@@ -1,5 +1,5 @@
 // What kill.test.ts runs in a namespace: pids that another process gets between the look and the signal.
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { killChains, killTree } from '#lib/kill.js';
@@ -20,8 +20,11 @@ let sameTick = 0;
 let mistaken = 0;
 for (let round = 0; round < rounds; round++) {
   await using reaper = createReaper();
-  // Pid 1 adopts and reaps it: its number is free while this program is inside confirm().
-  const victim = await startDaemonized(reaper, {}).ready;
+  // Pid 1 adopts and reaps it: its number is free while this program is inside confirm(). It is as young as can be, so
+  // that its heir is born in the same tick at times, and only the pin tells them apart.
+  const orphan = Number(spawnSync('sh', ['-c', 'sleep 60 >/dev/null 2>&1 & echo $!'], { encoding: 'utf8' }).stdout);
+  reaper.ownPid(orphan);
+  const victim = statOf(orphan) ?? { pid: 0, startTicks: 0 };
   const pin = proc.pin(victim.pid);
   const heir: { pid: number } = { pid: 0 };
   const confirm = (): boolean => {

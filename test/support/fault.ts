@@ -11,6 +11,11 @@ export interface Fault {
   /** How often as part of `npm test`. Without it the case runs by `npm run test:faults` alone. */
   readonly reduced?: number;
   readonly needs?: readonly Need[];
+  /**
+   * Why this machine cannot do it whatever is installed: a kernel without loop devices, say. Skipped loudly then, in CI
+   * too, so this is for cases of the full catalogue alone.
+   */
+  readonly impossible?: () => string | undefined;
   /** The bound on the whole, in milliseconds. Default: 20 s, and 10 minutes for the full count. */
   readonly timeoutMs?: number;
 }
@@ -29,7 +34,7 @@ export const isFull = process.env.TUNWARD_FAULTS === 'full';
  * });
  */
 export function fault(
-  { id, title, times, reduced, needs = [], timeoutMs }: Fault,
+  { id, title, times, reduced, needs = [], impossible, timeoutMs }: Fault,
   run: (times: number) => Promise<string>,
 ): void {
   const count = isFull ? times : reduced;
@@ -37,6 +42,11 @@ export function fault(
   it(`${id} ${title}`, async function () {
     this.timeout(timeoutMs ?? (isFull ? 600_000 : 20_000));
     need(this, ...needs);
+    const reason = impossible?.();
+    if (reason !== undefined) {
+      process.stderr.write(`\n*** SKIPPED *** ${id}: ${reason}\n`);
+      this.skip();
+    }
     const figure = await run(count);
     if (this.test) this.test.title += `: ${figure}`;
   });

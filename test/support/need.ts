@@ -40,7 +40,7 @@ export function lacks(thing: Need): string | undefined {
   return checks[thing]();
 }
 
-// What CI installs for these stands in .ci/run; whoever first needs `cc` adds gcc and libc6-dev there.
+// What CI installs for these stands in .ci/run.
 const checks: Readonly<Record<Need, () => string | undefined>> = {
   sshd: () => lacksProgram('sshd', 'openssh-server') ?? lacksProgram('ssh-keygen', 'openssh-client'),
   ssh: () => lacksProgram('ssh', 'openssh-client'),

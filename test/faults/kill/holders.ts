@@ -1,0 +1,183 @@
+// The cases of the catalogue in which a port is hard to free: K10, K11, K12, K14.
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { freePort, isPortFree } from '#lib/index.js';
+import { systemClock, until } from '#lib/time.js';
+import { fault, spread } from '../../support/fault.js';
+import { which } from '../../support/paths.js';
+import { freeLocalPort } from '../../support/port.js';
+import { statOf } from '../../support/proc.js';
+import { startListener } from '../../support/processes.js';
+import { createReaper } from '../../support/reaper.js';
+import { startPerlSocket, startScript } from '../../support/sockets.js';
+
+export function holderCases(): void {
+  stuckCase();
+
+  const leaderless = 'frees a port that a thread holds, whose process shows no descriptors';
+  fault({ id: 'K11', title: leaderless, times: 50, needs: ['python3'] }, async (times) => {
+    const took: number[] = [];
+    let seenByLsof = 0;
+    for (let round = 0; round < times; round++) {
+      await using reaper = createReaper();
+      const port = await freeLocalPort();
+      const { pid } = await startScript(reaper, 'python3', ['-c', leaderlessListener(port)]);
+      expect(await until(() => statOf(pid)?.state === 'Z', { timeoutMs: 5000 })).to.equal(true);
+      if (lsofSees(port)) seenByLsof++;
+      const report = await freePort(port, { host: '127.0.0.1' });
+      expect(report, report.explanation).to.include({ free: true });
+      expect(report.kill?.killed.map((killed) => killed.pid)).to.deep.equal([pid]);
+      took.push(report.tookMs);
+    }
+    const baseline = which('lsof') ? `lsof sees ${seenByLsof}/${times}` : 'lsof is not installed';
+    return `${took.length}/${times}, ${spread(took)}; ${baseline}`;
+  });
+
+  fault(
+    { id: 'K12', title: 'kills all four who share a listening socket', times: 100, needs: ['perl'] },
+    async (times) => {
+      const took: number[] = [];
+      for (let round = 0; round < times; round++) {
+        await using reaper = createReaper();
+        const port = await freeLocalPort();
+        await startPerlSocket(reaper, { port, script: 'listen($s, 5); fork; fork' });
+        expect(await until(() => reaper.living().length === 4, { timeoutMs: 5000 })).to.equal(true);
+        const report = await freePort(port, { host: '127.0.0.1' });
+        expect(report, report.explanation).to.include({ free: true });
+        expect(report.kill?.killed).to.have.length(4);
+        expect(reaper.living()).to.deep.equal([]);
+        took.push(report.tookMs);
+      }
+      return `${took.length}/${times}, ${spread(took)}`;
+    },
+  );
+
+  const big = 'answers free only when a port can be bound, also when 800 MB must be torn down first';
+  fault({ id: 'K14', title: big, times: 20 }, async (times) => {
+    const took: number[] = [];
+    for (let round = 0; round < times; round++) {
+      await using reaper = createReaper();
+      const { ports } = await startListener(reaper, { memoryMb: 800 }).ready;
+      const port = ports[0]?.port ?? 0;
+      const report = await freePort(port, { host: '127.0.0.1' });
+      expect(await isPortFree(port, { host: '127.0.0.1' }), report.explanation).to.equal(true);
+      expect(report).to.include({ free: true, verdict: 'free' });
+      took.push(report.tookMs);
+    }
+    return `${took.length}/${times}, ${spread(took)}`;
+  });
+}
+
+/** Its first thread ends (60 is SYS_exit); another keeps the socket. */
+function leaderlessListener(port: number): string {
+  return `
+import ctypes, socket, threading, time
+s = socket.create_server(("127.0.0.1", ${port}))
+threading.Thread(target=time.sleep, args=(170,)).start()
+print("ready", flush=True)
+ctypes.CDLL(None).syscall(60, 0)`;
+}
+
+function lsofSees(port: number): boolean {
+  const lsof = which('lsof');
+  return lsof !== undefined && spawnSync(lsof, ['-t', '-nP', `-iTCP:${port}`, '-sTCP:LISTEN']).stdout.length > 0;
+}
+
+/** A holder that waits for a frozen file system cannot die before that thaws, whoever sends what. */
+function stuckCase(): void {
+  const title = 'calls who waits for a frozen disk stuck, in time and without trying again and again';
+  fault({ id: 'K10', title, times: 20, needs: ['perl'], impossible: lacksDisk }, async (times) => {
+    const disk = makeDisk();
+    try {
+      const over: number[] = [];
+      for (let round = 0; round < times; round++) over.push(await freeStuck(disk));
+      return `${over.length}/${times}, over the bound by ${spread(over)}`;
+    } finally {
+      disk.unmake();
+    }
+  });
+}
+
+const BOUND_MS = 300;
+
+/** Answers by how much the bound was overrun. */
+async function freeStuck(disk: Disk): Promise<number> {
+  await using reaper = createReaper();
+  const port = await freeLocalPort();
+  const script = `use Fcntl; listen($s, 5); $SIG{USR1} = sub { open(my $f, '>', '${disk.dir}/file') or die; syswrite($f, 'x' x 8192) }`;
+  const { pid } = await startPerlSocket(reaper, { port, options: ['SO_REUSEADDR'], script });
+  let signals = 0;
+  const kill = process.kill;
+  disk.freeze();
+  try {
+    process.kill(pid, 'SIGUSR1');
+    expect(await until(() => statOf(pid)?.state === 'D', { timeoutMs: 5000 }), 'waits for the disk').to.equal(true);
+    process.kill = (...args) => {
+      signals++;
+      return kill(...args);
+    };
+    const began = systemClock.now();
+    const report = await freePort(port, { host: '127.0.0.1', timeoutMs: BOUND_MS });
+    const took = systemClock.now() - began;
+    expect(report, report.explanation).to.include({ free: false, verdict: 'stuck' });
+    expect(report.kill?.survivors.map(({ why }) => why)).to.deep.equal([
+      'stuck in uninterruptible sleep (D), SIGKILL is pending',
+    ]);
+    expect(signals, 'SIGSTOP and SIGKILL').to.be.at.most(2);
+    return Math.max(0, took - BOUND_MS);
+  } finally {
+    process.kill = kill;
+    disk.thaw();
+    expect(await until(() => isPortFree(port, { host: '127.0.0.1' }), { timeoutMs: 5000 }), 'thawed').to.equal(true);
+  }
+}
+
+interface Disk {
+  readonly dir: string;
+  freeze(): void;
+  thaw(): void;
+  unmake(): void;
+}
+
+/** An ext4 of its own in a file. The mount ends with the namespace, if it is not ended before. */
+function makeDisk(): Disk {
+  const folder = mkdtempSync(join(tmpdir(), 'tunward-disk-'));
+  const dir = join(folder, 'mounted');
+  const image = join(folder, 'image');
+  mkdirSync(dir);
+  run('truncate', '-s', '16M', image);
+  run('mkfs.ext4', '-q', image);
+  run('mount', '-o', 'loop', image, dir);
+  return {
+    dir,
+    freeze: () => run('fsfreeze', '-f', dir),
+    thaw: () => run('fsfreeze', '-u', dir),
+    unmake: () => {
+      run('umount', dir);
+      rmSync(folder, { recursive: true });
+    },
+  };
+}
+
+/** Loop devices belong to the machine; a container has them seldom, whatever is installed. */
+function lacksDisk(): string | undefined {
+  const missing = ['mkfs.ext4', 'fsfreeze', 'mount', 'truncate'].filter((program) => which(program) === undefined);
+  if (missing.length > 0) return `needs ${missing.join(', ')} (apt-get install e2fsprogs util-linux)`;
+  try {
+    const disk = makeDisk();
+    disk.freeze();
+    disk.thaw();
+    disk.unmake();
+    return undefined;
+  } catch (error) {
+    if (error instanceof Error && 'status' in error) return `cannot freeze a disk in a file: ${error.message}`;
+    throw error;
+  }
+}
+
+function run(program: string, ...args: readonly string[]): void {
+  execFileSync(which(program) ?? program, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+}
