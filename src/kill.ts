@@ -13,6 +13,7 @@ import {
   readPinned,
   readStat,
   readThreadStates,
+  readTracer,
   readUserName,
   updateTable,
 } from './proc/stat.js';
@@ -177,6 +178,8 @@ interface Member {
   readonly below: KillTarget['below'];
   /** What it was sent last: SIGTERM, SIGSTOP, SIGKILL. */
   sent: 'nothing' | 'asked' | 'stopped' | 'killed';
+  /** Seen at a standstill once. */
+  hadStopped: boolean;
   refused: boolean;
   /** Seen to be over. Its number may be another's from now on, so it is never looked up again. */
   gone: boolean;
@@ -242,11 +245,21 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   /** Top-down and again, until all are stopped and nothing new has appeared: who is stopped cannot fork. */
   async function freeze(deadline: number): Promise<void> {
     onSight = stop;
-    for (const member of living()) stop(member);
+    // A pace of its own, so that the first of them are stopped in the tick in which it was confirmed.
+    const pace = createSlice(signal);
+    for (const member of [...members]) {
+      stop(member);
+      await pace();
+    }
+    let haveStopped = false;
     const isFrozen = async () => {
       // In this order: what is born before its parent stops is found by the look after that.
-      const haveStopped = living().every(hasStopped);
-      return (await look()) === 0 && haveStopped;
+      const isSettled = (await look()) === 0 && haveStopped;
+      const running = await whoever((member) => !hasStopped(member));
+      // Another kill that was given up has continued what it had stopped, or somebody else has.
+      for (const member of running) if (member.hadStopped) stop(member);
+      haveStopped = running.length === 0;
+      return isSettled && haveStopped;
     };
     const timeoutMs = Math.min(FREEZE_MS, deadline - clock.now());
     await until(isFrozen, { timeoutMs, everyMs: soon, signal, clock });
@@ -269,7 +282,8 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       // It may be forking: the next look follows at once.
       while (found > 0 && clock.now() < deadline) found = await look();
       isStillForking = found > 0;
-      if (isStillForking || search?.isPending() || living().some(({ refused }) => !refused)) return false;
+      if (isStillForking || search?.isPending()) return false;
+      if ((await whoever((member) => !member.refused && current(member) !== undefined)).length > 0) return false;
       for (let empty = 1; empty < EMPTY_LOOKS; empty++) if ((await look()) > 0 || search?.isPending()) return false;
       return true;
     };
@@ -314,7 +328,7 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     forks = readForkCount(proc);
     if (forks !== undefined && forks === before && !search?.isPending()) return 0;
     // Those who lived before the table is read: a number of the dead may be another's in it.
-    const parents = living();
+    const parents = await whoever((member) => current(member) !== undefined);
     forgetSessions();
     const carriers = await admitCarriers();
     await updateTable(proc, table, slice);
@@ -383,7 +397,8 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     }
     table.set(row.pid, stat);
     const { why, below } = grounds;
-    const member: Member = { stat, pin, command, why, below, sent: 'nothing', refused: false, gone: false };
+    const fresh = { sent: 'nothing', hadStopped: false, refused: false, gone: false } as const;
+    const member: Member = { stat, pin, command, why, below, ...fresh };
     members.push(member);
     byPid.set(row.pid, member);
     if (stat.sid === stat.pid) sessions.set(stat.pid, member);
@@ -403,6 +418,16 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
 
   function living(): Member[] {
     return members.filter((member) => current(member) !== undefined);
+  }
+
+  /** The members of whom it is so, asked in slices: there may be thousands. */
+  async function whoever(is: (member: Member) => boolean): Promise<Member[]> {
+    const found: Member[] = [];
+    for (const member of [...members]) {
+      if (is(member)) found.push(member);
+      await slice();
+    }
+    return found;
   }
 
   /** What the member is now, undefined once it is over: then it is let go for good. */
@@ -428,12 +453,14 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     const now = current(member);
     if (member.refused || now === undefined) return true;
     const states = now.threads > 1 ? readThreadStates(proc, now.pid) : [now.state];
-    return states.every((state) => 'TtZXD'.includes(state));
+    const isHalted = states.every((state) => 'TtZXD'.includes(state));
+    member.hadStopped ||= isHalted;
+    return isHalted;
   }
 
   /** One that somebody else has stopped is left as it is, so that it is not continued either when this is given up. */
   function stop(member: Member): void {
-    if (member.sent === 'stopped' || current(member)?.state === 'T') return;
+    if (current(member)?.state === 'T') return;
     if (send(member, 'SIGSTOP')) member.sent = 'stopped';
   }
 
@@ -460,6 +487,9 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     const state = current(member)?.state ?? stat.state;
     if (refused) return { pid: stat.pid, command, why: `not permitted: it belongs to ${readOwner(proc, stat.pid)}` };
     if (state === 'D') return { pid: stat.pid, command, why: 'stuck in uninterruptible sleep (D), SIGKILL is pending' };
+    // A tracer may ask to be told of the end before it happens (PTRACE_O_TRACEEXIT), sockets still open, and take its time.
+    const tracer = state === 't' ? readTracer(proc, stat.pid) : undefined;
+    if (tracer) return { pid: stat.pid, command, why: `stuck at its tracer (t), pid ${tracer}, SIGKILL is pending` };
     return { pid: stat.pid, command, why: `still in state ${state} after SIGKILL` };
   }
 }
@@ -499,9 +529,10 @@ function youngestFirst({ stat: one }: Member, { stat: other }: Member): number {
   return other.startTicks - one.startTicks || other.pid - one.pid;
 }
 
-/** Most are stopped, and gone, within a fraction of a millisecond. */
+/** Most are stopped, and gone, within a fraction of a millisecond; who waits for a disk may take for ever. */
 function soon(check: number): number {
-  return check <= 10 ? 0 : 1;
+  if (check <= 10) return 0;
+  return check <= 100 ? 1 : 5;
 }
 
 /**

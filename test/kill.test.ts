@@ -174,6 +174,61 @@ describe('killing', () => {
       expect(ticksOfKills.size).to.equal(1);
     });
 
+    it('stops again who was continued by somebody else, before anybody is killed', async function () {
+      need(this, 'perl');
+      const child = startPerl(`print "ready\\n"; fork; fork; sleep 1 while 1`);
+      await lineOf(child);
+      const family = () => [statOf(child.pid ?? 0), ...descendantsOf(child.pid ?? 0)].flatMap((stat) => stat ?? []);
+      expect(await until(() => family().length === 4, { timeoutMs: 5000 })).to.equal(true);
+      const seen = new Set<string>();
+      const proc = openProc();
+      const pin: Proc['pin'] = (pid) => {
+        const real = proc.pin(pid);
+        if (typeof real !== 'object') return real;
+        const stat = () => {
+          const line = real.stat();
+          // At the moment in which the last of them has been seen to be stopped, all run on.
+          if (/\) T /.test(String(line)) && seen.size < 4 && seen.add(`${pid}`).size === 4) {
+            for (const ref of family()) sendSignal(ref, 'SIGCONT');
+          }
+          return line;
+        };
+        return { ...real, stat };
+      };
+      let whenKilled = '';
+      const kill = process.kill;
+      process.kill = (pid, signal) => {
+        if (signal === 'SIGKILL')
+          whenKilled ||= family()
+            .map(({ state }) => state)
+            .join('');
+        return kill(pid, signal);
+      };
+      await killTree(child.pid ?? 0, { proc: { ...proc, pin } }).finally(() => {
+        process.kill = kill;
+      });
+      expect(seen.size).to.equal(4);
+      expect(whenKilled).to.equal('TTTT');
+    });
+
+    it('names the tracer that keeps a process from ending', async function () {
+      need(this, 'python3');
+      const { pid } = await startTree(reaper, { children: [{}] }).ready;
+      // PTRACE_SEIZE with PTRACE_O_TRACEEXIT: it is told of the end before that happens, and does nothing about it.
+      const script = `import ctypes, time
+assert ctypes.CDLL(None).ptrace(0x4206, ${pid}, None, ctypes.c_void_p(0x40)) == 0
+print("ready", flush=True)
+time.sleep(170)`;
+      const tracer = startScript('python3', ['-c', script]);
+      await lineOf(tracer);
+      const { killed, survivors } = await killTree(pid, { timeoutMs: 400 });
+      expect(killed).to.have.length(1);
+      const why = `stuck at its tracer (t), pid ${tracer.pid}, SIGKILL is pending`;
+      expect(survivors.map((survivor) => [survivor.pid, survivor.why])).to.deep.equal([[pid, why]]);
+      tracer.kill('SIGKILL');
+      expect(await until(() => !isAlive(pid), { timeoutMs: 5000 })).to.equal(true);
+    });
+
     it('leaves the clients of a listener alone', async () => {
       const listener = await startListener(reaper).ready;
       const client = await startClient(reaper, { port: listener.ports[0]?.port ?? 0, comm: 'ssh' }).ready;
@@ -429,7 +484,10 @@ describe('killing', () => {
     });
 
     it('calls stuck who is in uninterruptible sleep when the time is over, and tries no more', async () => {
-      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      // Of one thread: those of node are looked at one by one, and are shown as they are.
+      const { pid = 0 } = spawn('sleep', ['170'], { stdio: 'ignore' });
+      reaper.ownPid(pid);
+      const startTicks = statOf(pid)?.startTicks ?? 0;
       const target = { ref: { pid, startTicks }, why: 'holds', below: 'all' } as const;
       const sent: unknown[] = [];
       const kill = process.kill;

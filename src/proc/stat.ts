@@ -95,7 +95,16 @@ export function readPinned(proc: Proc, pin: Pin): ProcessStat | undefined {
  * `/proc/<tid>` can be read and kill(2) takes a thread's number, though no listing of /proc shows it.
  */
 export function readLeader(proc: Proc, pid: number): number | undefined {
-  const match = /^Tgid:\s*(\d+)$/m.exec(known(proc.text(`${pid}/status`)) ?? '');
+  return readStatusField(proc, pid, 'Tgid');
+}
+
+/** Who traces it (a debugger, strace), undefined when nobody does. */
+export function readTracer(proc: Proc, pid: number): number | undefined {
+  return readStatusField(proc, pid, 'TracerPid') || undefined;
+}
+
+function readStatusField(proc: Proc, pid: number, name: string): number | undefined {
+  const match = new RegExp(`^${name}:\\s*(\\d+)$`, 'm').exec(known(proc.text(`${pid}/status`)) ?? '');
   return match ? Number(match[1]) : undefined;
 }
 
