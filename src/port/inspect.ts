@@ -8,6 +8,7 @@ import { describeProcess, printable } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock } from '../time.js';
 import {
   conflicting,
+  hostOf,
   hostsToProve,
   type Listener,
   listenersInTheWay,
@@ -15,7 +16,7 @@ import {
   v4Of,
   withHolders,
 } from './listeners.js';
-import { assertPort, type HostProbe, probeAll, resolveHosts } from './probe.js';
+import { assertPort, type HostProbe, probeAll, probeEverywhere, resolveHosts } from './probe.js';
 
 export type Verdict =
   | 'free'
@@ -94,17 +95,37 @@ export async function lookAtPort(proc: Proc, port: number, host: string | undefi
 }
 
 async function lookOnce(proc: Proc, port: number, host: string | undefined): Promise<PortLook> {
-  const listened = host === undefined ? readListeners(proc, port) : [];
-  const probes = await probeAll(host === undefined ? hostsToProve(listened) : resolveHosts(host), port);
-  // A privileged port cannot be bound by an ordinary user, held or not.
-  const unbound = probes.filter(({ probe }) => probe === 'busy' || probe === 'forbidden').map((probe) => probe.host);
-  const known = listened.length > 0 || unbound.length === 0;
-  const rows = known ? listened : await listenersInTheWay(proc, port, unbound);
-  return { port, host: host ?? null, probes, rows };
+  if (host === undefined) return lookEverywhere(proc, port);
+  const probes = await probeAll(resolveHosts(host), port);
+  const unbound = unboundOf(probes);
+  const rows = unbound.length > 0 ? await listenersInTheWay(proc, port, unbound) : [];
+  return { port, host, probes, rows };
+}
+
+/** One bind that nobody escapes comes first: where it succeeds, the port is free and no table was read. */
+async function lookEverywhere(proc: Proc, port: number): Promise<PortLook> {
+  if ((await probeEverywhere(port)) === 'free') {
+    const probes = resolveHosts('localhost').map((address) => ({ host: address, probe: 'free' as const }));
+    return { port, host: null, probes, rows: [] };
+  }
+  const listened = readListeners(proc, port);
+  const probes = await probeAll(hostsToProve(listened), port);
+  const unbound = unboundOf(probes);
+  // Who has gone since the table was read is in nobody's way.
+  const free = new Set(probes.filter(({ probe }) => probe === 'free').map((probe) => probe.host));
+  const present = listened.filter((row) => !free.has(hostOf(row)));
+  const isKnown = present.length > 0 || unbound.length === 0;
+  return { port, host: null, probes, rows: isKnown ? present : await listenersInTheWay(proc, port, unbound) };
+}
+
+/** A privileged port cannot be bound by an ordinary user, held or not: the tables tell then. */
+function unboundOf(probes: readonly HostProbe[]): string[] {
+  return probes.filter(({ probe }) => probe === 'busy' || probe === 'forbidden').map(({ host }) => host);
 }
 
 /** Is a look's port free by now? Proved by binding; by the tables only where an address cannot be bound at all. */
 export async function isReleased(proc: Proc, { port, host, probes }: PortLook): Promise<boolean> {
+  if (host === null && (await probeEverywhere(port)) === 'free') return true;
   const hosts = probes.map((probe) => probe.host);
   const now = await probeAll(hosts, port);
   if (now.some(({ probe }) => probe === 'busy')) return false;

@@ -20,7 +20,8 @@ export interface Listener {
 export interface PortOptions {
   /**
    * An IP address, `localhost` (127.0.0.1 and, where this host has it, ::1) or `*` (0.0.0.0 and ::). Other names are
-   * refused: they are never probed by name. Not given: the addresses that are listened on, 127.0.0.1 and ::1.
+   * refused: they are never probed by name. `::` is IPv6 alone, as ssh binds it; what Node binds without a host is `*`.
+   * Not given: the addresses that are listened on, 127.0.0.1 and ::1.
    */
   readonly host?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -128,5 +129,10 @@ export function v4Of(address: string): string | undefined {
 
 /** Without a host: the addresses that are listened on, and the loopback addresses. */
 export function hostsToProve(rows: readonly Socket[]): string[] {
-  return [...new Set([...resolveHosts('localhost'), ...rows.map(({ address }) => v4Of(address) ?? address)])];
+  return [...new Set([...resolveHosts('localhost'), ...rows.map(hostOf)])];
+}
+
+/** The address by whose bind a listener is met. */
+export function hostOf({ address }: Pick<Socket, 'address'>): string {
+  return v4Of(address) ?? address;
 }

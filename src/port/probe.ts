@@ -1,6 +1,7 @@
 import net from 'node:net';
 import os from 'node:os';
-import { isErrno } from '../errors.js';
+import { isErrno, TunwardError } from '../errors.js';
+import { systemClock } from '../time.js';
 
 /** What a bind of one address says. `absent`: this host has no such address, so nothing can hold it. */
 export type Probe = 'free' | 'busy' | 'absent' | 'forbidden';
@@ -13,10 +14,32 @@ export interface HostProbe {
 /**
  * Binds one address for an instant. A stranger who connects in that instant is cut off; it cannot keep the probe.
  * Numbers only: a name would be probed at the first of its addresses alone.
+ *
+ * @throws TunwardError ERR_TIMEOUT, should the bind be unanswered after a second; a probe never hangs.
  */
 export function probeAddress(host: string, port: number): Promise<Probe> {
-  const before = turns.get(port) ?? Promise.resolve();
-  const probe = before.then(() => bindOnce(host, port));
+  // `::` without ipv6Only would also claim 0.0.0.0, which is an address of its own in the bind set.
+  return inTurn(port, () => bindOnce({ host, port, ipv6Only: net.isIPv6(host) }));
+}
+
+/**
+ * Binds every address of both families at once: `::`, and 0.0.0.0 where the kernel has no IPv6. No holder escapes this
+ * one bind, so when it succeeds no table needs to be read. When it does not, the one in the way may be on an address
+ * that nobody asked for.
+ */
+export function probeEverywhere(port: number): Promise<Probe> {
+  return inTurn(port, async () => {
+    const both = await bindOnce({ host: '::', port, ipv6Only: false });
+    return both === 'absent' ? bindOnce({ host: '0.0.0.0', port, ipv6Only: false }) : both;
+  });
+}
+
+/**
+ * The probes of one port take turns, as long as there are any: two binds at a time would take each other for a holder,
+ * also those of 127.0.0.1 and 0.0.0.0. What a process binds is shared by all of it, so this is too.
+ */
+function inTurn(port: number, bind: () => Promise<Probe>): Promise<Probe> {
+  const probe = (turns.get(port) ?? Promise.resolve()).then(bind);
   const over: Promise<void> = probe.then(
     () => leave(),
     () => leave(),
@@ -28,13 +51,31 @@ export function probeAddress(host: string, port: number): Promise<Probe> {
   return probe;
 }
 
-/**
- * The probes of one port take turns, as long as there are any: two binds at a time would take each other for a holder,
- * also those of 127.0.0.1 and 0.0.0.0. What a process binds is shared by all of it, so this is too.
- */
 const turns = new Map<number, Promise<void>>();
 
-function bindOnce(host: string, port: number): Promise<Probe> {
+interface Bind {
+  readonly host: string;
+  readonly port: number;
+  readonly ipv6Only: boolean;
+}
+
+/** A bind is one call that the kernel answers at once. Should it ever not be, this bound keeps its successors from waiting. */
+const PROBE_MS = 1000;
+
+async function bindOnce({ host, port, ipv6Only }: Bind): Promise<Probe> {
+  const answered = new AbortController();
+  const late = systemClock.sleep(PROBE_MS, answered.signal).then(() => {
+    const message = `Cannot tell whether ${host} port ${port} is free: the bind was not answered within ${PROBE_MS} ms`;
+    throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs: PROBE_MS });
+  });
+  try {
+    return await Promise.race([tryBind({ host, port, ipv6Only }), late]);
+  } finally {
+    answered.abort();
+  }
+}
+
+function tryBind(where: Bind): Promise<Probe> {
   return new Promise((resolve, reject) => {
     const server = net.createServer((stranger) => stranger.destroy());
     server.once('error', (error) => {
@@ -43,8 +84,7 @@ function bindOnce(host: string, port: number): Promise<Probe> {
       else if (isErrno(error, 'EACCES', 'EPERM')) resolve('forbidden');
       else reject(error);
     });
-    // `::` without ipv6Only would also claim 0.0.0.0, which is an address of its own in the bind set.
-    server.listen({ host, port, exclusive: true, ipv6Only: net.isIPv6(host) }, () => {
+    server.listen({ ...where, exclusive: true }, () => {
       // The descriptor is closed in this call; what close() would wait for is connections, and those are destroyed.
       server.close();
       resolve('free');

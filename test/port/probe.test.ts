@@ -112,6 +112,22 @@ describe('probeAddress()', () => {
     );
   });
 
+  it('is over after a second also when the bind is never answered, and keeps nobody waiting', async () => {
+    const port = await freeLocalPort();
+    const { listen } = net.Server.prototype;
+    net.Server.prototype.listen = function () {
+      return this;
+    };
+    const unanswered = probeAddress('127.0.0.1', port).catch((error: unknown) => error);
+    await systemClock.sleep(0);
+    net.Server.prototype.listen = listen;
+    const began = performance.now();
+    const next = probeAddress('127.0.0.1', port);
+    expect(await unanswered).to.include({ code: 'ERR_TIMEOUT' });
+    expect(await next).to.equal('free');
+    expect(performance.now() - began).to.be.within(900, 10_000);
+  });
+
   it('can bind as often as one likes', async () => {
     const port = await freeLocalPort();
     for (let at = 0; at < 50; at++) expect(await probeAddress('127.0.0.1', port)).to.equal('free');

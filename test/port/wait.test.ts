@@ -1,10 +1,13 @@
 import net from 'node:net';
 import { expect } from 'chai';
+import { freePort } from '#lib/port/free.js';
 import { isPortFree, waitForPort } from '#lib/port/wait.js';
+import { openProc, type Proc } from '#lib/proc/read.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { startPerlSocket } from '../support/sockets.js';
 
 const reaper = createReaper();
 
@@ -28,6 +31,28 @@ describe('isPortFree()', () => {
 
   it('is not kept by an address that this host does not have', async () => {
     expect(await isPortFree(await freeLocalPort(), { host: '203.0.113.7' })).to.equal(true);
+  });
+
+  it('reads no table of a port that a bind shows to be free, and neither do freePort() and a wait for it', async () => {
+    const port = await freeLocalPort();
+    const { proc, reads } = countReads();
+    expect(await isPortFree(port, { proc })).to.equal(true);
+    expect(await isPortFree(port, { proc, host: 'localhost' })).to.equal(true);
+    expect(await freePort(port, { proc })).to.include({ free: true });
+    await waitForPort(port, { proc, state: 'free' });
+    expect(reads).to.deep.equal([]);
+    const held = await listen('127.0.0.1');
+    expect(await isPortFree(held.port, { proc })).to.equal(false);
+    expect(reads, 'or nothing was counted').to.include('net/tcp');
+  });
+
+  it('does not read a table of sockets that are in nobody’s way', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    await startPerlSocket(reaper, { port, options: ['SO_REUSEADDR'] });
+    const { proc, reads } = countReads();
+    expect(await isPortFree(port, { proc })).to.equal(true);
+    expect(reads).to.deep.equal([]);
   });
 
   it('leaves the port free', async () => {
@@ -101,6 +126,25 @@ describe('waitForPort()', () => {
     }
   });
 });
+
+/** The real /proc, and the paths that were asked of it. */
+function countReads(): { readonly proc: Proc; readonly reads: string[] } {
+  const real = openProc();
+  const reads: string[] = [];
+  const note = <T>(path: string, read: T): T => {
+    reads.push(path);
+    return read;
+  };
+  const proc: Proc = {
+    ...real,
+    text: (path) => note(path, real.text(path)),
+    pages: (path, onPage) => note(path, real.pages(path, onPage)),
+    list: (path) => note(path, real.list(path)),
+    link: (path) => note(path, real.link(path)),
+    owner: (path) => note(path, real.owner(path)),
+  };
+  return { proc, reads };
+}
 
 async function listen(host: string, ipv6Only = false): Promise<{ port: number; kill: () => Promise<void> }> {
   const port = await freeLocalPort();
