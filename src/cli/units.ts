@@ -1,21 +1,4 @@
-/** A duration in seconds as people say it, two units at most: `3s`, `2m 5s`, `3h 12m`, `5d 3h`. `?` when it is not known. */
-export function formatAge(seconds: number | null): string {
-  if (seconds === null || Number.isNaN(seconds)) return '?';
-  const whole = Math.max(0, Math.floor(seconds));
-  const parts: [number, string][] = [
-    [Math.floor(whole / 86_400), 'd'],
-    [Math.floor(whole / 3600) % 24, 'h'],
-    [Math.floor(whole / 60) % 60, 'm'],
-    [whole % 60, 's'],
-  ];
-  const first = parts.findIndex(([value]) => value > 0);
-  if (first === -1) return '0s';
-  return parts
-    .slice(first, first + 2)
-    .filter(([value]) => value > 0)
-    .map(([value, unit]) => `${value}${unit}`)
-    .join(' ');
-}
+export { formatAge } from '../time.js';
 
 /** `0.4 ms`, `12 ms`, `3.2 s`. */
 export function formatMs(ms: number): string {

@@ -1,11 +1,9 @@
-import net from 'node:net';
-import os from 'node:os';
 import type { KillReport } from '../kill.js';
-import { scanHolders } from '../proc/fd.js';
 import { readListeners, readSockets, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
-import { describeProcess, printable } from '../proc/stat.js';
+import type { ProcessInfo } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock } from '../time.js';
+import { findClients, ownersOf, type PortClient } from './clients.js';
 import {
   conflicting,
   hostOf,
@@ -13,34 +11,11 @@ import {
   type Listener,
   listenersInTheWay,
   type PortOptions,
-  v4Of,
   withHolders,
 } from './listeners.js';
 import { assertPort, type HostProbe, probeAll, probeEverywhere, resolveHosts } from './probe.js';
-
-export type Verdict =
-  | 'free'
-  | 'listening'
-  | 'respawned'
-  | 'client_holds'
-  | 'time_wait'
-  | 'hidden_bind'
-  | 'other_user'
-  | 'outside_pid_namespace'
-  | 'in_flight_fd'
-  | 'pid1'
-  | 'kernel'
-  | 'stuck'
-  | 'protected'
-  | 'forbidden'
-  | 'no_address';
-
-/** A process at the other end of the port's connections, or one that uses the port as its own end. Never killed. */
-export interface PortClient {
-  readonly pid: number;
-  readonly command: string;
-  readonly state: string;
-}
+import { judgeListeners, judgeProbes, judgeSockets, type Verdict } from './verdict.js';
+import { endpoint } from './words.js';
 
 export interface PortReport {
   readonly port: number;
@@ -52,6 +27,8 @@ export interface PortReport {
   readonly explanation: string;
   readonly listeners: readonly Listener[];
   readonly clients: readonly PortClient[];
+  /** Who starts the holder again: with the verdict `respawned`, and otherwise null. */
+  readonly respawner: ProcessInfo | null;
   /** null: nobody was to be killed. With `dryRun` it is the plan, and nothing of it was done. */
   readonly kill: KillReport | null;
   readonly tookMs: number;
@@ -70,8 +47,8 @@ export async function inspectPort(port: number, options: PortOptions = {}): Prom
   const clock = options.clock ?? systemClock;
   const began = clock.now();
   const { host, signal } = options;
-  const report = await describePort(proc, await lookAtPort(proc, port, host), { signal, wholeScan: true });
-  const clients = await findClients(proc, port, report, signal);
+  const report = await describePort(proc, await lookAtPort(proc, port, host), signal);
+  const clients = report.listeners.length > 0 ? await findClients(proc, report.listeners, signal) : report.clients;
   return { ...report, clients, tookMs: since(clock, began) };
 }
 
@@ -135,134 +112,38 @@ export async function isReleased(proc: Proc, { port, host, probes }: PortLook): 
   return rows.length === 0;
 }
 
-interface DescribeOptions {
-  readonly signal: AbortSignal | undefined;
-  /** Find every holder. Otherwise none is looked for: a caller that kills finds them itself, and stops early. */
-  readonly wholeScan: boolean;
-}
-
-export async function describePort(proc: Proc, look: PortLook, options: DescribeOptions): Promise<PortReport> {
-  const { port, host, probes, rows } = look;
-  const base = { port, host, free: false, listeners: [], clients: [], kill: null, tookMs: 0 };
+/** The report of a look, with every holder. Nobody has been killed in it. */
+export async function describePort(proc: Proc, first: PortLook, signal: AbortSignal | undefined): Promise<PortReport> {
+  let look = first;
+  let listeners = await withHolders(proc, look.rows, signal);
+  // All of them have closed meanwhile: that look is over. A service that comes and goes is looked at so often, not for ever.
+  for (let again = 0; look.rows.length > 0 && listeners.length === 0 && again < 3; again++) {
+    look = await lookAtPort(proc, look.port, look.host ?? undefined);
+    listeners = await withHolders(proc, look.rows, signal);
+  }
+  const { port, host, probes } = look;
+  const base = { port, host, free: false, listeners: [], clients: [], respawner: null, kill: null, tookMs: 0 };
+  const target = host === null ? String(port) : endpoint({ address: host, port });
+  if (listeners.length > 0) return { ...base, listeners, ...judgeListeners(proc, listeners, target) };
   const busy = probes.filter(({ probe }) => probe === 'busy').map((probe) => probe.host);
-  if (rows.length > 0) {
-    const listeners = await withHolders(proc, rows, options.signal, options.wholeScan);
-    const verdict = verdictOfListeners(listeners, options.wholeScan);
-    const report: PortReport = { ...base, listeners, verdict, explanation: '' };
-    return { ...report, explanation: explainHeld(port, verdict, report, null) };
-  }
-  if (busy.length > 0) return { ...base, ...(await verdictWithoutListener(proc, port, busy, options.signal)) };
-  return { ...base, ...verdictOfProbes(port, probes) };
+  if (busy.length > 0) return { ...base, ...(await describeConflict(proc, port, busy, signal)) };
+  const judgement = judgeProbes(proc, port, probes);
+  return { ...base, ...judgement, free: judgement.verdict === 'free' };
 }
 
-function verdictOfProbes(port: number, probes: readonly HostProbe[]) {
-  if (probes.every(({ probe }) => probe === 'absent')) {
-    const hosts = probes.map(({ host }) => host).join(', ');
-    return { verdict: 'no_address' as const, explanation: `This host has no address ${hosts} to bind port ${port} on` };
-  }
-  if (probes.some(({ probe }) => probe === 'forbidden')) {
-    const explanation = `Port ${port} may not be bound by this user: ports below 1024 need a privilege`;
-    return { verdict: 'forbidden' as const, explanation };
-  }
-  return { free: true, verdict: 'free' as const, explanation: `Port ${port} is free: it was bound` };
-}
-
-function verdictOfListeners(listeners: readonly Listener[], scanned: boolean): Verdict {
-  if (!scanned) return 'listening';
-  const holders = listeners.flatMap((listener) => listener.holders);
-  if (holders.length === 0) {
-    return listeners.some(({ hidden }) => hidden?.includes('only that user')) ? 'other_user' : 'outside_pid_namespace';
-  }
-  if (holders.some(({ pid }) => pid === 1)) return 'pid1';
-  if (holders.every(({ pid }) => pid === process.pid)) return 'protected';
-  return 'listening';
-}
-
-async function verdictWithoutListener(
-  proc: Proc,
-  port: number,
-  busy: readonly string[],
-  signal: AbortSignal | undefined,
-) {
-  const near = (await readSockets(proc, port, createSlice(signal))).filter(
-    (row) => row.port === port && row.state !== 'LISTEN',
-  );
+/** Not to be bound, and nobody listens: a connection has the port as its own end, or the tables do not know. */
+async function describeConflict(proc: Proc, port: number, busy: readonly string[], signal: AbortSignal | undefined) {
+  const sockets = await readSockets(proc, port, createSlice(signal));
+  const near = sockets.filter((row) => row.port === port && row.state !== 'LISTEN');
   const rows = [...new Set(busy.flatMap((host) => conflicting(near, host)))];
   const live = rows.filter(({ inode }) => inode !== 0);
-  if (live.length > 0) {
-    const clients = await clientsOf(proc, live, signal);
-    const who =
-      clients.map(({ pid, command }) => `pid ${pid} (${shorten(command)})`).join(', ') || 'a process that is hidden';
-    const explanation = `Port ${port} is the near end of a connection of ${who}: it is free again when that ends`;
-    return { verdict: 'client_holds' as const, explanation, clients };
-  }
-  const [ended] = rows;
-  if (ended) {
-    const explanation = `Port ${port} was the near end of a connection that has ended (${ended.state}): wait, 60 s at most`;
-    return { verdict: 'time_wait' as const, explanation };
-  }
-  const explanation = `Port ${port} is bound by a socket that does not listen; the kernel's tables do not name its owner`;
-  return { verdict: 'hidden_bind' as const, explanation };
-}
-
-/** Who is connected to the port: the far ends of its listeners' connections, as far as they are on this host. */
-async function findClients(
-  proc: Proc,
-  port: number,
-  report: PortReport,
-  signal: AbortSignal | undefined,
-): Promise<readonly PortClient[]> {
-  if (report.listeners.length === 0) return report.clients;
-  const own = Object.values(os.networkInterfaces()).flatMap((list) => list?.map(({ address }) => address) ?? []);
-  const rows = (await readSockets(proc, port, createSlice(signal))).filter(
-    (row) => row.remotePort === port && row.inode !== 0 && reaches(report.listeners, own, row.remoteAddress),
+  const owners = await ownersOf(proc, live, signal);
+  const judgement = judgeSockets(
+    port,
+    rows,
+    owners.map(({ info }) => info),
   );
-  return clientsOf(proc, rows, signal);
-}
-
-/** A listener on all addresses is reached by those of this host alone: elsewhere the same port is another's. */
-function reaches(listeners: readonly Listener[], own: readonly string[], to: string): boolean {
-  const address = v4Of(to) ?? to;
-  const isLocal = own.includes(address) || address.startsWith('127.');
-  return listeners.some((listener) => {
-    const at = v4Of(listener.address) ?? listener.address;
-    return at === address || (isLocal && (at === '::' || (at === '0.0.0.0' && net.isIPv4(address))));
-  });
-}
-
-async function clientsOf(proc: Proc, rows: readonly Socket[], signal: AbortSignal | undefined): Promise<PortClient[]> {
-  if (rows.length === 0) return [];
-  const states = new Map(rows.map(({ inode, state }) => [inode, state]));
-  const clients: PortClient[] = [];
-  for await (const { inode, stat } of scanHolders(proc, new Set(states.keys()), { slice: createSlice(signal) })) {
-    const command = describeProcess(proc, stat).command;
-    clients.push({ pid: stat.pid, command, state: states.get(inode) ?? 'ESTABLISHED' });
-  }
-  return clients;
-}
-
-export function explainHeld(port: number, verdict: Verdict, report: PortReport, kill: KillReport | null): string {
-  const survivor = kill?.survivors[0];
-  if (survivor) {
-    const { pid, command, why } = survivor;
-    if (report.free) return `Port ${port} was bound, but pid ${pid} (${shorten(command)}) of its chain is left: ${why}`;
-    return `Cannot free port ${port}: pid ${pid} (${shorten(command)}) still listens; ${why}`;
-  }
-  if (verdict === 'protected') return `Port ${port} is held by this very process, which it will not kill`;
-  const holders = report.listeners.flatMap((listener) => listener.holders);
-  const first = holders[0];
-  if (first) {
-    const others = new Set(holders.map(({ pid }) => pid)).size - 1;
-    const more = others > 0 ? ` and ${others} more` : '';
-    return `Port ${port} is held by pid ${first.pid} (${shorten(first.command)}) of ${first.user}${more}`;
-  }
-  const hidden = report.listeners.find((listener) => listener.hidden)?.hidden;
-  return hidden ? `Port ${port} is ${hidden}` : report.explanation || `Port ${port} is listened on`;
-}
-
-function shorten(command: string): string {
-  const text = printable(command);
-  return text.length > 60 ? `${text.slice(0, 59)}…` : text;
+  return { ...judgement, clients: owners.map(({ client }) => client) };
 }
 
 export function since(clock: Clock, began: number): number {

@@ -2,8 +2,9 @@ import net from 'node:net';
 import { scanHolders } from '../proc/fd.js';
 import { confirmListeners, type Protocol, readListeners, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
-import { describeProcess, type ProcessInfo, readUserName } from '../proc/stat.js';
-import { type Clock, createSlice } from '../time.js';
+import { describeProcess, type ProcessInfo } from '../proc/stat.js';
+import { type Clock, createSlice, type Slice } from '../time.js';
+import { explainHidden, type HiddenReason } from './hidden.js';
 import { assertPort, probeAddress, resolveHosts } from './probe.js';
 
 /** One listening socket and everyone who has it open. No holders is explained in `hidden`, never "nobody". */
@@ -14,7 +15,9 @@ export interface Listener {
   readonly inode: number;
   readonly uid: number;
   readonly holders: readonly ProcessInfo[];
+  /** Why nobody is to be seen who has it, and what to do; it follows "Port 9443 is ". */
   readonly hidden?: string;
+  readonly hiddenReason?: HiddenReason;
 }
 
 export interface PortOptions {
@@ -46,41 +49,49 @@ export async function findListeners(
   const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
   const inTheWay = await listenersInTheWay(proc, port, hosts);
   const rows = inTheWay.filter((row) => options.protocol === undefined || row.protocol === options.protocol);
-  return withHolders(proc, rows, options.signal, true);
+  return withHolders(proc, rows, options.signal);
 }
 
+/** Every holder of each row. A row that has gone meanwhile is left out; one that nobody shows is explained. */
 export async function withHolders(
   proc: Proc,
   rows: readonly Socket[],
   signal: AbortSignal | undefined,
-  wholeScan: boolean,
 ): Promise<Listener[]> {
-  const holders = new Map<number, ProcessInfo[]>();
-  let someDenied = false;
-  if (wholeScan && rows.length > 0) {
-    const scan = scanHolders(proc, new Set(rows.map(({ inode }) => inode)), { slice: createSlice(signal) });
-    for (let step = await scan.next(); ; step = await scan.next()) {
-      if (step.done) {
-        someDenied = step.value.deniedCount > 0;
-        break;
-      }
-      const { inode, stat } = step.value;
-      holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
+  const slice = createSlice(signal);
+  const first = await findHolders(proc, rows, slice);
+  const missing = rows.filter(({ inode }) => !first.holders.has(inode));
+  if (missing.length === 0) return rows.map((row) => toListener(row, first.holders.get(row.inode)));
+  // Closed while the scan went on, or handed to a process that it had passed: nobody is said to hide it before this.
+  const present = await confirmListeners(proc, missing[0]?.port ?? 0, slice);
+  const still = missing.filter(({ inode }) => present.some((row) => row.inode === inode));
+  const again = await findHolders(proc, still, slice);
+  const listeners: Listener[] = [];
+  for (const row of rows) {
+    const holders = first.holders.get(row.inode) ?? again.holders.get(row.inode);
+    if (holders) listeners.push(toListener(row, holders));
+    else if (still.includes(row)) {
+      const { reason, text } = await explainHidden(proc, row, { deniedCount: again.deniedCount, slice });
+      listeners.push({ ...toListener(row), hidden: text, hiddenReason: reason });
     }
   }
-  return rows.map((row) => toListener(proc, row, holders.get(row.inode) ?? [], wholeScan && someDenied));
+  return listeners;
 }
 
-export function toListener(proc: Proc, row: Socket, holders: readonly ProcessInfo[], someDenied: boolean): Listener {
+async function findHolders(proc: Proc, rows: readonly Socket[], slice: Slice) {
+  const holders = new Map<number, ProcessInfo[]>();
+  if (rows.length === 0) return { holders, deniedCount: 0 };
+  const scan = scanHolders(proc, new Set(rows.map(({ inode }) => inode)), { slice });
+  for (let step = await scan.next(); ; step = await scan.next()) {
+    if (step.done) return { holders, deniedCount: step.value.deniedCount };
+    const { inode, stat } = step.value;
+    holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
+  }
+}
+
+export function toListener(row: Socket, holders: readonly ProcessInfo[] = []): Listener {
   const { protocol, address, port, inode, uid } = row;
-  const listener = { protocol, address, port, inode, uid, holders };
-  if (holders.length > 0) return listener;
-  const own = process.geteuid?.() ?? 0;
-  const hidden =
-    someDenied && uid !== own
-      ? `held by a process of ${readUserName(uid)}, which only that user or root may see`
-      : `held by a process of ${readUserName(uid)} that this /proc (${proc.root}) does not show: another PID namespace, or a descriptor on its way between two processes`;
-  return { ...listener, hidden };
+  return { protocol, address, port, inode, uid, holders };
 }
 
 /**

@@ -254,7 +254,7 @@ export function readFamily(proc: Proc, root: ProcessRef): ProcessStat[] {
   return family;
 }
 
-function readChildren(proc: Proc, pid: number): number[] {
+export function readChildren(proc: Proc, pid: number): number[] {
   const tasks = known(proc.list(`${pid}/task`)) ?? [];
   return tasks.flatMap((task) =>
     (known(proc.text(`${pid}/task/${task}/children`)) ?? '').split(' ').filter(Boolean).map(Number),

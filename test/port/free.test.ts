@@ -416,7 +416,8 @@ describe('freePort()', () => {
       for (const report of [seen.who, seen.free]) {
         expect(report).to.include({ free: false, verdict: 'other_user' });
         expect(report?.listeners[0]).to.include({ uid: 0 });
-        expect(report?.listeners[0]?.hidden).to.include('only that user or root may see');
+        expect(report?.listeners[0]).to.include({ hiddenReason: 'other_user' });
+        expect(report?.listeners[0]?.hidden).to.include('which only root may look into');
         expect(report?.explanation).to.include('held by a process of root');
       }
       expect(isAlive(pid)).to.equal(true);

@@ -27,7 +27,11 @@ describe('inspectPort()', () => {
     const client = await startClient(reaper, { port }).ready;
     const report = await inspectPort(port);
     expect(report).to.include({ free: false, verdict: 'listening', kill: null });
-    expect(report.explanation).to.match(new RegExp(`^Port ${port} is held by pid ${listener.pid} \\(.*\\) of \\w+$`));
+    expect(report.explanation).to.match(
+      new RegExp(
+        `^Port ${port} is held by pid ${listener.pid} \\(.*\\) of \\w+, \\d+s old: "tunward free ${port}" kills it with its chain$`,
+      ),
+    );
     expect(report.clients).to.have.length(1);
     expect(report.clients[0]).to.include({ pid: client.pid, state: 'ESTABLISHED' });
     for (const { pid } of [listener, client]) expect(statOf(pid)?.state).to.be.oneOf(['S', 'R']);

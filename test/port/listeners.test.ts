@@ -1,8 +1,6 @@
 import { expect } from 'chai';
 import { findListeners } from '#lib/port/listeners.js';
-import { denied, type Proc } from '#lib/proc/read.js';
 import { until } from '#lib/time.js';
-import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
 import { which } from '../support/paths.js';
 import { freeLocalPort } from '../support/port.js';
@@ -112,25 +110,6 @@ describe('findListeners()', () => {
     const server = `require('net').createServer().listen(${elsewhere}, '0.0.0.0', () => console.log('ready'))`;
     await startScript(reaper, away, ['-n', process.execPath, '-e', server]);
     expect(await findListeners(elsewhere)).to.deep.equal([]);
-  });
-
-  it('explains a listener of which no process is to be seen', async () => {
-    using fake = createFakeProc();
-    const port = 9443;
-    const rows = socketLine({ address: '0100007F', port, uid: 0, inode: 5 });
-    fake.write(
-      'net/tcp',
-      rows + socketLine({ address: '0200007F', port, uid: (process.geteuid?.() ?? 0) + 1, inode: 6 }),
-    );
-    fake.add({ pid: 7 });
-    const elsewhere = await findListeners(port, { proc: fake.proc });
-    for (const { holders, hidden } of elsewhere) {
-      expect(holders).to.deep.equal([]);
-      expect(hidden).to.include('another PID namespace');
-    }
-    const list: Proc['list'] = (path) => (path === '7/fd' ? denied : fake.proc.list(path));
-    const [, ofNobody] = await findListeners(port, { proc: { ...fake.proc, list } });
-    expect(ofNobody?.hidden).to.include('only that user or root may see');
   });
 
   it('throws for a port or a host that is none, and the reason of an abort', async () => {

@@ -146,7 +146,8 @@ function describe({ code, signal, stdout, stderr }: ContainedResult): string {
   return `\nexit: ${code ?? signal}\n--- stderr\n${stderr.slice(-8000)}\n--- stdout\n${stdout.slice(-8000)}`;
 }
 
-function parseEmitted(line: string): { name: string; value: unknown }[] {
+/** What a line of a program's output hands over by {@link emit}; nothing of any other line. */
+export function parseEmitted(line: string): { name: string; value: unknown }[] {
   if (!line.startsWith('{"emitted":')) return [];
   const { emitted, value } = JSON.parse(line) as { emitted: string; value: unknown };
   return [{ name: emitted, value }];

@@ -31,12 +31,12 @@ export async function startPerlSocket(
   return await startScript(reaper, 'perl', ['-e', program]);
 }
 
-/** Starts a program that prints a line when it is ready. */
+/** Starts a program that prints a line when it is ready, and answers that line too. */
 export async function startScript(
   reaper: Reaper,
   program: string,
   args: readonly string[],
-): Promise<ChildProcess & { readonly pid: number }> {
+): Promise<ChildProcess & { readonly pid: number; readonly firstLine: string }> {
   const env = { ...process.env, ...reaper.env };
   const child = spawn(program, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
   reaper.own(child);
@@ -50,5 +50,24 @@ export async function startScript(
   });
   const ready = await until(() => said.includes('\n') || child.exitCode !== null, { timeoutMs: 10_000 });
   if (!ready || child.exitCode !== null || child.pid === undefined) throw new Error(`${program} failed: ${errors}`);
-  return Object.assign(child, { pid: child.pid });
+  return Object.assign(child, { pid: child.pid, firstLine: said.split('\n')[0] ?? '' });
 }
+
+/** A listener that no process has open: it waits in a message from a process to itself. */
+export async function startInFlight(
+  reaper: Reaper,
+): Promise<ChildProcess & { readonly pid: number; readonly port: number }> {
+  const child = await startScript(reaper, 'python3', ['-c', IN_FLIGHT]);
+  const { port } = JSON.parse(child.firstLine) as { port: number };
+  return Object.assign(child, { port });
+}
+
+const IN_FLIGHT = `
+import array, json, socket, time
+a, b = socket.socketpair()
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", 0)); s.listen(5)
+port = s.getsockname()[1]
+a.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [s.fileno()]))])
+s.close()
+print(json.dumps({"port": port}), flush=True)
+time.sleep(170)`;

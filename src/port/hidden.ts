@@ -1,0 +1,140 @@
+import type { Socket } from '../proc/net.js';
+import { known, type Proc } from '../proc/read.js';
+import {
+  describeProcess,
+  type ProcessInfo,
+  type ProcessStat,
+  readPids,
+  readPidsNewestFirst,
+  readStat,
+  readUserName,
+} from '../proc/stat.js';
+import type { Slice } from '../time.js';
+import { nameOf } from './words.js';
+
+/** Why a socket is in the tables and in no process that can be seen. */
+export type HiddenReason = 'other_user' | 'outside_pid_namespace' | 'in_flight_fd' | 'kernel';
+
+export interface Hidden {
+  readonly reason: HiddenReason;
+  /** What is known and what to do; it follows "Port 9443 is ". */
+  readonly text: string;
+}
+
+/**
+ * Explains a listener whose inode no process showed in a whole scan, as far as the kernel lets one tell. In this order,
+ * from what is certain to what remains:
+ * a socket without an inode has no file, so it is the kernel's own; a message that waits with a descriptor in it is
+ * counted in the receiver's fdinfo; processes that would not show their descriptors may have it; and only when all have
+ * shown theirs can it be nobody's here: outside this PID namespace, or, in the first one, the kernel's.
+ */
+export async function explainHidden(
+  proc: Proc,
+  row: Socket,
+  { deniedCount, slice }: { readonly deniedCount: number; readonly slice: Slice },
+): Promise<Hidden> {
+  const owner = readUserName(row.uid);
+  if (row.inode === 0) return ofKernel(proc, 'its socket has no inode');
+  const isOwn = row.uid === (process.geteuid?.() ?? 0);
+  const hidesOthers = readHidepid(proc) !== undefined && !maySeeAll(proc);
+  const isComplete = deniedCount === 0 && !hidesOthers;
+  if (isComplete || isOwn) {
+    const receiver = await findReceiver(proc, slice);
+    if (receiver) return inFlight(owner, receiver);
+  }
+  if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, hidesOthers);
+  if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
+  if (isComplete) return ofKernel(proc, 'no process has its socket open');
+  const text = `held by a socket of ${owner} that no process of ${owner} shows: another user's process has it, so look again as root`;
+  return { reason: 'other_user', text };
+}
+
+/** What /proc/self/ns/pid links to in the namespace that a host boots with (PROC_PID_INIT_INO of the kernel). */
+const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
+
+function ofOtherUser(proc: Proc, uid: number, hidesOthers: boolean): Hidden {
+  const owner = readUserName(uid);
+  const candidates = hidesOthers ? [] : processesOf(proc, uid);
+  const [only] = candidates;
+  const likely = only && candidates.length === 1 ? ` (most likely ${nameOf(only)}, its only one)` : '';
+  const hiding = hidesOthers ? ', and this /proc hides the processes of others (hidepid)' : '';
+  const who = uid === 0 ? 'root' : `${owner} or root`;
+  const text = `held by a process of ${owner}${likely}, which only ${who} may look into${hiding}: look again, or free it, as ${who}`;
+  return { reason: 'other_user', text };
+}
+
+function inFlight(owner: string, receiver: ProcessInfo): Hidden {
+  const text = `held by a socket of ${owner} that no process has open: most likely it waits in a message to ${nameOf(receiver)}, and is free when that takes it and closes it, or ends`;
+  return { reason: 'in_flight_fd', text };
+}
+
+function outside(proc: Proc, owner: string): Hidden {
+  const text = `held by a process of ${owner} that this /proc (${proc.root}) does not show: it runs outside of this PID namespace (this container), or is the kernel, so free it there`;
+  return { reason: 'outside_pid_namespace', text };
+}
+
+function ofKernel(proc: Proc, evidence: string): Hidden {
+  const services = [...new Set(kernelServices(proc))].join(', ');
+  const seen = services ? `, where ${services} runs` : '';
+  const text = `held by the kernel itself${seen} (${evidence}): stop the service that listens in it, as an NFS, SMB or iSCSI server does`;
+  return { reason: 'kernel', text };
+}
+
+/** Threads of the kernel that listen for TCP connections: NFS, its locks, SMB, iSCSI, NVMe, and the cluster file systems. */
+function kernelServices(proc: Proc): string[] {
+  const listening = /^(nfsd|lockd|ksmbd|iscsi_np|nvmet|o2net|dlm_recv|krdsd)/;
+  return readPids(proc).flatMap((pid) => {
+    const stat = readStat(proc, pid);
+    return stat?.kernelThread ? (listening.exec(stat.comm)?.[0] ?? []) : [];
+  });
+}
+
+/** The processes of a user, as far as two: one alone can be named. */
+function processesOf(proc: Proc, uid: number): ProcessInfo[] {
+  const found: ProcessInfo[] = [];
+  for (const pid of readPids(proc)) {
+    if (known(proc.owner(String(pid))) !== uid) continue;
+    const stat = readStat(proc, pid);
+    if (stat && !stat.kernelThread) found.push(describeProcess(proc, stat));
+    if (found.length === 2) break;
+  }
+  return found;
+}
+
+/**
+ * A process with a unix socket in which descriptors wait to be received (`scm_fds` in its fdinfo, since Linux 5.6). Which
+ * descriptors they are, the kernel does not say.
+ */
+async function findReceiver(proc: Proc, slice: Slice): Promise<ProcessInfo | undefined> {
+  for (const pid of readPidsNewestFirst(proc)) {
+    const stat = readStat(proc, pid);
+    if (stat && (await isReceiver(proc, stat, slice))) return describeProcess(proc, stat);
+  }
+  return undefined;
+}
+
+async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promise<boolean> {
+  for (const fd of known(proc.list(`${pid}/fd`)) ?? []) {
+    await slice();
+    if (!known(proc.link(`${pid}/fd/${fd}`))?.startsWith('socket:')) continue;
+    if (/^scm_fds:\s*[1-9]/m.test(known(proc.text(`${pid}/fdinfo/${fd}`)) ?? '')) return true;
+  }
+  return false;
+}
+
+/** The hidepid option of this /proc, where it hides anything (proc(5)). The last mount on a place is the one that is seen. */
+function readHidepid(proc: Proc): string | undefined {
+  const lines = (known(proc.text('self/mountinfo')) ?? '').split('\n');
+  const mount = lines.findLast((line) => line.split(' ')[4] === proc.root && / - proc /.test(line));
+  const level = /\bhidepid=(\w+)/.exec(mount?.split(' - ')[1] ?? '')?.[1];
+  return level === '0' || level === 'off' ? undefined : level;
+}
+
+/** Whom hidepid does not bind: the bearers of CAP_SYS_PTRACE, as root is. */
+function maySeeAll(proc: Proc): boolean {
+  const caps = /^CapEff:\s*([0-9a-f]+)/m.exec(known(proc.text('self/status')) ?? '')?.[1];
+  if (caps === undefined) return process.geteuid?.() === 0;
+  return ((BigInt(`0x${caps}`) >> CAP_SYS_PTRACE) & 1n) === 1n;
+}
+
+const CAP_SYS_PTRACE = 19n;

@@ -1,0 +1,206 @@
+import { climb, type KillChainsOptions, type KillReport, type KillTarget, killChains } from '../kill.js';
+import { holds, readSocketInodes, scanHolders } from '../proc/fd.js';
+import { checkMarker, readMarker } from '../proc/marker.js';
+import type { Socket } from '../proc/net.js';
+import type { Proc } from '../proc/read.js';
+import {
+  describeProcess,
+  type ProcessInfo,
+  type ProcessStat,
+  type ProcessTable,
+  readCommand,
+  readTable,
+  readUptimeTicks,
+} from '../proc/stat.js';
+import { ancestors } from '../proc/tree.js';
+import { type Clock, createSlice, growing, until } from '../time.js';
+import { describePort, isReleased, lookAtPort, type PortLook } from './inspect.js';
+import { type Listener, listenersInTheWay, toListener } from './listeners.js';
+import { comesBack, findRespawner, isKeeper, type Suspicion, suspect } from './respawn.js';
+import { holdersOf, readAncestors } from './verdict.js';
+
+export interface FreeContext {
+  readonly proc: Proc;
+  readonly clock: Clock;
+  /** The first look: its addresses are those that must be bound in the end. */
+  readonly look: PortLook;
+  readonly tree: boolean;
+  readonly dryRun: boolean;
+  readonly respawner: boolean;
+  readonly deadline: number;
+  readonly signal: AbortSignal | undefined;
+  readonly kills: KillReport[];
+  /** By inode, every listener that was in the way, with those of its holders that were met. */
+  readonly seen: Map<number, Listener>;
+  /** Who may start again what was killed. */
+  readonly suspicions: Suspicion[];
+  readonly sinceTicks: number;
+}
+
+export function openContext(rest: Omit<FreeContext, 'kills' | 'seen' | 'suspicions' | 'sinceTicks'>): FreeContext {
+  const sinceTicks = readUptimeTicks(rest.proc) ?? 0;
+  return { ...rest, kills: [], seen: new Map(), suspicions: [], sinceTicks };
+}
+
+/** What would be done, and to whom it would not. */
+export async function planKill(
+  rest: Pick<FreeContext, 'proc' | 'clock' | 'look' | 'tree' | 'signal'>,
+): Promise<KillReport | null> {
+  const deadline = Number.POSITIVE_INFINITY;
+  const context = openContext({ ...rest, deadline, dryRun: true, respawner: false });
+  await killHolders(context, context.look.rows);
+  return mergeReports(context.kills, 0);
+}
+
+export interface Outcome {
+  readonly released: boolean;
+  readonly respawner?: ProcessInfo;
+}
+
+/** Look, kill, prove, and again: what a chain held may hide who else does. Ends when nothing more can be done. */
+export async function killUntilReleased(context: FreeContext): Promise<Outcome> {
+  const { proc, clock, look, deadline, signal, kills } = context;
+  const { port } = look;
+  for (let { rows } = look; ; { rows } = await lookAtPort(proc, port, look.host ?? undefined)) {
+    const before = kills.length;
+    await killHolders(context, rows);
+    const acted = kills.slice(before).some(({ killed }) => killed.length > 0);
+    // What was killed is gone, but sockets in other hands may take an instant more.
+    const timeoutMs = Math.min(acted ? 100 : 20, deadline - clock.now());
+    const released = await until(() => isReleased(proc, look), { timeoutMs, everyMs: growing(10), signal, clock });
+    if (released && !(await isTakenAgain(context))) return { released: true };
+    const respawner = await whoStartsItAgain(context);
+    if (respawner && !(await killRespawner(context, respawner))) return { released: false, respawner };
+    if ((!acted && !released) || clock.now() >= deadline) return { released: false };
+  }
+}
+
+async function isTakenAgain({ proc, look, suspicions, ...rest }: FreeContext): Promise<boolean> {
+  const hosts = look.host === null ? undefined : look.probes.map(({ host }) => host);
+  const isHeld = async () => (await listenersInTheWay(proc, look.port, hosts)).length > 0;
+  return comesBack(suspicions, { ...rest, proc, isHeld });
+}
+
+/** The parent of a holder that came after the kill. */
+async function whoStartsItAgain({ proc, look, suspicions, sinceTicks, signal }: FreeContext) {
+  if (suspicions.length === 0) return undefined;
+  const again = await lookAtPort(proc, look.port, look.host ?? undefined);
+  const { listeners } = await describePort(proc, again, signal);
+  return findRespawner(proc, suspicions, { holders: holdersOf(listeners), sinceTicks });
+}
+
+/** Only when asked, and only what is nobody else's keeper. False: it lives, and starts the holder again. */
+async function killRespawner(context: FreeContext, respawner: ProcessInfo): Promise<boolean> {
+  const { proc, clock, look, tree, signal, deadline, kills } = context;
+  const isKept = isKeeper(proc, respawner) || readAncestors(proc).includes(respawner.pid);
+  if (!context.respawner || isKept || clock.now() >= deadline) return false;
+  const table = await readTable(proc, createSlice(signal));
+  const stat = table.get(respawner.pid);
+  const above = stat && suspect(proc, table, stat);
+  if (above) context.suspicions.push(above);
+  const why = `starts again what listens on port ${look.port}`;
+  const options = { proc, clock, table, timeoutMs: Math.max(1, deadline - clock.now()), signal };
+  const report = await killChains([{ ref: respawner, why, below: tree ? 'all' : 'session' }], options);
+  kills.push(report);
+  return report.killed.length > 0;
+}
+
+/** Holders are killed as they are found; a bind that succeeds afterwards replaces the rest of the scan. */
+async function killHolders(context: FreeContext, rows: readonly Socket[]): Promise<void> {
+  const { proc, look, dryRun, signal, kills, clock, deadline } = context;
+  if (rows.length === 0) return;
+  noteRows(context, rows);
+  const inodes = new Set(rows.map(({ inode }) => inode));
+  const slice = createSlice(signal);
+  const table = await readTable(proc, slice);
+  const kill = async (target: KillTarget, rest: KillChainsOptions): Promise<void> => {
+    const timeoutMs = Math.max(1, deadline - clock.now());
+    kills.push(await killChains([target], { proc, clock, table, timeoutMs, signal, dryRun, ...rest }));
+  };
+  const untouchable = protectedHolders(proc, table, inodes);
+  const met = new Set<number>();
+  for await (const { stat } of scanHolders(proc, inodes, { table, slice })) {
+    if (clock.now() >= deadline) return;
+    if (met.has(stat.pid)) continue;
+    met.add(stat.pid);
+    noteHolder(context, stat);
+    const target = targetFor(context, table, stat);
+    if (untouchable.includes(stat)) await kill(target, { dryRun: true });
+    else if (untouchable[0]) kills.push(spare(proc, stat, untouchable[0]));
+    else {
+      const suspicion = suspect(proc, table, table.get(target.ref.pid) ?? stat);
+      // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
+      await kill(target, { confirm: () => holds(proc, stat, inodes) });
+      if (suspicion) context.suspicions.push(suspicion);
+      if (!dryRun && (await isReleased(proc, look))) return;
+    }
+  }
+}
+
+/** As good as it is: whoever else has the port, it stays bound. */
+function spare(proc: Proc, stat: ProcessStat, { pid }: ProcessStat): KillReport {
+  const why = `spared, since pid ${pid} has the port too and is never killed`;
+  const left = [{ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat), why }];
+  return { killed: [], left, survivors: [], tookMs: 0 };
+}
+
+/**
+ * This very process, one above it, or pid 1 has the socket too: it stays bound whoever else is killed, so nobody is.
+ * A service whose socket pid 1 opened for it would die for nothing.
+ */
+function protectedHolders(proc: Proc, table: ProcessTable, inodes: ReadonlySet<number>): ProcessStat[] {
+  const self = table.get(process.pid);
+  const first = table.get(1);
+  const untouchable = new Set([...(self ? [self] : []), ...ancestors(table, self), ...(first ? [first] : [])]);
+  return [...untouchable].filter((stat) => holds(proc, stat, inodes));
+}
+
+/**
+ * The chain of a holder: up to what would start it again, an autossh above an ssh or a parent of the same tunnel; and
+ * below ssh and autossh all, below anyone else its own session.
+ */
+function targetFor({ proc, tree, look }: FreeContext, table: ProcessTable, stat: ProcessStat): KillTarget {
+  const { port } = look;
+  const marker = readMarker(proc, stat.pid, TUNNEL_MARKER);
+  const isPart = ({ pid }: ProcessStat) => marker !== undefined && checkMarker(proc, pid, marker) === 'carries';
+  const top = climb(table, stat, isPart);
+  const isTunnel = stat.comm === 'ssh' || stat.comm === 'autossh';
+  const why =
+    top.pid === stat.pid ? `listens on port ${port}` : `starts ${stat.pid} again, which listens on port ${port}`;
+  return { ref: top, why, below: tree || isTunnel ? 'all' : 'session' };
+}
+
+/** What each process of a tunnel has in its environment: of which tunnel, and of which installation. */
+const TUNNEL_MARKER = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
+
+function noteRows({ seen }: FreeContext, rows: readonly Socket[]): void {
+  for (const row of rows) {
+    if (seen.has(row.inode)) continue;
+    seen.set(row.inode, { ...toListener(row), hidden: 'free before its holder was looked for' });
+  }
+}
+
+function noteHolder({ proc, seen }: FreeContext, stat: ProcessStat): void {
+  for (const inode of readSocketInodes(proc, stat)) {
+    const listener = seen.get(inode);
+    if (!listener || listener.holders.some(({ pid }) => pid === stat.pid)) continue;
+    const { hidden: _hidden, ...rest } = listener;
+    seen.set(inode, { ...rest, holders: [...listener.holders, describeProcess(proc, stat)] });
+  }
+}
+
+/** Several kills as one report. Someone who survived one and died in a later one has died. */
+export function mergeReports(reports: readonly KillReport[], tookMs: number): KillReport | null {
+  if (reports.length === 0) return null;
+  const killed = reports.flatMap((report) => report.killed);
+  const dead = new Set(killed.map(({ pid }) => pid));
+  const once = <T extends { pid: number }>(list: readonly T[]) => [
+    ...new Map(list.map((item) => [item.pid, item])).values(),
+  ];
+  return {
+    killed: once(killed),
+    left: once(reports.flatMap(({ left }) => left).filter(({ pid }) => !dead.has(pid))),
+    survivors: once(reports.flatMap(({ survivors }) => survivors).filter(({ pid }) => !dead.has(pid))),
+    tookMs,
+  };
+}

@@ -1,0 +1,181 @@
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { freePort } from '#lib/port/free.js';
+import type { PortReport } from '#lib/port/inspect.js';
+import { inspectPort } from '#lib/port/inspect.js';
+import { findListeners } from '#lib/port/listeners.js';
+import { denied, type Proc } from '#lib/proc/read.js';
+import { createFakeProc, type FakeProc, socketLine } from '../support/fakeproc.js';
+import { parseEmitted, startContained } from '../support/namespace.js';
+import { need } from '../support/need.js';
+import { buildRoot } from '../support/paths.js';
+import { isAlive } from '../support/proc.js';
+import { startListener } from '../support/processes.js';
+import { createReaper } from '../support/reaper.js';
+import { startInFlight } from '../support/sockets.js';
+import { asNobody } from '../support/stranger.js';
+
+const reaper = createReaper();
+const port = 9443;
+const own = process.geteuid?.() ?? 0;
+
+describe('a listener that no process shows, by what the kernel lets one know', () => {
+  let fake: FakeProc;
+  beforeEach(() => {
+    fake = createFakeProc();
+    fake.add({ pid: 7, sockets: [77] });
+  });
+  afterEach(() => fake[Symbol.dispose]());
+
+  const listen = ({ inode = 5, uid = own + 1 } = {}) =>
+    fake.write('net/tcp', socketLine({ address: '0100007F', port, inode, uid }));
+  const inFirstNamespace = (isFirst: boolean) => {
+    fake.write('self/ns/none', '');
+    symlinkSync(`pid:[${isFirst ? 4026531836 : 4026532200}]`, join(fake.root, 'self/ns/pid'));
+  };
+  const explain = async (proc: Proc = fake.proc) => {
+    const [listener, ...others] = await findListeners(port, { proc });
+    expect(others).to.deep.equal([]);
+    expect(listener?.holders).to.deep.equal([]);
+    return { reason: listener?.hiddenReason, text: listener?.hidden };
+  };
+  const denying: (...paths: string[]) => Proc = (...paths) => ({
+    ...fake.proc,
+    list: (path) => (paths.includes(path) ? denied : fake.proc.list(path)),
+  });
+
+  it('without an inode it is the kernel’s own, in any namespace', async () => {
+    listen({ inode: 0 });
+    inFirstNamespace(false);
+    const { reason, text } = await explain();
+    expect(reason).to.equal('kernel');
+    expect(text).to.include('its socket has no inode');
+  });
+
+  it('when all have shown theirs in the first PID namespace it is the kernel’s, and its threads say which', async () => {
+    listen();
+    inFirstNamespace(true);
+    fake.add({ pid: 9, comm: 'nfsd', flags: 0x20_0000 }, { pid: 10, comm: 'nfsd', flags: 0x20_0000 });
+    fake.add({ pid: 11, comm: 'lockd' });
+    const { reason, text } = await explain();
+    expect(reason).to.equal('kernel');
+    expect(text).to.match(/^held by the kernel itself, where nfsd runs \(no process has its socket open\): stop /);
+  });
+
+  it('when all have shown theirs in another PID namespace it is outside of that', async () => {
+    listen();
+    inFirstNamespace(false);
+    const { reason, text } = await explain();
+    expect(reason).to.equal('outside_pid_namespace');
+    expect(text).to.include('outside of this PID namespace');
+  });
+
+  it('while a message with descriptors waits for a process it may be in that', async () => {
+    listen();
+    inFirstNamespace(true);
+    fake.write('7/fdinfo/0', 'pos:\t0\nino:\t77\nscm_fds: 0\n');
+    expect((await explain()).reason).to.equal('kernel');
+    fake.write('7/fdinfo/0', 'pos:\t0\nino:\t77\nscm_fds: 2\n');
+    const { reason, text } = await explain();
+    expect(reason).to.equal('in_flight_fd');
+    expect(text).to.include('waits in a message to pid 7 (fake)');
+  });
+
+  it('when some do not show theirs it is another user’s, by the socket’s user', async () => {
+    listen();
+    inFirstNamespace(true);
+    expect(await explain(denying('7/fd'))).to.have.property('reason', 'other_user');
+    // A message that waits is no evidence then.
+    fake.write('8/fdinfo/0', 'scm_fds: 1\n');
+    fake.add({ pid: 8, sockets: [88] });
+    expect(await explain(denying('7/fd'))).to.have.property('reason', 'other_user');
+  });
+
+  it('names the process of that user when it is its only one', async () => {
+    listen();
+    const owner: Proc['owner'] = (path) => (path === '7' ? own + 1 : own);
+    const { text } = await explain({ ...denying('7/fd'), owner });
+    expect(text).to.include('(most likely pid 7 (fake), its only one)');
+    fake.add({ pid: 8 });
+    const both: Proc['owner'] = () => own + 1;
+    expect((await explain({ ...denying('7/fd'), owner: both })).text).not.to.include('most likely');
+  });
+
+  it('of our own user, when others do not show theirs, is said to be in other hands', async () => {
+    listen({ uid: own });
+    inFirstNamespace(true);
+    const { reason, text } = await explain(denying('7/fd'));
+    expect(reason).to.equal('other_user');
+    expect(text).to.include("another user's process has it");
+    fake.remove('self/ns/pid');
+    inFirstNamespace(false);
+    expect((await explain(denying('7/fd'))).reason).to.equal('outside_pid_namespace');
+  });
+
+  for (const [option, hides] of [
+    ['hidepid=2', true],
+    ['hidepid=invisible', true],
+    ['hidepid=0', false],
+    ['hidepid=off', false],
+  ] as const) {
+    it(`knows of ${option} that it ${hides ? 'hides' : 'does not hide'} the others`, async () => {
+      listen();
+      inFirstNamespace(true);
+      fake.write('self/mountinfo', `22 1 0:21 / ${fake.root} rw,relatime shared:5 - proc proc rw,${option}\n`);
+      fake.write('self/status', 'CapEff:\t0000000000000000\n');
+      expect((await explain()).reason).to.equal(hides ? 'other_user' : 'kernel');
+      fake.write('self/status', 'CapEff:\t000001ffffffffff\n'); // as root, from whom nothing is hidden
+      expect((await explain()).reason).to.equal('kernel');
+    });
+  }
+});
+
+describe('a listener that no process shows, really', () => {
+  afterEach(() => reaper.end());
+
+  it('is in flight between two processes', async function () {
+    need(this, 'python3');
+    const inFlight = await startInFlight(reaper);
+    const report = await inspectPort(inFlight.port);
+    expect(report).to.include({ free: false, verdict: 'in_flight_fd' });
+    expect(report.explanation).to.include(`waits in a message to pid ${inFlight.pid} `);
+    expect(await freePort(inFlight.port, { timeoutMs: 300 })).to.include({ verdict: 'in_flight_fd', kill: null });
+    expect(isAlive(inFlight.pid)).to.equal(true);
+  });
+
+  it('is outside of the PID namespace that looks', async function () {
+    need(this, 'root', 'unshare');
+    const { pid, ports } = await startListener(reaper).ready;
+    const held = ports[0]?.port ?? 0;
+    const program = [process.execPath, join(buildRoot, 'test/port/stranger.js'), String(held)];
+    const { stdout } = await startContained([], ['"$@" & wait $!', ...program], process.env).ended;
+    const [who, free] = stdout.split('\n').flatMap(parseEmitted);
+    for (const { value } of [who, free] as { value: PortReport }[]) {
+      expect(value).to.include({ free: false, verdict: 'outside_pid_namespace', kill: null });
+      expect(value.explanation).to.include('held by a process of root');
+    }
+    expect(isAlive(pid)).to.equal(true);
+  });
+
+  it('is another user’s that this /proc hides (hidepid=2)', async function () {
+    need(this, 'root', 'unshare');
+    const { pid, ports } = await startListener(reaper).ready;
+    const args = [String(ports[0]?.port)];
+    const seen = (await asNobody('test/port/stranger.js', args, { hidepid: 2 })) as Record<string, PortReport>;
+    for (const report of [seen.who, seen.free]) {
+      expect(report).to.include({ free: false, verdict: 'other_user', kill: null });
+      expect(report?.explanation).to.include('held by a process of root').and.to.include('hidepid');
+    }
+    expect(isAlive(pid)).to.equal(true);
+  });
+
+  it('is gone when it has closed by the time it is looked for', async () => {
+    using fake = createFakeProc();
+    fake.write('net/tcp', socketLine({ address: '0100007F', port, inode: 5 }));
+    fake.add({ pid: 7 });
+    let asked = 0;
+    const pages: Proc['pages'] = (path, onPage) => (asked++ === 0 ? fake.proc.pages(path, onPage) : true);
+    expect(await findListeners(port, { proc: { ...fake.proc, pages } })).to.deep.equal([]);
+  });
+});
