@@ -2,6 +2,7 @@ import { freePort } from '../port/free.js';
 import { inspectPort, type PortReport } from '../port/inspect.js';
 import { waitForPort } from '../port/wait.js';
 import { systemClock } from '../time.js';
+import { readChain } from './chain-view.js';
 import type { Context } from './context.js';
 import type { PortTarget } from './options.js';
 import { renderFreed, renderHeld } from './port-view.js';
@@ -11,31 +12,34 @@ import { formatMs } from './units.js';
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, { screen, signal }: Context): Promise<number> {
   const report = await inspectPort(port, { host, signal });
+  const chain = await readChain(report, signal);
   if (screen.json) {
-    screen.data(report);
+    screen.data({ ...report, chain: chain.processes });
     return 0;
   }
   screen.print(styled(report.free ? 'green' : 'bold', report.explanation));
-  screen.rows(...(await renderHeld(report, signal)));
+  screen.rows(...renderHeld(report, chain));
   return 0;
 }
 
 export interface FreeOptions {
   readonly dryRun?: boolean;
   readonly tree?: boolean;
+  readonly respawner?: boolean;
   readonly timeout?: number;
 }
 
 /** Frees ports, one after the other. 0 when all of them are free now, 3 when one is still held, 5 when it may not be bound. */
 export async function free(targets: readonly PortTarget[], options: FreeOptions, context: Context): Promise<number> {
   const { screen, signal } = context;
-  const { dryRun = false, tree = false, timeout: timeoutMs } = options;
+  const { dryRun = false, tree = false, respawner = false, timeout: timeoutMs } = options;
   const ports: PortReport[] = [];
   for (const { port, host } of targets) {
-    const report = await freePort(port, { host, timeoutMs, dryRun, tree, signal });
+    const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal });
     ports.push(report);
     if (screen.json) continue;
-    const { head, details } = renderFreed(report, dryRun);
+    const chain = dryRun ? await readChain(report, signal) : undefined;
+    const { head, details } = renderFreed(report, { dryRun, chain });
     screen.print(head);
     screen.rows(...details);
   }

@@ -195,6 +195,7 @@ function addPortCommands(program: Command, run: Run): void {
     .description('free ports, without asking, and prove it by binding them')
     .option('--dry-run', 'say what would be killed; kill nobody')
     .option('--tree', 'everything below a holder goes too, not only its session')
+    .option('--respawner', 'what starts a holder again goes too: a shell loop, a supervisord')
     .option('--timeout <ms>', 'the bound for each port (default 5000)', parseMs)
     .action((targets: PortTarget[], options: FreeOptions) =>
       run(async (context) => (await import('./ports.js')).free(targets, options, context)),

@@ -15,7 +15,7 @@ export interface PortClient {
 }
 
 /** Who is connected to these listeners: the far ends of their connections, as far as they are on this host. */
-export async function findClients(
+export async function clientsOf(
   proc: Proc,
   listeners: readonly Listener[],
   signal: AbortSignal | undefined,

@@ -1,7 +1,7 @@
 import type { KillReport } from '../kill.js';
 import { openProc } from '../proc/read.js';
 import { assertMs, systemClock } from '../time.js';
-import { describePort, lookAtPort, type PortReport, since } from './inspect.js';
+import { describePort, findClients, lookAtPort, type PortReport, since } from './inspect.js';
 import type { PortOptions } from './listeners.js';
 import { assertPort } from './probe.js';
 import { type FreeContext, killUntilReleased, mergeReports, type Outcome, openContext, planKill } from './release.js';
@@ -45,7 +45,9 @@ export async function freePort(port: number, options: FreePortOptions = {}): Pro
   const isHeld = look.rows.length > 0 || look.probes.some(({ probe }) => probe === 'busy');
   if (!isHeld || dryRun) {
     const report = await describePort(proc, look, signal);
-    return done(isHeld ? { ...report, kill: await planKill({ proc, clock, look, tree, signal }) } : report);
+    if (!isHeld) return done(report);
+    const kill = await planKill({ proc, clock, look, tree, signal });
+    return done({ ...report, clients: await findClients(proc, report, signal), kill });
   }
   const deadline = began + timeoutMs;
   const context = openContext({ proc, clock, look, tree, signal, deadline, dryRun, respawner });

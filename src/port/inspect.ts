@@ -3,7 +3,7 @@ import { readListeners, readSockets, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
 import type { ProcessInfo } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock } from '../time.js';
-import { findClients, ownersOf, type PortClient } from './clients.js';
+import { clientsOf, ownersOf, type PortClient } from './clients.js';
 import {
   conflicting,
   hostOf,
@@ -48,7 +48,7 @@ export async function inspectPort(port: number, options: PortOptions = {}): Prom
   const began = clock.now();
   const { host, signal } = options;
   const report = await describePort(proc, await lookAtPort(proc, port, host), signal);
-  const clients = report.listeners.length > 0 ? await findClients(proc, report.listeners, signal) : report.clients;
+  const clients = await findClients(proc, report, signal);
   return { ...report, clients, tookMs: since(clock, began) };
 }
 
@@ -144,6 +144,11 @@ async function describeConflict(proc: Proc, port: number, busy: readonly string[
     owners.map(({ info }) => info),
   );
   return { ...judgement, clients: owners.map(({ client }) => client) };
+}
+
+/** Those of its listeners; where there is none, those who hold the port as their own end are in the report already. */
+export async function findClients(proc: Proc, report: PortReport, signal: AbortSignal | undefined) {
+  return report.listeners.length > 0 ? clientsOf(proc, report.listeners, signal) : report.clients;
 }
 
 export function since(clock: Clock, began: number): number {

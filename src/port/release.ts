@@ -155,19 +155,20 @@ function protectedHolders(proc: Proc, table: ProcessTable, inodes: ReadonlySet<n
   return [...untouchable].filter((stat) => holds(proc, stat, inodes));
 }
 
-/**
- * The chain of a holder: up to what would start it again, an autossh above an ssh or a parent of the same tunnel; and
- * below ssh and autossh all, below anyone else its own session.
- */
+/** The chain of a holder: from its top down; below ssh and autossh all, below anyone else its own session. */
 function targetFor({ proc, tree, look }: FreeContext, table: ProcessTable, stat: ProcessStat): KillTarget {
   const { port } = look;
-  const marker = readMarker(proc, stat.pid, TUNNEL_MARKER);
-  const isPart = ({ pid }: ProcessStat) => marker !== undefined && checkMarker(proc, pid, marker) === 'carries';
-  const top = climb(table, stat, isPart);
+  const top = climbFrom(proc, table, stat);
   const isTunnel = stat.comm === 'ssh' || stat.comm === 'autossh';
   const why =
     top.pid === stat.pid ? `listens on port ${port}` : `starts ${stat.pid} again, which listens on port ${port}`;
   return { ref: top, why, below: tree || isTunnel ? 'all' : 'session' };
+}
+
+/** Up from a holder to what is known to start it again: an autossh above an ssh, or a parent of the same tunnel. */
+export function climbFrom(proc: Proc, table: ProcessTable, stat: ProcessStat): ProcessStat {
+  const marker = readMarker(proc, stat.pid, TUNNEL_MARKER);
+  return climb(table, stat, ({ pid }) => marker !== undefined && checkMarker(proc, pid, marker) === 'carries');
 }
 
 /** What each process of a tunnel has in its environment: of which tunnel, and of which installation. */

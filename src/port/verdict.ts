@@ -43,8 +43,8 @@ export function judgeListeners(proc: Proc, listeners: readonly Listener[], targe
   const above = readAncestors(proc);
   const own = holders.find(({ pid }) => above.includes(pid));
   if (own) {
-    const who = own.pid === process.pid ? 'this very process' : 'which has started this one';
-    return { verdict: 'protected', explanation: `${held(own)}, ${who}, and is never killed: ${REMEDY.protected}` };
+    const who = own.pid === process.pid ? 'this very process' : 'an ancestor of this process';
+    return { verdict: 'protected', explanation: `${held(own)}, ${who}, which is never killed: ${REMEDY.protected}` };
   }
   return {
     verdict: 'listening',
@@ -103,14 +103,14 @@ export function judgeSurvivors(port: number, kill: KillReport, after: Judgement 
   if (!survivor) return after;
   const who = nameOf(survivor);
   const verdict = verdictOf(kill.survivors.map(({ why }) => why)) ?? (after.free ? 'stuck' : after.verdict);
-  const remedy = verdict in REMEDY ? `: ${REMEDY[verdict as keyof typeof REMEDY]}` : '';
+  const remedy = verdict in REMEDY ? `; ${REMEDY[verdict as keyof typeof REMEDY]}` : '';
   if (after.free) {
     return {
       verdict,
-      explanation: `Port ${port} was bound, but ${who} of its chain is left, ${survivor.why}${remedy}`,
+      explanation: `Port ${port} was bound, but ${who} of its chain is left (${survivor.why})${remedy}`,
     };
   }
-  return { verdict, explanation: `Cannot free port ${port}: ${who} still has it, ${survivor.why}${remedy}` };
+  return { verdict, explanation: `Cannot free port ${port}: ${who} still has it (${survivor.why})${remedy}` };
 }
 
 /** It was freed, and is held again. */
@@ -119,7 +119,7 @@ export function judgeReturn(
   { respawner, holder, remedy }: { respawner: ProcessInfo; holder: ProcessInfo | undefined; remedy: string },
 ): Judgement {
   const by = holder ? ` by ${nameOf(holder)}` : '';
-  const explanation = `Port ${port} was freed and is held again${by}, which ${introduce(respawner)} starts again: ${remedy}`;
+  const explanation = `Port ${port} was freed and is held again${by}: ${nameOf(respawner)} of ${respawner.user} starts it again; ${remedy}`;
   return { verdict: 'respawned', explanation };
 }
 

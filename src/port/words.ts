@@ -22,7 +22,8 @@ export function endpoint({ address, port }: { readonly address: string; readonly
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+/** Without the folder of its program, and cut. */
 function shorten(command: string): string {
-  const text = printable(command);
+  const text = printable(command).replace(/^\S*\/(?=[^\s/])/, '');
   return text.length > 60 ? `${text.slice(0, 59)}…` : text;
 }

@@ -1,9 +1,13 @@
 import net from 'node:net';
 import { expect } from 'chai';
+import { takeLock } from '#lib/daemon/instance.js';
+import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { isAlive } from '../support/proc.js';
 import { startClient, startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { startShellLoop } from '../support/respawners.js';
+import { startInFlight } from '../support/sockets.js';
 import { said, startTunward, tunward, tunwardJson } from './run.js';
 
 describe('tunward who', () => {
@@ -41,10 +45,54 @@ describe('tunward who', () => {
     const lines = stdout.split('\n');
     expect(lines[0]).to.contain(`Port ${port} is held by pid ${pid}`);
     expect(stdout).to.contain(`listening on 127.0.0.1:${port}`);
-    expect(lines.some((line) => line.includes(`node ${pid} holds it`))).to.equal(true);
+    expect(stdout).to.match(new RegExp(`node ${pid} +holds it +\\w+ +\\d+s +\\S*node `));
     expect(lines.some((line) => line.includes(`└─ node ${children[0]?.pid}`))).to.equal(true);
-    const connected = lines.indexOf('connected (not touched)');
-    expect(lines.slice(connected).some((line) => line.includes(String(client.pid)))).to.equal(true);
+    const connected = lines.indexOf('connected, and never touched');
+    expect(connected).to.be.greaterThan(0);
+    expect(lines.slice(connected).some((line) => line.includes(`node ${client.pid}  ESTABLISHED`))).to.equal(true);
+    expect(lines.slice(0, connected).some((line) => line.includes(`node ${client.pid} `))).to.equal(false);
+  });
+
+  it('draws what is above the holder, and says who may start it again', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const loop = await startShellLoop(reaper, { port, pauseMs: 0 });
+    const { stdout } = await tunward(reaper, ['who', String(port)]);
+    const lines = stdout.split('\n');
+    const at = lines.findIndex((line) => line.includes(` sh ${loop.pid} `));
+    expect(lines[at - 1]).to.match(new RegExp(`node ${process.pid} `));
+    expect(lines[at]).to.match(/└─ sh \d+ +may start it again +/);
+    expect(lines[at + 1]).to.match(/ {2}└─ perl \d+ +holds it +/);
+    const { chain } = await tunwardJson(reaper, ['who', String(port)]);
+    const roles = chain.map((one: { role: string; starts_again: string | null }) => [one.role, one.starts_again]);
+    expect(roles.slice(-2)).to.deep.equal([
+      ['above', 'maybe'],
+      ['holds', null],
+    ]);
+    expect(chain.at(-1)).to.deep.include({ holds: [`127.0.0.1:${port}`], tunnel: null, ppid: loop.pid });
+  });
+
+  it('says of a tunnel of tunward which it is, and whether its daemon runs', async () => {
+    const env = { TUNNEL_ID: '0123456789abcdef', TUNWARD_INSTANCE: 'f'.repeat(32) };
+    const { ports } = await startListener(reaper, { env }).ready;
+    const port = String(ports[0]?.port);
+    const tunnel = { id: env.TUNNEL_ID, instance: env.TUNWARD_INSTANCE, daemon_runs: false };
+    expect((await tunwardJson(reaper, ['who', port])).chain.at(-1)).to.deep.include({ role: 'holds', tunnel });
+    const { stdout } = await tunward(reaper, ['who', port]);
+    expect(stdout).to.include('tunnel 01234567 of a tunward daemon that is gone');
+    const lock = await takeLock(env.TUNWARD_INSTANCE);
+    const running = await tunward(reaper, ['who', port]);
+    lock.release();
+    expect(running.stdout).to.include('tunward stop 01234567 ends it for good');
+  });
+
+  it('says of a socket in no process whose it is, and why it cannot be seen', async function () {
+    need(this, 'python3');
+    const { port } = await startInFlight(reaper);
+    const { code, stdout } = await tunward(reaper, ['who', String(port)]);
+    expect(code).to.equal(0);
+    expect(stdout.split('\n')[0]).to.match(/is held by a socket of \w+ that no process has open: .*message to pid/);
+    expect(stdout).to.match(/a socket of \w+ \(uid \d+, inode \d+\), in no process that can be seen here/);
   });
 
   it('takes an IPv6 address in brackets', async () => {
@@ -90,8 +138,39 @@ describe('tunward free', () => {
     const { port = 0 } = listener.ports[0] ?? {};
     const { code, stdout } = await tunward(reaper, ['free', String(port), '--dry-run']);
     expect(code).to.equal(3);
+    expect(stdout).to.match(new RegExp(`^○ ${port} would be freed: 1 killed`));
     expect(stdout).to.match(new RegExp(`would kill +node ${listener.pid} `));
     expect(isAlive(listener.pid, listener.startTicks)).to.equal(true);
+  });
+
+  it('with --dry-run tells those who go from those who stay, and says why each', async () => {
+    const listener = await startListener(reaper, { children: [{}, { setsid: true }] }).ready;
+    const { port = 0 } = listener.ports[0] ?? {};
+    const client = await startClient(reaper, { port }).ready;
+    const [near, away] = listener.children.map(({ pid }) => pid);
+    const { stdout } = await tunward(reaper, ['free', String(port), '--dry-run']);
+    expect(stdout).to.match(/would be freed: 2 killed, 1 left alone \(a dry run: nobody was touched\)/);
+    expect(stdout).to.match(new RegExp(`would kill +node ${near} +child of ${listener.pid}`));
+    expect(stdout).to.match(new RegExp(`left alone +node ${away} +below ${listener.pid}, in session ${away}`));
+    expect(stdout).to.match(new RegExp(`not touched +node ${client.pid} +connected, ESTABLISHED`));
+  });
+
+  it('names what starts the holder again, and kills it with --respawner alone', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const loop = await startShellLoop(reaper, { port, pauseMs: 0 });
+    const plan = await tunward(reaper, ['free', String(port), '--dry-run']);
+    expect(plan.stdout).to.match(new RegExp(`not killed +sh ${loop.pid} +may start it again \\(--respawner\\)`));
+    const named = await tunward(reaper, ['free', String(port)]);
+    expect(named.code).to.equal(3);
+    expect(named.stdout).to.match(
+      new RegExp(`✖ Port ${port} was freed and is held again .*pid ${loop.pid} .*--respawner`),
+    );
+    expect(named.stdout).to.match(new RegExp(`starts it +sh ${loop.pid} `));
+    expect(isAlive(loop.pid)).to.equal(true);
+    const freed = await tunward(reaper, ['free', String(port), '--respawner']);
+    expect(freed.code, freed.stdout).to.equal(0);
+    expect(isAlive(loop.pid)).to.equal(false);
   });
 
   it('spares what has a session of its own, unless --tree is given', async () => {

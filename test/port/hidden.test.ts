@@ -175,7 +175,7 @@ describe('a listener that no process shows, really', () => {
     fake.write('net/tcp', socketLine({ address: '0100007F', port, inode: 5 }));
     fake.add({ pid: 7 });
     let asked = 0;
-    const pages: Proc['pages'] = (path, onPage) => (asked++ === 0 ? fake.proc.pages(path, onPage) : true);
+    const pages: Proc['pages'] = (path) => (asked++ === 0 ? fake.proc.pages(path) : []);
     expect(await findListeners(port, { proc: { ...fake.proc, pages } })).to.deep.equal([]);
   });
 });

@@ -138,7 +138,7 @@ function countReads(): { readonly proc: Proc; readonly reads: string[] } {
   const proc: Proc = {
     ...real,
     text: (path) => note(path, real.text(path)),
-    pages: (path, onPage) => note(path, real.pages(path, onPage)),
+    pages: (path) => note(path, real.pages(path)),
     list: (path) => note(path, real.list(path)),
     link: (path) => note(path, real.link(path)),
     owner: (path) => note(path, real.owner(path)),

@@ -1,6 +1,7 @@
 import { inspectPort } from '../../port/inspect.js';
 import type { ProcessRef } from '../../proc/stat.js';
 import { until } from '../../time.js';
+import { readChain } from '../chain-view.js';
 import { renderHeld } from '../port-view.js';
 import { styled } from '../render.js';
 import type { Actors } from './actors.js';
@@ -29,7 +30,7 @@ export async function showHolder({ tell, signal }: Scene, port: number): Promise
   const report = await inspectPort(port, { host: '127.0.0.1', signal });
   // The requests that this very process sends are left out: they come and go.
   const clients = report.clients.filter(({ pid }) => pid !== process.pid);
-  const [, ...lines] = await renderHeld({ ...report, clients }, signal);
+  const [, ...lines] = renderHeld({ ...report, clients }, await readChain(report, signal));
   tell.columns(...lines);
 }
 

@@ -79,7 +79,7 @@ async function freeFromChain(scene: Scene, port: number): Promise<Freed> {
   const third = await killOne(scene, { port, pair: second, who: 'keeper' });
   tell.command(`tunward free ${port}`);
   const report = await freePort(port, { signal });
-  const { head, details } = renderFreed(report, false);
+  const { head, details } = renderFreed(report, { dryRun: false });
   tell.answer(head);
   tell.columns(...details);
   const clientLived = await showClient(scene, { client, port });
@@ -131,13 +131,13 @@ async function freeFromStranger(scene: Scene, port: number): Promise<Freed & { r
   await waitForPort(port, { state: 'listening', signal });
   const client = await connectClient(scene, port);
   tell.command(`tunward free ${port} --dry-run`);
-  const plan = renderFreed(await freePort(port, { dryRun: true, signal }), true);
+  const plan = renderFreed(await freePort(port, { dryRun: true, signal }), { dryRun: true });
   tell.answer(plan.head);
   tell.columns(...plan.details);
   const spared = actors.isAlive(stranger);
   tell.command(`tunward free ${port}`);
   const report = await freePort(port, { signal });
-  const { head, details } = renderFreed(report, false);
+  const { head, details } = renderFreed(report, { dryRun: false });
   tell.answer(head);
   tell.columns(...details);
   const clientLived = await showClient(scene, { client, port });
