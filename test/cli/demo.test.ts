@@ -85,7 +85,7 @@ describe('tunward demo', function () {
       expect(stderr).to.equal('');
       expect(code).to.equal(0);
       expect(stdout).to.match(/bind \[127\.0\.0\.1\]:\d+: Address (already )?in use/);
-      expect(stdout).to.match(/autossh \d+ .*\n +└─ ssh \d+ holds it/);
+      expect(stdout).to.match(/autossh \d+ .*\n +└─ ssh \d+ +holds it/);
       const flat = stdout.replaceAll(/\s+/g, ' ');
       expect(flat).to.match(
         /✖ Tunnel orders \(\w+\) cannot start: port \d+ is held by pid \d+ \(node actor\.js stranger/,

@@ -30,7 +30,10 @@ export async function showHolder({ tell, signal }: Scene, port: number): Promise
   const report = await inspectPort(port, { host: '127.0.0.1', signal });
   // The requests that this very process sends are left out: they come and go.
   const clients = report.clients.filter(({ pid }) => pid !== process.pid);
-  const [, ...lines] = renderHeld({ ...report, clients }, await readChain(report, signal));
+  const { processes, unlisted } = await readChain(report, signal);
+  // What is above it here is the demo itself, and whoever started that.
+  const chain = { processes: processes.filter(({ role, startsAgain }) => role !== 'above' || startsAgain), unlisted };
+  const [, ...lines] = renderHeld({ ...report, clients }, chain);
   tell.columns(...lines);
 }
 
