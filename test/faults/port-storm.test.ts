@@ -1,9 +1,9 @@
 import { readdirSync, readlinkSync } from 'node:fs';
 import { expect } from 'chai';
 import { probeAddress } from '#lib/port/probe.js';
-import { readListeners } from '#lib/proc/net.js';
-import { openProc } from '#lib/proc/read.js';
-import { systemClock } from '#lib/time.js';
+import { confirmListeners, readListeners } from '#lib/proc/net.js';
+import { known, openProc } from '#lib/proc/read.js';
+import { createSlice, systemClock } from '#lib/time.js';
 import { fault, spread } from '../support/fault.js';
 import { inNamespace } from '../support/namespace.js';
 import { freeLocalPort } from '../support/port.js';
@@ -67,10 +67,7 @@ describe('fault: a port that is probed and read while much goes on', () => {
     for (let at = 0; at < 2; at++) await startScript(reaper, 'perl', ['-e', churning(40)]);
     const proc = openProc();
     let rows = 0;
-    proc.pages('net/tcp', (page) => {
-      rows += page.split('\n').length - 1;
-      return true;
-    });
+    for (const page of proc.pages('net/tcp')) rows += (known(page)?.split('\n').length ?? 1) - 1;
     expect(rows).to.be.greaterThan(10_000);
     const early: number[] = [];
     const whole: number[] = [];
@@ -82,7 +79,7 @@ describe('fault: a port that is probed and read while much goes on', () => {
       early.push(performance.now() - began);
       if (n % 100 !== 0) continue;
       const again = performance.now();
-      expect(readListeners(proc, port, { whole: true })).to.have.length(1);
+      expect(await confirmListeners(proc, port, createSlice())).to.have.length(1);
       whole.push(performance.now() - again);
       await systemClock.sleep(0);
     }
