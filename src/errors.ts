@@ -20,6 +20,7 @@ export const errorCodes = {
   ERR_SPAWN_FAILED: { status: 500, exit: 1 },
   ERR_DAEMON_UNREACHABLE: { status: 503, exit: 75 },
   ERR_DAEMON_RUNNING: { status: 409, exit: 1 },
+  ERR_BACKEND_UNAVAILABLE: { status: 501, exit: 1 },
 } as const;
 
 export type ErrorCode = keyof typeof errorCodes;

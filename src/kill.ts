@@ -1,4 +1,5 @@
 import { isErrno, TunwardError } from './errors.js';
+import { type BackendName, requireLinux } from './proc/backend.js';
 import { checkMarker, createMarkerSearch, type Marker } from './proc/marker.js';
 import { known, openProc, type Pin, type Proc } from './proc/read.js';
 import {
@@ -48,6 +49,8 @@ export interface KillOptions {
   /** The bound on everything, in milliseconds. What has not died by then is a survivor. Default: 5000 after the grace. */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** By `portable` nobody is killed: it has no identities. */
+  readonly backend?: BackendName | undefined;
   readonly proc?: Proc | undefined;
   readonly clock?: Clock | undefined;
 }
@@ -91,6 +94,7 @@ export async function killTree(target: number | ProcessRef, options: KillOptions
   const ref = typeof target === 'object' && target !== null ? target : undefined;
   const pid = ref ? ref.pid : (target as number);
   assertPid(pid);
+  requireLinux(`kill pid ${pid}`, options);
   if (ref && !Number.isInteger(ref.startTicks))
     throw new TypeError(`Cannot kill pid ${pid}: its startTicks is missing`);
   const proc = options.proc ?? openProc();

@@ -81,12 +81,23 @@ describe('the architecture', () => {
     expect(findCircle(edges())).to.deep.equal([]);
   });
 
-  it('keeps everything up to the tunnels free of packages', () => {
+  it('keeps everything up to the tunnels free of packages, but for the four that the portable back end loads when it is asked', () => {
     const tunnels = layerOf('tunnel/');
     const foreign = sources
       .filter(({ name }) => layerOf(name) <= tunnels)
-      .flatMap(({ name, imports }) => imports.filter(isPackage).map(({ to }) => `${name} → ${to}`));
-    expect(foreign).to.deep.equal([]);
+      .flatMap(({ name, imports }) => imports.filter(isPackage).map(({ to, kind }) => `${name} → ${to} (${kind})`));
+    const four = ['find-process', 'pidusage', 'ps-tree', 'tcp-port-used'];
+    expect(foreign.sort()).to.deep.equal(four.map((name) => `proc/packages.ts → ${name} (lazy)`));
+  });
+
+  it('loads the portable back end only where it is asked for', () => {
+    const edgesTo = (file: string) =>
+      sources.flatMap(({ name, imports }) =>
+        imports.filter(({ to, kind }) => to === file && kind === 'static').map(() => name),
+      );
+    expect(edgesTo('proc/packages.ts')).to.deep.equal(['proc/portable.ts']);
+    expect(edgesTo('proc/portable.ts')).to.deep.equal(['port/portable.ts']);
+    expect(edgesTo('port/portable.ts')).to.deep.equal([]);
   });
 
   for (const { door, opens, keepers: allowed } of keepers) {

@@ -1,3 +1,5 @@
+import { TunwardError } from '../errors.js';
+import type { BackendName } from '../proc/backend.js';
 import type { Screen } from './render.js';
 
 /** What every command is handed: the one place to write to, and what main.ts has read of the process. */
@@ -12,6 +14,14 @@ export interface Context {
    * SIGHUP tells then, and a program without a head must not stay.
    */
   readonly onHangup: (act: () => void) => void;
+}
+
+/** The back end that TUNWARD_BACKEND names; undefined: the system's own. */
+export function backendOf({ env }: Context): BackendName | undefined {
+  const name = env.TUNWARD_BACKEND || undefined;
+  if (name === undefined || name === 'linux' || name === 'portable') return name;
+  const message = `TUNWARD_BACKEND: expected linux or portable, found '${name}'`;
+  throw new TunwardError('ERR_BAD_REQUEST', message, { backend: name });
 }
 
 /** Why a command ends early: a signal, or nobody reads its output any more. */

@@ -3,15 +3,16 @@ import { inspectPort, type PortReport } from '../port/inspect.js';
 import { waitForPort } from '../port/wait.js';
 import { systemClock } from '../time.js';
 import { readChain } from './chain-view.js';
-import type { Context } from './context.js';
+import { backendOf, type Context } from './context.js';
 import type { PortTarget } from './options.js';
 import { renderFreed, renderHeld } from './port-view.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
 
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
-export async function who({ port, host }: PortTarget, { screen, signal }: Context): Promise<number> {
-  const report = await inspectPort(port, { host, signal });
+export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
+  const { screen, signal } = context;
+  const report = await inspectPort(port, { host, signal, backend: backendOf(context) });
   const chain = await readChain(report, signal);
   if (screen.json) {
     screen.data({ ...report, chain: chain.processes });
@@ -35,7 +36,8 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   const { dryRun = false, tree = false, respawner = false, timeout: timeoutMs } = options;
   const ports: PortReport[] = [];
   for (const { port, host } of targets) {
-    const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal });
+    const backend = backendOf(context);
+    const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal, backend });
     ports.push(report);
     if (screen.json) continue;
     const chain = dryRun ? await readChain(report, signal) : undefined;
@@ -53,10 +55,11 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
 export async function wait(
   { port, host }: PortTarget,
   { state, timeout: timeoutMs }: { readonly state: 'free' | 'listening'; readonly timeout?: number },
-  { screen, signal }: Context,
+  context: Context,
 ): Promise<number> {
+  const { screen, signal } = context;
   const began = systemClock.now();
-  await waitForPort(port, { state, host, timeoutMs, signal });
+  await waitForPort(port, { state, host, timeoutMs, signal, backend: backendOf(context) });
   const tookMs = Math.round((systemClock.now() - began) * 100) / 100;
   if (screen.json) screen.data({ port, state, tookMs });
   else screen.print(`Port ${port} is ${state} after ${formatMs(tookMs)}`);

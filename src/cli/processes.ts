@@ -1,16 +1,19 @@
 import { TunwardError } from '../errors.js';
 import { type KillReport, killTree } from '../kill.js';
+import { requireLinux } from '../proc/backend.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { isGone, readLeader, readStat } from '../proc/stat.js';
 import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
 import { type Forward, formatEndpoint } from '../tunnel/spec.js';
-import type { Context } from './context.js';
+import { backendOf, type Context } from './context.js';
 import { drawTree, indent, type Line, layTable, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, programOf } from './units.js';
 
 /** Every ssh and autossh: whose it is, where it goes, what it forwards and holds. */
-export async function ps({ screen, signal }: Context): Promise<number> {
+export async function ps(context: Context): Promise<number> {
+  const { screen, signal } = context;
+  requireLinux('list ssh and autossh', { backend: backendOf(context) });
   const processes = await readTunnelProcesses({ signal });
   if (screen.json) screen.data({ processes });
   else if (processes.length === 0) screen.say('No ssh and no autossh runs here');
@@ -19,8 +22,9 @@ export async function ps({ screen, signal }: Context): Promise<number> {
 }
 
 /** A process and all below it. ERR_PROCESS_UNKNOWN (4) when there is none. */
-export async function tree(pid: number, { screen, signal }: Context): Promise<number> {
-  const root = await readProcessTree(pid, { signal });
+export async function tree(pid: number, context: Context): Promise<number> {
+  const { screen, signal } = context;
+  const root = await readProcessTree(pid, { signal, backend: backendOf(context) });
   if (!root) throw unknown(openProc(), pid);
   if (screen.json) screen.data(root);
   else screen.rows(...drawTree(root, treeLabel));
@@ -33,7 +37,9 @@ export interface KillOptions {
 }
 
 /** Kills a process and all below it. 1 when something survives, 5 when that is for want of permission. */
-export async function kill(pid: number, options: KillOptions, { screen, signal }: Context): Promise<number> {
+export async function kill(pid: number, options: KillOptions, context: Context): Promise<number> {
+  const { screen, signal } = context;
+  requireLinux(`kill pid ${pid}`, { backend: backendOf(context) });
   const proc = openProc();
   const stat = readStat(proc, pid);
   if (isGone(stat) || (readLeader(proc, pid) ?? pid) !== pid) throw unknown(proc, pid);

@@ -2,23 +2,38 @@ import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { formatEndpoint } from '../tunnel/spec.js';
 import type { Verb } from './client.js';
 import { type Line, layTable, type Span, styled } from './render.js';
-import { formatAge, formatMs, programOf } from './units.js';
+import { formatAge, formatBytes, formatMs, formatPercent, programOf } from './units.js';
 
 /** One row a tunnel; below it, for one that is not up, what is the matter and when it is tried again. `now` in ms since the epoch. */
 export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Line[] {
+  const cpu = toTheRight('CPU', tunnels, ({ usage }) => (usage ? formatPercent(usage.cpu) : '-'));
+  const memory = toTheRight('MEM', tunnels, ({ usage }) => (usage ? formatBytes(usage.memory) : '-'));
   const [head = '', ...rows] = layTable(
-    ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'SINCE'],
-    tunnels.map((tunnel) => [
+    ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', cpu.title, memory.title, 'SINCE'],
+    tunnels.map((tunnel, at) => [
       styled('bold', tunnel.name),
       styled(styleOf(tunnel), tunnel.state),
       listenOf(tunnel),
       tunnel.target,
       tunnel.remoteHost,
       tunnel.pid === null ? '-' : String(tunnel.pid),
+      cpu.cells[at] ?? '',
+      memory.cells[at] ?? '',
       formatAge((now - Date.parse(tunnel.since)) / 1000),
     ]),
   );
   return [head, ...rows.flatMap((row, at) => [row, ...troubleOf(tunnels[at], now)])];
+}
+
+/** A column of figures, one below the other at its right edge. */
+function toTheRight(
+  title: string,
+  tunnels: readonly TunnelStatus[],
+  show: (tunnel: TunnelStatus) => string,
+): { title: string; cells: string[] } {
+  const cells = tunnels.map(show);
+  const width = Math.max(title.length, ...cells.map((cell) => cell.length));
+  return { title: title.padStart(width), cells: cells.map((cell) => cell.padStart(width)) };
 }
 
 /** `✔ web  up in 412 ms (stop 6, free 1, start 405) killed 2: autossh 812, ssh 815` */

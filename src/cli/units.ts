@@ -13,6 +13,11 @@ export function formatBytes(bytes: number): string {
   return `${Math.round(bytes / 1e3)} kB`;
 }
 
+/** `0.0 %`, `3.2 %`, `187 %`: of one core. */
+export function formatPercent(percent: number): string {
+  return `${percent < 99.95 ? percent.toFixed(1) : Math.round(percent)} %`;
+}
+
 /** A moment (ISO 8601) in the time of this host: `2026-01-16 11:00:30`. */
 export function formatTime(iso: string): string {
   const at = new Date(iso);

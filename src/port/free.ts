@@ -1,4 +1,5 @@
 import type { KillReport } from '../kill.js';
+import { requireLinux } from '../proc/backend.js';
 import { openProc } from '../proc/read.js';
 import { assertMs, systemClock } from '../time.js';
 import { describePort, findClients, lookAtPort, type PortReport, since } from './inspect.js';
@@ -34,6 +35,7 @@ export interface FreePortOptions extends PortOptions {
  */
 export async function freePort(port: number, options: FreePortOptions = {}): Promise<PortReport> {
   assertPort(port);
+  requireLinux(`free port ${port}`, options);
   const { host, timeoutMs = 5000, signal, dryRun = false, tree = false, respawner = false } = options;
   assertMs('timeoutMs', timeoutMs);
   signal?.throwIfAborted();

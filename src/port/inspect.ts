@@ -1,4 +1,5 @@
 import type { KillReport } from '../kill.js';
+import { usesPortable } from '../proc/backend.js';
 import { readListeners, readSockets, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
 import type { ProcessInfo } from '../proc/stat.js';
@@ -43,6 +44,7 @@ export interface PortReport {
  */
 export async function inspectPort(port: number, options: PortOptions = {}): Promise<PortReport> {
   assertPort(port);
+  if (usesPortable(options)) return (await import('./portable.js')).inspectPortably(port, options);
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const began = clock.now();

@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { type BackendOptions, usesPortable } from '../proc/backend.js';
 import { scanHolders } from '../proc/fd.js';
 import { confirmListeners, type Protocol, readListeners, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
@@ -20,7 +21,7 @@ export interface Listener {
   readonly hiddenReason?: HiddenReason;
 }
 
-export interface PortOptions {
+export interface PortOptions extends BackendOptions {
   /**
    * An IP address, `localhost` (127.0.0.1 and, where this host has it, ::1) or `*` (0.0.0.0 and ::). Other names are
    * refused: they are never probed by name. `::` is IPv6 alone, as ssh binds it; what Node binds without a host is `*`.
@@ -28,7 +29,6 @@ export interface PortOptions {
    */
   readonly host?: string | undefined;
   readonly signal?: AbortSignal | undefined;
-  readonly proc?: Proc | undefined;
   readonly clock?: Clock | undefined;
 }
 
@@ -45,6 +45,7 @@ export async function findListeners(
   options: PortOptions & { protocol?: Protocol | undefined } = {},
 ): Promise<Listener[]> {
   assertPort(port);
+  if (usesPortable(options)) return (await import('./portable.js')).findListenersPortably(port, options);
   const proc = options.proc ?? openProc();
   const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
   const inTheWay = await listenersInTheWay(proc, port, hosts);

@@ -1,4 +1,5 @@
 import { TunwardError } from '../errors.js';
+import { usesPortable } from '../proc/backend.js';
 import { openProc } from '../proc/read.js';
 import { assertMs, growing, systemClock, until } from '../time.js';
 import { lookAtPort } from './inspect.js';
@@ -13,6 +14,7 @@ import { assertPort, resolveHosts } from './probe.js';
  */
 export async function isPortFree(port: number, options: PortOptions = {}): Promise<boolean> {
   assertPort(port);
+  if (usesPortable(options)) return (await import('./portable.js')).isFreePortably(port, options);
   const look = await lookAtPort(options.proc ?? openProc(), port, options.host);
   if (look.rows.length > 0) return false;
   if (look.probes.some(({ probe }) => probe === 'forbidden')) {
@@ -42,7 +44,10 @@ export async function waitForPort(
   const check =
     state === 'free'
       ? () => isPortFree(port, options)
-      : async () => (await listenersInTheWay(proc, port, hosts)).length > 0;
+      : async () =>
+          usesPortable(options)
+            ? (await import('./portable.js')).isListenedOnPortably(port, options)
+            : (await listenersInTheWay(proc, port, hosts)).length > 0;
   if (await until(check, { timeoutMs, everyMs: growing(50), signal, clock })) return;
   const message = `Port ${port} is not ${state} after ${timeoutMs} ms`;
   throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs });

@@ -1,22 +1,12 @@
 import { createSlice, type Slice } from '../time.js';
+import { type BackendOptions, type ProcessTree, usesPortable } from './backend.js';
 import { readSocketInodes } from './fd.js';
 import { readAllListeners } from './net.js';
 import { openProc, type Proc } from './read.js';
-import { describeProcess, isGone, type ProcessRef, type ProcessStat, readTable } from './stat.js';
+import { describeProcess, isGone, type ProcessStat, readTable } from './stat.js';
 import { descendants } from './tree.js';
 
-/** A process with all that came from it. */
-export interface ProcessTree extends ProcessRef {
-  /** The kernel's letter: R running, S sleeping, D uninterruptible, T stopped, t traced, Z zombie. */
-  readonly state: string;
-  readonly command: string;
-  /** Seconds since its start; null where /proc does not say when this host was booted. */
-  readonly ageS: number | null;
-  readonly rssBytes: number;
-  /** The TCP ports that it listens on, ascending. Empty also for a process whose descriptors may not be seen. */
-  readonly ports: readonly number[];
-  readonly children: readonly ProcessTree[];
-}
+export type { ProcessTree } from './backend.js';
 
 /**
  * A process and everything below it, as one look at the whole table shows it; undefined when there is no such process.
@@ -29,8 +19,9 @@ export interface ProcessTree extends ProcessRef {
  */
 export async function readProcessTree(
   pid: number,
-  options: { readonly proc?: Proc | undefined; readonly signal?: AbortSignal | undefined } = {},
+  options: BackendOptions & { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<ProcessTree | undefined> {
+  if (usesPortable(options)) return (await import('./portable.js')).readTreePortably(pid, options);
   const proc = options.proc ?? openProc();
   const slice = createSlice(options.signal);
   const table = await readTable(proc, slice);

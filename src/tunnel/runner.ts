@@ -1,6 +1,7 @@
 import { TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
+import { createUsageReader } from '../proc/usage.js';
 import { type Clock, until } from '../time.js';
 import type { Engine, Link, LinkExit } from './engine.js';
 import type { Gate, Place } from './gate.js';
@@ -89,6 +90,7 @@ const READY_EVERY_MS = 5;
  */
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
+  const usage = createUsageReader({ proc, clock });
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
   let since = clock.wallTime();
@@ -416,7 +418,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const restarts = Math.max(0, timesUp - 1);
     const logFile = context.logFileOf(spec);
     const root = link?.root;
-    return describeTunnel(proc, { spec, condition, engine, root, since, restarts, nextRetryAt, lastError, logFile });
+    const times = { since, restarts, nextRetryAt };
+    return describeTunnel(proc, { spec, condition, engine, root, usage, ...times, lastError, logFile });
   }
 }
 

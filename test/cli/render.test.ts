@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { PassThrough } from 'node:stream';
 import { expect } from 'chai';
 import { createScreen, drawTree, type Line, layTable, styled } from '#lib/cli/render.js';
-import { formatAge, formatBytes, formatMs, programOf } from '#lib/cli/units.js';
+import { formatAge, formatBytes, formatMs, formatPercent, programOf } from '#lib/cli/units.js';
 import { startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
 import { mainFile, tunward } from './run.js';
@@ -113,6 +113,9 @@ describe('units', () => {
     expect([null, Number.NaN, -5].map(formatAge)).to.deep.equal(['?', '?', '0s']);
     expect([0.44, 9.96, 412.4, 3210].map(formatMs)).to.deep.equal(['0.4 ms', '10 ms', '412 ms', '3.2 s']);
     expect([4096, 8_300_000, 2.5e9].map(formatBytes)).to.deep.equal(['4 kB', '8.3 MB', '2.5 GB']);
+    expect([0, 3.24, 99.94, 99.96, 187.2].map(formatPercent)).to.deep.equal([
+      ...['0.0 %', '3.2 %', '99.9 %', '100 %', '187 %'],
+    ]);
     expect(['/usr/lib/autossh/autossh -M 0', 'ssh', '[kthreadd]'].map(programOf)).to.deep.equal([
       ...['autossh', 'ssh', '[kthreadd]'],
     ]);

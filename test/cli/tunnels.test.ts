@@ -28,6 +28,7 @@ describe('tunward and its daemon', () => {
       next_retry_at: new Date(Date.now() + 3_600_000).toISOString(),
       attempt: 3,
       pid: null,
+      usage: null,
     });
 
     it('prints the API’s records as they are with --json', async () => {
@@ -43,10 +44,15 @@ describe('tunward and its daemon', () => {
       const { code, stdout } = await run('status');
       expect(code).to.equal(0);
       const [head, web, db, trouble, ...rest] = stdout.split('\n');
-      expect(head?.split(/ {2,}/)).to.deep.equal(['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'SINCE']);
-      expect(web?.split(/ {2,}/)).to.deep.equal([
-        ...['web', 'up', 'localhost:8001', 'localhost:8000', 'user@remote-host1', '812', '1m 5s'],
+      expect(head?.split(/ {2,}/)).to.deep.equal([
+        ...['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'],
       ]);
+      expect(web?.split(/ {2,}/)).to.deep.equal([
+        ...['web', 'up', 'localhost:8001', 'localhost:8000', 'user@remote-host1', '812', '1.3 %', '18.3 MB', '1m 5s'],
+      ]);
+      // Figures stand one below the other at their right edge, '-' where there is no chain.
+      expect(db?.slice(0, (head?.indexOf('SINCE') ?? 0) - 2)).to.match(/-$/);
+      expect(head?.indexOf('CPU')).to.equal((web?.indexOf('1.3 %') ?? 0) + '1.3 %'.length - 'CPU'.length);
       expect(db).to.match(/^db {4}backoff /);
       expect(trouble).to.match(
         /^ {2}└ auth_failed: user@db: Permission denied \(publickey\)\.; tried 3 times, next try/,

@@ -61,6 +61,17 @@ describe('restart through the API', () => {
     expect(code, 'exit code of the daemon').to.equal(0);
   });
 
+  it('tells what each chain uses', async () => {
+    for (const name of Object.keys(ports)) {
+      const { pid, chain, usage } = await tunnelIn(home, name, 'up');
+      expect(usage, name).to.have.all.keys('cpu', 'memory', 'ppid', 'pid', 'ctime', 'elapsed', 'timestamp');
+      expect(usage).to.include({ pid, ppid: daemon?.pid });
+      // An ssh has 5 to 12 MB, and an autossh 1.
+      expect(usage.memory).to.be.within(2e6, 60e6);
+      expect(chain).to.have.lengthOf(name === 'chained' ? 2 : 1);
+    }
+  });
+
   it('restarts 200 times without meeting an address in use, one start line each, no survivor', async function () {
     this.timeout(180_000);
     await Promise.all(
