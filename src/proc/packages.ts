@@ -19,11 +19,11 @@ export interface PsRow {
 }
 
 /**
- * What ps-tree finds below a pid, and the pid of the `ps` that it ran, which is one of them when that pid is ours or
- * above. Only the children of the pid itself are certain to be there: ps-tree goes through the list once, in the order
- * of `ps`, and loses whoever stands before its parent.
+ * What ps-tree finds below a pid, with the `ps` that it ran, which has ended by then. Only the children of the pid
+ * itself are certain to be there: ps-tree goes through the list once, in the order of `ps`, and loses whoever stands
+ * before its parent.
  */
-export async function askPsTree(act: string, pid: number): Promise<{ rows: PsRow[]; lister: number | undefined }> {
+export async function askPsTree(act: string, pid: number): Promise<PsRow[]> {
   const { default: psTree } = await load(act, 'ps-tree', () => import('ps-tree'));
   let answer: Promise<PsRow[]> | undefined;
   const lister = watchChild(() => {
@@ -32,10 +32,11 @@ export async function askPsTree(act: string, pid: number): Promise<{ rows: PsRow
     });
   });
   try {
+    // In the same tick: once() rejects with the 'error' of a child that could not be started.
     const [rows = [], ended] = await Promise.all([answer, lister && once(lister, 'exit')]);
     // A `ps` that does not know the options has printed nothing, which is not "nobody".
     if (ended?.[0] !== 0) throw new Error(`ps ended with ${ended?.[0]}`);
-    return { rows, lister: lister?.pid };
+    return rows;
   } catch (error) {
     throw unavailable(`Cannot ${act}: ps-tree could not run ps`, error);
   }
@@ -45,18 +46,15 @@ function toRow({ PID, PPID, STAT, COMMAND }: Readonly<Record<'PID' | 'PPID' | 'S
   return { pid: Number(PID), ppid: Number(PPID), state: STAT.charAt(0), command: COMMAND };
 }
 
-type Child = EventEmitter & { readonly pid?: number };
-
 /**
  * The child process that `start` makes. ps-tree listens to no error of its own child, so that a missing `ps`, or a
  * machine that can start no more processes, would end this one. Node tells of a child before it can fail.
  */
-function watchChild(start: () => void): Child | undefined {
-  let child: Child | undefined;
+function watchChild(start: () => void): EventEmitter | undefined {
+  let child: EventEmitter | undefined;
   const note = (message: unknown) => {
     if (typeof message !== 'object' || message === null || !('process' in message)) return;
     if (message.process instanceof EventEmitter) child = message.process;
-    child?.on('error', () => undefined); // told by once(child, 'exit'), which rejects with it
   };
   subscribe('child_process', note);
   try {

@@ -60,25 +60,20 @@ const AT_ONCE = 4;
  * those further down it loses some.
  */
 async function readBelow(act: string, { pid, ppid }: Usage): Promise<PsRow[]> {
-  const listers = new Set<number | undefined>();
-  const ask = async (of: number) => {
-    const { rows, lister } = await askPsTree(act, of);
-    listers.add(lister);
-    return rows;
-  };
+  const ask = (of: number) => askPsTree(act, of);
   // A process has no row among those below it; among its parent's it has.
   const root = (await ask(ppid)).find((row) => row.pid === pid);
   const found = new Map(root ? [[pid, root]] : []);
   for (let next = [...found.keys()]; next.length > 0; ) {
     const rows = (await Promise.all(next.slice(0, AT_ONCE).map(ask))).flat();
-    const fresh = rows.filter((row) => !found.has(row.pid) && !listers.has(row.pid));
+    const fresh = rows.filter((row) => !found.has(row.pid));
     for (const row of fresh) found.set(row.pid, row);
     next = [...next.slice(AT_ONCE), ...new Set(fresh.map((row) => row.pid))];
   }
   return [...found.values()];
 }
 
-/** Whoever has ended since the rows were read has no usage, and is left out with what was below it. */
+/** Whoever has ended since the rows were read, as every `ps` has, has no usage, and is left out with what was below it. */
 function grow(row: PsRow, rows: readonly PsRow[], usages: ReadonlyMap<number, Usage>): ProcessTree | undefined {
   const usage = usages.get(row.pid);
   if (!usage) return undefined;
