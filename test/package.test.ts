@@ -50,6 +50,19 @@ describe('the package', () => {
     expect(scripted.map(([name]) => name)).to.deep.equal([]);
   });
 
+  it('pins the tools that the benches compare it with, and takes none of them along', () => {
+    const peers = JSON.parse(readFileSync(join(repoRoot, 'bench/peers/package.json'), 'utf8'));
+    for (const [name, version] of Object.entries(peers.dependencies)) expect(version, name).to.match(/^\d+\.\d+\.\d+$/);
+    const { packages }: Lock = JSON.parse(readFileSync(join(repoRoot, 'bench/peers/package-lock.json'), 'utf8'));
+    // The lock names no host: whoever installs it asks the registry that npm is set to.
+    expect(Object.values(packages).flatMap(({ resolved }) => resolved ?? [])).to.deep.equal([]);
+    expect(Object.keys(packages)).to.include.members(
+      Object.keys(peers.dependencies).map((name) => `node_modules/${name}`),
+    );
+    for (const name of ['kill-port', 'fkill', 'tree-kill', 'pidtree'])
+      expect(lock.packages).not.to.have.property(`node_modules/${name}`);
+  });
+
   it('has a slot for each package that is not needed everywhere', () => {
     expect(manifest.optionalDependencies).to.have.all.keys('find-process', 'pidusage', 'ps-tree', 'tcp-port-used');
     expect(manifest.peerDependencies).to.have.all.keys('node-pty', 'ssh2');
