@@ -197,8 +197,9 @@ export function readArguments(proc: Proc, pid: number): string[] {
 
 /** The command line in one line of printable text, the kernel's name in brackets where there is none. */
 export function readCommand(proc: Proc, { pid, comm = '?' }: { pid: number; comm?: string }): string {
-  const words = readArguments(proc, pid);
-  return printable(words.length > 0 ? words.join(' ') : `[${comm}]`);
+  // A program that gives itself a shorter name (setproctitle(3)) leaves the rest of its old command line empty.
+  const line = readArguments(proc, pid).join(' ').trimEnd();
+  return printable(line || `[${comm}]`);
 }
 
 /** Control characters and what turns text around become `?`: a command line is written by a stranger. */

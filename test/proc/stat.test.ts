@@ -168,6 +168,13 @@ describe('words for a person', () => {
     expect(readCommand(fake.proc, { pid: 7 })).to.equal('sh -c echo??[31m?evil?');
   });
 
+  it('leaves out what is empty behind the name that a program gave itself', () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 7, command: ['worker 1', '', '', ''] }, { pid: 8, command: ['', ''] });
+    expect(readCommand(fake.proc, { pid: 7 })).to.equal('worker 1');
+    expect(readCommand(fake.proc, { pid: 8, comm: 'x' })).to.equal('[x]');
+  });
+
   it('names the process in brackets where there is no command line', () => {
     using fake = createFakeProc();
     fake.add({ pid: 7, command: [] });
