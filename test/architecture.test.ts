@@ -31,14 +31,15 @@ const layers = [
   ['tunnel/'],
   ['daemon/'],
   ['cli/', 'index.ts'],
+  ['testing.ts', 'testing/'],
 ] as const;
 
-/** The doors: what opens one, and who may. The demo has a stage of its own, with actors that stand for strangers. */
+/** The doors: what opens one, and who may. The demo and the test kit have actors of their own. */
 const keepers: readonly { readonly door: string; readonly opens: RegExp; readonly keepers: readonly string[] }[] = [
   {
     door: 'processes are started',
     opens: /node:child_process/,
-    keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts'],
+    keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts', 'testing/spawn.ts'],
   },
   { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['kill.ts'] },
   {
@@ -49,14 +50,14 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
   {
     door: 'the environment is read',
     opens: /\bprocess\.env\b/,
-    keepers: ['daemon/environment.ts', 'daemon/config.ts', 'cli/main.ts'],
+    keepers: ['daemon/environment.ts', 'daemon/config.ts', 'cli/main.ts', 'testing/environment.ts'],
   },
   {
     door: 'people are written to',
     opens: /\bprocess\.(stdout|stderr)\b(?!\.isTTY)|\bconsole\./,
     keepers: ['cli/render.ts'],
   },
-  { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts'] },
+  { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts', 'testing/actor.ts'] },
   // An actor of the demo gives itself a name there.
   { door: '/proc is opened', opens: /['"`]\/proc\b/, keepers: ['proc/read.ts', 'cli/demo/actor.ts'] },
 ];
@@ -114,8 +115,8 @@ describe('the architecture', () => {
     expect(names.filter((name) => /(^|\/)(utils?|helpers?|common|misc)(\/|\.)/.test(name))).to.deep.equal([]);
   });
 
-  it('loads no package with the library', () => {
-    const loaded = new Set(['index.ts']);
+  it('loads no package with the library and the test kit', () => {
+    const loaded = new Set(['index.ts', 'testing.ts', 'testing/mocha.ts']);
     const packages: string[] = [];
     for (const name of loaded) {
       for (const { to, kind } of sourceOf(name).imports) {
@@ -124,7 +125,7 @@ describe('the architecture', () => {
         else if (!to.startsWith('node:')) loaded.add(to);
       }
     }
-    expect([...loaded]).to.include.members(['kill.ts', 'port/free.ts']);
+    expect([...loaded]).to.include.members(['kill.ts', 'port/free.ts', 'testing/tree.ts']);
     expect([...loaded].filter((name) => /^(tunnel|cli)\//.test(name))).to.deep.equal([]);
     expect(packages).to.deep.equal([]);
   });

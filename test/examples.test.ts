@@ -1,10 +1,13 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
 import { fetchText, makeHome } from './support/daemon.js';
 import { need } from './support/need.js';
-import { buildRoot } from './support/paths.js';
+import { buildRoot, repoRoot } from './support/paths.js';
 import { freeLocalPort } from './support/port.js';
 import { isAlive } from './support/proc.js';
 import { startListener } from './support/processes.js';
@@ -44,6 +47,26 @@ describe('the examples', () => {
     expect(isAlive(old.pid, old.startTicks)).to.equal(false);
     child.kill('SIGTERM');
     expect(await ended).to.equal(0);
+  });
+
+  it('testing.test.ts passes under the hooks of the kit, and is what docs/testing.md shows', async () => {
+    const text = readFileSync(join(repoRoot, 'examples/testing.test.ts'), 'utf8');
+    const shown = readFileSync(join(repoRoot, 'docs/testing.md'), 'utf8');
+    expect(shown).to.include(`\`\`\`ts\n${text.slice(text.indexOf('import '))}\`\`\`\n`);
+    const hooks = fileURLToPath(import.meta.resolve('tunward/testing/mocha'));
+    const mocha = [
+      'node_modules/mocha/bin/mocha.js',
+      '--no-config',
+      '--no-package',
+      '--timeout',
+      '20000',
+      '--require',
+      hooks,
+    ];
+    const argv = [...mocha, join(buildRoot, 'examples/testing.test.js')];
+    const env = { ...process.env, ...reaper.env };
+    const { stdout } = await promisify(execFile)(process.execPath, argv, { cwd: repoRoot, env });
+    expect(stdout).to.include('3 passing').and.not.include('failing');
   });
 
   it('supervise-tunnels.ts brings the tunnels up, restarts them, and leaves nothing', async function () {

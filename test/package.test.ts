@@ -36,7 +36,11 @@ describe('the package', () => {
       'lib/index.js',
       'lib/index.d.ts',
       'lib/cli/main.js',
+      'lib/testing.js',
+      'lib/testing/mocha.d.ts',
+      'lib/testing/actor.js',
       'src/index.ts',
+      'docs/testing.md',
       'README.md',
       'LICENSE',
     ]);

@@ -1,32 +1,24 @@
 /**
- * A mocha root hook: the run fails when a process that the tests started is still alive at its end. It is found by a
- * marker that every child inherits, or, where a program wiped its environment (sshd), as our descendant. The marker's
- * name begins with LC_ because a daemon under test hands only an allow-list on to ssh, and LC_* is in it: no chain of
- * its making is left behind unseen.
+ * The root hooks of this suite: those of the test kit, `tunward/testing/mocha`, which fail a run that leaves a process, a
+ * listener or a handle behind. The kit reads /proc as the code under test does, so its "nobody" is not taken on trust:
+ * the tests' own reading of /proc must find nobody either.
  */
-import { randomBytes } from 'node:crypto';
-import { descendantsOf, processesWithEnv, type Ref } from './proc.js';
-import { describeAll, findLiving, isEmptied, killAll, listSurvivors } from './reaper.js';
-
-const run = randomBytes(8).toString('hex');
-const entry = `LC_TUNWARD_TEST_RUN=${run}`;
+import { markEnvironment } from '#lib/testing/environment.js';
+import { mochaHooks as kit } from '#lib/testing/mocha.js';
+import { descendantsOf, processesWithEnv } from './proc.js';
+import { describeAll, findLiving, killAll, listSurvivors } from './reaper.js';
 
 export const mochaHooks: Mocha.RootHookObject = {
-  beforeAll() {
-    process.env.LC_TUNWARD_TEST_RUN = run;
-  },
-  async afterAll() {
-    // What was signalled a moment ago may still be on its way out.
-    if (await isEmptied(() => survivors().length, 1000)) return;
-    const left = describeAll(survivors());
+  ...kit,
+  async afterAll(this: Mocha.Context) {
+    await kit.afterAll.call(this);
+    const [entry = ''] = markEnvironment();
+    const left = describeAll(findLiving(descendantsOf(process.pid), entry));
+    if (left.length === 0) return;
     await killAll(function* () {
       yield* descendantsOf(process.pid);
       yield* processesWithEnv(entry);
     });
-    throw new Error(`The tests left ${left.length} processes alive (now killed):\n${listSurvivors(left)}`);
+    throw new Error(`The test kit has overlooked ${left.length} processes (now killed):\n${listSurvivors(left)}`);
   },
 };
-
-function survivors(): Ref[] {
-  return findLiving(descendantsOf(process.pid), entry);
-}

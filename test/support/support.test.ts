@@ -124,9 +124,10 @@ describe('test support', () => {
         () => 'it passed',
         (error: { stdout: string }) => error.stdout,
       );
-      expect(output).to.match(/The tests left 2 processes alive/);
+      expect(output).to.match(/The tests left \d behind \(the processes are killed now\)/);
+      expect(output.match(/^ +process \d+/gm)).to.have.length(2);
       const leaked = /^leaked (\d+)$/m.exec(output)?.[1];
-      expect(output).to.include(`  ${leaked}  `);
+      expect(output).to.match(new RegExp(`process ${leaked} \\(.*started by this one, and gone its own way`));
       expect(isAlive(Number(leaked))).to.equal(false);
       expect(readFileSync(summary, 'utf8')).to.equal('1 passed, 1 failed, 0 skipped\n');
       expect(output.trimEnd().split('\n').at(-1)).to.equal('1 passed, 1 failed, 0 skipped');
