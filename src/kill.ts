@@ -182,8 +182,6 @@ interface Member {
   readonly below: KillTarget['below'];
   /** What it was sent last: SIGTERM, SIGSTOP, SIGKILL. */
   sent: 'nothing' | 'asked' | 'stopped' | 'killed';
-  /** Seen at a standstill once. */
-  hadStopped: boolean;
   refused: boolean;
   /** Seen to be over. Its number may be another's from now on, so it is never looked up again. */
   gone: boolean;
@@ -260,8 +258,8 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
       // In this order: what is born before its parent stops is found by the look after that.
       const isSettled = (await look()) === 0 && haveStopped;
       const running = await whoever((member) => !hasStopped(member));
-      // Another kill that was given up has continued what it had stopped, or somebody else has.
-      for (const member of running) if (member.hadStopped) stop(member);
+      // Again, since somebody may have continued them: each other, or a kill that was given up.
+      for (const member of running) stop(member);
       haveStopped = running.length === 0;
       return isSettled && haveStopped;
     };
@@ -386,28 +384,30 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     if (former && (!former.gone || isSame(former.stat, row))) return false;
     const pin = proc.pin(row.pid);
     if (typeof pin !== 'object') return true;
-    // All that is read by number is read between the pin and the look through it: it is of that very process, or void.
-    const command = readCommand(proc, row);
-    const refusal = refuse(proc, row);
-    const lacks = grounds.marker !== undefined && checkMarker(proc, row.pid, grounds.marker) === 'lacks';
-    const stat = readPinned(proc, pin);
-    if (isGone(stat) || !isSame(stat, row) || refusal || lacks) {
-      pin.close();
+    try {
+      // All that is read by number is read between the pin and the look through it: it is of that process, or void.
+      const command = readCommand(proc, row);
+      const refusal = refuse(proc, row);
+      const lacks = grounds.marker !== undefined && checkMarker(proc, row.pid, grounds.marker) === 'lacks';
+      const stat = readPinned(proc, pin);
       if (isGone(stat) || !isSame(stat, row)) return true;
       // This very process may have been started with the marker (from a shell inside a tunnel): no failure, and no target.
       if (refusal && grounds.marker) spare(stat, refusal);
       else if (refusal) protect(stat, refusal);
-      return false;
+      if (refusal || lacks) return false;
+      join({ ...grounds, stat, pin, command, sent: 'nothing', refused: false, gone: false });
+      return true;
+    } finally {
+      if (byPid.get(row.pid)?.pin !== pin) pin.close();
     }
-    table.set(row.pid, stat);
-    const { why, below } = grounds;
-    const fresh = { sent: 'nothing', hadStopped: false, refused: false, gone: false } as const;
-    const member: Member = { stat, pin, command, why, below, ...fresh };
+  }
+
+  function join(member: Member): void {
     members.push(member);
-    byPid.set(row.pid, member);
-    if (stat.sid === stat.pid) sessions.set(stat.pid, member);
+    byPid.set(member.stat.pid, member);
+    table.set(member.stat.pid, member.stat);
+    if (member.stat.sid === member.stat.pid) sessions.set(member.stat.pid, member);
     onSight(member);
-    return true;
   }
 
   function spare(stat: ProcessStat, why: string): void {
@@ -457,9 +457,7 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     const now = current(member);
     if (member.refused || now === undefined) return true;
     const states = now.threads > 1 ? readThreadStates(proc, now.pid) : [now.state];
-    const isHalted = states.every((state) => 'TtZXD'.includes(state));
-    member.hadStopped ||= isHalted;
-    return isHalted;
+    return states.every((state) => 'TtZXD'.includes(state));
   }
 
   /** One that somebody else has stopped is left as it is, so that it is not continued either when this is given up. */

@@ -140,18 +140,18 @@ describe('a kill when the descriptors run out', () => {
   });
 
   it('fails before anybody is stopped, when there are more to hold on to than descriptors', () => {
-    expect(run.before).to.include({ outcome: 'EMFILE', members: 91 });
+    expect(run.before).to.include({ outcome: 'EMFILE', members: 91, leaked: 0 });
     expect(new Set(run.before?.states)).to.not.include('T');
     expect(run.before?.states).to.not.include('gone');
   });
 
   it('lets all run on when it happens once they are stopped', () => {
-    expect(run.middle).to.include({ outcome: 'EMFILE', members: 6 });
+    expect(run.middle).to.include({ outcome: 'EMFILE', members: 6, leaked: 0 });
     expect([...new Set(run.middle?.states)].join('')).to.match(/^[SR]+$/);
   });
 
   it('kills all the same when it happens in the burst: a pin is read without opening anything', () => {
-    expect(run.burst).to.include({ outcome: 'EMFILE', members: 6 });
+    expect(run.burst).to.include({ outcome: 'EMFILE', members: 6, leaked: 0 });
     expect(new Set(run.burst?.states)).to.deep.equal(new Set(['gone']));
   });
 });

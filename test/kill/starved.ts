@@ -32,15 +32,17 @@ async function attempt(name: string, children: number, kill: (pid: number) => Pr
   const script = `$| = 1; for (1..${children}) { if (!fork) { sleep 1 while 1 } } print "ready\\n"; sleep 1 while 1`;
   const { pid } = await startScript(reaper, 'perl', ['-e', script]);
   const family = [pid, ...descendantsOf(pid).map((child) => child.pid)];
+  const before = fs.readdirSync('/proc/self/fd').length;
   const outcome = await kill(pid).then(
     () => 'resolved',
     (error: unknown) => (error instanceof Error && 'code' in error ? error.code : String(error)),
   );
   feed();
+  const leaked = fs.readdirSync('/proc/self/fd').length - before;
   const settle = () => !family.some((one) => isAlive(one)) || family.every((one) => isRunning(one));
   await until(settle, { timeoutMs: 3000 });
   const states = family.map((one) => (isAlive(one) ? statOf(one)?.state : 'gone'));
-  emit(name, { outcome, members: family.length, stopped: states.filter((state) => state === 'T').length, states });
+  emit(name, { outcome, members: family.length, leaked, states });
 }
 
 function isRunning(pid: number): boolean {
