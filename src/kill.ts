@@ -331,9 +331,9 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     if (forks !== undefined && forks === before && !search?.isPending()) return 0;
     // Those who lived before the table is read: a number of the dead may be another's in it.
     const parents = await whoever((member) => current(member) !== undefined);
-    forgetSessions();
     const carriers = await admitCarriers();
     await updateTable(proc, table, slice);
+    forgetSessions();
     return carriers + (await admitBelow([...parents, ...members.slice(members.length - carriers)]));
   }
 
@@ -370,9 +370,13 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     return members.length - before;
   }
 
+  /** A number stays reserved while it is that of a session, so where a stranger has it, all of that session are gone. */
   function forgetSessions(): void {
     const inhabited = new Set([...table.values()].map(({ sid }) => sid));
-    for (const sid of sessions.keys()) if (!inhabited.has(sid)) sessions.delete(sid);
+    for (const [sid, { stat }] of sessions) {
+      const head = readStat(proc, sid);
+      if (!inhabited.has(sid) || (head && !isSame(head, stat))) sessions.delete(sid);
+    }
   }
 
   /**

@@ -615,6 +615,10 @@ time.sleep(170)`;
         expect(run.get('stranger')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
       });
 
+      it('spares the session of one who got the number of a leader that left during the grace', () => {
+        expect(run.get('session')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
+      });
+
       it('leaves it alone when it is asked for by a ref of the old one', () => {
         expect(run.get('formerRef')).to.deep.equal({ reused: true, alive: true, killed: 0 });
       });

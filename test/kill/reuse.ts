@@ -9,7 +9,7 @@ import { until } from '#lib/time.js';
 import { assertIsolated, emit } from '../support/namespace.js';
 import { descendantsOf, isAlive, statOf } from '../support/proc.js';
 import { startDaemonized } from '../support/processes.js';
-import { createReaper } from '../support/reaper.js';
+import { createReaper, type Reaper } from '../support/reaper.js';
 
 assertIsolated();
 const rounds = Number(process.argv[2]);
@@ -65,6 +65,41 @@ emit('mistaken', mistaken);
   const { killed, survivors } = await killing;
   const spared = family.filter((one) => isAlive(one) && statOf(one)?.state !== 'T').length;
   emit('stranger', { reused: pid === obedient.pid, spared, killed: killed.length, survivors: survivors.length });
+}
+
+// The number of the leader of a session goes to the leader of another session between two looks, during the grace.
+{
+  await using reaper = createReaper();
+  const stubborn = `$SIG{TERM} = "IGNORE"; sleep 1 while 1`;
+  const leading = `use POSIX; POSIX::setsid(); if (!fork) { POSIX::setsid(); ${stubborn} } sleep 1 while 1`;
+  const script = `perl -e '${leading}' >/dev/null 2>&1 & echo $!`;
+  const pid = Number(spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout);
+  reaper.ownPid(pid);
+  await until(() => descendantsOf(pid).length === 1 && statOf(pid)?.sid === pid, { timeoutMs: 5000 });
+  const [kept] = descendantsOf(pid);
+  await until(() => statOf(kept?.pid ?? 0)?.sid === kept?.pid, { timeoutMs: 5000 });
+  if (kept) reaper.ownPid(kept.pid);
+  const strangers: number[] = [];
+  let reads = 0;
+  const text: typeof proc.text = (path) => {
+    if (path === 'stat' && ++reads === 2) strangers.push(...replace(pid, reaper));
+    return proc.text(path);
+  };
+  const { killed, survivors } = await killTree(pid, { graceMs: 300, proc: { ...proc, text } });
+  const spared = strangers.filter((one) => isAlive(one) && statOf(one)?.state !== 'T').length;
+  const reused = strangers[0] === pid && statOf(pid)?.sid === pid;
+  emit('session', { reused, spared, killed: killed.length, survivors: survivors.length });
+}
+
+/** Waits until nobody has the number, and gives it to the leader of a new session of three. In one tick. */
+function replace(pid: number, reaper: Reaper): number[] {
+  const deadline = performance.now() + 5000;
+  while (statOf(pid) && performance.now() < deadline);
+  writeFileSync('/proc/sys/kernel/ns_last_pid', String(pid - 1));
+  const heir = spawn('sh', ['-c', 'sleep 60 & sleep 61 & wait'], { stdio: 'ignore', detached: true });
+  reaper.own(heir);
+  while (descendantsOf(heir.pid ?? 0).length < 2 && performance.now() < deadline);
+  return [heir.pid ?? 0, ...descendantsOf(heir.pid ?? 0).map((child) => child.pid)];
 }
 
 // A ref from long ago, whose number has gone to somebody else.
