@@ -353,6 +353,8 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
     const children = childrenOf(table);
     const queue: { stat: ProcessStat; below: KillTarget['below'] }[] = [...parents];
     for (const { stat: parent, below } of queue) {
+      // It lived before the table was read. Whose children these are is certain if its number is nobody else's after that.
+      if (hasChangedHands(parent)) continue;
       for (const stat of children.get(parent.pid) ?? []) {
         if (stat.startTicks < parent.startTicks) continue;
         if (below === 'session' && stat.sid !== parent.sid) spare(stat, `below ${parent.pid}, in session ${stat.sid}`);
@@ -374,9 +376,13 @@ function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker,
   function forgetSessions(): void {
     const inhabited = new Set([...table.values()].map(({ sid }) => sid));
     for (const [sid, { stat }] of sessions) {
-      const head = readStat(proc, sid);
-      if (!inhabited.has(sid) || (head && !isSame(head, stat))) sessions.delete(sid);
+      if (!inhabited.has(sid) || hasChangedHands(stat)) sessions.delete(sid);
     }
+  }
+
+  function hasChangedHands(former: ProcessRef): boolean {
+    const heir = readStat(proc, former.pid);
+    return heir !== undefined && !isSame(heir, former);
   }
 
   /**

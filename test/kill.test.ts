@@ -619,6 +619,10 @@ time.sleep(170)`;
         expect(run.get('session')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
       });
 
+      it('spares the children of one who got the number of a parent while the table was read', () => {
+        expect(run.get('parent')).to.deep.equal({ reused: true, spared: 3 });
+      });
+
       it('leaves it alone when it is asked for by a ref of the old one', () => {
         expect(run.get('formerRef')).to.deep.equal({ reused: true, alive: true, killed: 0 });
       });

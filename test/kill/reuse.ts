@@ -7,7 +7,7 @@ import { openProc } from '#lib/proc/read.js';
 import { readPinned, readStat } from '#lib/proc/stat.js';
 import { until } from '#lib/time.js';
 import { assertIsolated, emit } from '../support/namespace.js';
-import { descendantsOf, isAlive, statOf } from '../support/proc.js';
+import { descendantsOf, isAlive, sendSignal, statOf } from '../support/proc.js';
 import { startDaemonized } from '../support/processes.js';
 import { createReaper, type Reaper } from '../support/reaper.js';
 
@@ -89,6 +89,37 @@ emit('mistaken', mistaken);
   const spared = strangers.filter((one) => isAlive(one) && statOf(one)?.state !== 'T').length;
   const reused = strangers[0] === pid && statOf(pid)?.sid === pid;
   emit('session', { reused, spared, killed: killed.length, survivors: survivors.length });
+}
+
+// The number of a parent goes to a stranger after it was seen alive, and before the table is read.
+{
+  await using reaper = createReaper();
+  const script = `perl -e '$SIG{TERM} = "IGNORE"; sleep 1 while 1' >/dev/null 2>&1 & echo $!`;
+  const pid = Number(spawnSync('sh', ['-c', script], { encoding: 'utf8' }).stdout);
+  reaper.ownPid(pid);
+  const parent = statOf(pid) ?? { pid: 0, startTicks: 0 };
+  await until(() => /perl/.test(String(proc.text(`${pid}/cmdline`))), { timeoutMs: 5000 });
+  const strangers: number[] = [];
+  let reads = 0;
+  let isDue = false;
+  const text: typeof proc.text = (path) => {
+    if (path === 'stat' && ++reads === 2) {
+      spawnSync('true'); // something was forked, so there will be a table
+      isDue = true;
+    }
+    return proc.text(path);
+  };
+  const list: typeof proc.list = (path) => {
+    if (path === '.' && isDue) {
+      isDue = false;
+      sendSignal(parent, 'SIGKILL');
+      strangers.push(...replace(pid, reaper));
+    }
+    return proc.list(path);
+  };
+  await killTree(parent, { graceMs: 100, proc: { ...proc, text, list } });
+  const spared = strangers.filter((one) => isAlive(one) && statOf(one)?.state !== 'T').length;
+  emit('parent', { reused: strangers[0] === pid, spared });
 }
 
 /** Waits until nobody has the number, and gives it to the leader of a new session of three. In one tick. */
