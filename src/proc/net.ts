@@ -37,17 +37,17 @@ const stateNames: Readonly<Record<string, string>> = {
 };
 
 /**
- * The listeners of a port in this network namespace. The kernel writes LISTEN rows first (tcp_seq_start() of
+ * The listeners of a port, or of every port, in this network namespace. The kernel writes LISTEN rows first (tcp_seq_start() of
  * net/ipv4/tcp_ipv4.c), so reading stops at the first row of a connection: 0.1 ms, where 15,000 connections take 90.
  * gVisor orders rows otherwise, and so do kernels before 4.4: none found is not the last word about a port that cannot be
  * bound, {@link confirmListeners} is.
  */
-export function readListeners(proc: Proc, port: number): Socket[] {
+export function readListeners(proc: Proc, port?: number): Socket[] {
   const listeners: Socket[] = [];
   for (const protocol of protocols(proc)) {
     for (const row of readFirstRows(proc, protocol)) {
       if (row.state === 'LISTEN') {
-        if (row.port === port) listeners.push(row);
+        if (port === undefined || row.port === port) listeners.push(row);
       } else if (row.state !== 'SYN_RECV' && row.state !== 'NEW_SYN_RECV') break;
     }
   }
@@ -61,7 +61,7 @@ export async function confirmListeners(proc: Proc, port: number, slice: Slice): 
   });
 }
 
-/** Every listener there is, for `ps` and `tree`. */
+/** Every listener there is, whatever the order of the rows is: for `ps` and `tree`. */
 export async function readAllListeners(proc: Proc, slice: Slice): Promise<Socket[]> {
   return findRows(proc, { protocols: protocols(proc), text: ' 0A ', slice }, ({ state }) => state === 'LISTEN');
 }

@@ -3,7 +3,7 @@ import { TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
 import { readSocketInodes } from '../proc/fd.js';
 import { createMarkerSearch } from '../proc/marker.js';
-import { readAllListeners, type Socket } from '../proc/net.js';
+import { readListeners, type Socket } from '../proc/net.js';
 import { known, openProc } from '../proc/read.js';
 import { isGone, type ProcessRef, type ProcessStat, readCommand, readPids, readStat, readTable } from '../proc/stat.js';
 import { descendants } from '../proc/tree.js';
@@ -155,7 +155,7 @@ export function watchLeaks({ timers = false } = {}): LeakWatch {
 
   function listenersOf(stat: ProcessStat): Socket[] {
     const held = new Set(readSocketInodes(proc, stat));
-    return held.size === 0 ? [] : readAllListeners(proc).filter(({ inode }) => held.has(inode));
+    return held.size === 0 ? [] : readListeners(proc).filter(({ inode }) => held.has(inode));
   }
 }
 

@@ -111,6 +111,7 @@ describe('readListeners()', () => {
     fake.write('net/tcp', header + socketLine(listener) + socketLine({ ...listener, port: 80, inode: 8 }));
     fake.write('net/tcp6', header + socketLine({ address: loopback6, port: 9443, inode: 9 }));
     expect(readListeners(fake.proc, 9443).map(({ inode }) => inode)).to.deep.equal([7, 9]);
+    expect(readListeners(fake.proc).map(({ inode }) => inode)).to.deep.equal([7, 8, 9]);
     expect((await readAllListeners(fake.proc, noSlice)).map(({ inode }) => inode)).to.deep.equal([7, 8, 9]);
   });
 
