@@ -70,7 +70,7 @@ export function judgeSockets(port: number, rows: readonly Socket[], owners: read
   }
   const [ended] = rows;
   if (ended) {
-    const explanation = `Port ${port} was the near end of a connection to ${farEnd(ended)} that has ended (${ended.state}), and nobody has it: wait, 60 s at most`;
+    const explanation = `Port ${port} was the near end of a connection to ${farEnd(ended)} that has ended (${ended.state}), and nobody has it: wait, about a minute`;
     return { verdict: 'time_wait', explanation };
   }
   const explanation = `Port ${port} is bound by a socket that does not listen, and the kernel's tables name no owner of such a one: end the program that has bound it, or wait until it listens`;

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { freePort } from '#lib/port/free.js';
 import { findListeners } from '#lib/port/listeners.js';
 import { until } from '#lib/time.js';
 import { need } from '../support/need.js';
@@ -57,6 +58,21 @@ describe('findListeners()', () => {
     const [listener] = await findListeners(port);
     expect(statOf(pid)?.state).to.equal('Z');
     expect(listener?.holders.map((holder) => holder.pid)).to.deep.equal([pid]);
+  });
+
+  it('names the holder of a multipath listener (MPTCP), where the kernel has them', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const program = `use Socket; socket(my $s, PF_INET, SOCK_STREAM, 262) or do { print "none\\n"; exit };
+      bind($s, sockaddr_in(${port}, inet_aton('127.0.0.1'))) or die $!; listen($s, 5) or die $!; $| = 1; print "ready\\n"; sleep 170`;
+    const { pid, firstLine } = await startScript(reaper, 'perl', ['-e', program]);
+    if (firstLine === 'none') {
+      process.stderr.write('\n*** SKIPPED *** this kernel has no MPTCP\n');
+      return this.skip();
+    }
+    const listeners = await findListeners(port);
+    expect(listeners.flatMap(({ holders }) => holders.map((holder) => holder.pid))).to.deep.equal([pid]);
+    expect((await freePort(port)).kill?.killed.map((one) => one.pid)).to.deep.equal([pid]);
   });
 
   it('never names a client', async () => {
