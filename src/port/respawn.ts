@@ -18,6 +18,8 @@ import type { Clock } from '../time.js';
 const RETURN_MS = 50;
 /** A successor that has been started by then is given this long to listen: Node alone needs 40 to 300 ms to begin. */
 const SUCCESSOR_MS = 1000;
+/** A parent that has started something else goes on with its script: with the pause of its loop, as likely as not. */
+const GOES_ON_MS = 150;
 const LOOK_MS = 3;
 
 /** Someone who is to be killed, and those above who may start it again, nearest first. */
@@ -83,15 +85,15 @@ export async function comesBack(suspicions: readonly Suspicion[], watch: Watch):
   const began = clock.now();
   let watched = suspicions;
   let changed = began;
+  const old = new Set<number>();
   while (watched.length > 0) {
     if (await isHeld()) return true;
     const present = watched.flatMap((one) => forgetDead(proc, one));
     // One that ends because its child has ended hands the question on to its own parent.
     if (present.some((one, at) => one !== watched[at])) changed = clock.now();
     watched = present;
-    const hasSuccessor = watched.some((one) => isStartedAgain(proc, one, watch.sinceTicks));
-    const end = Math.min(deadline, hasSuccessor ? began + SUCCESSOR_MS : changed + RETURN_MS);
-    if (clock.now() >= end) return false;
+    const end = Math.max(changed + RETURN_MS, ...watched.map((one) => began + patienceFor(one, { ...watch, old })));
+    if (clock.now() >= Math.min(end, deadline)) return false;
     await clock.sleep(LOOK_MS, signal);
   }
   return false;
@@ -105,14 +107,19 @@ function forgetDead(proc: Proc, suspicion: Suspicion): Suspicion[] {
   return forgetDead(proc, { command: nearest.command, above: rest });
 }
 
-/** Has it a new child that was started as the dead one was? */
-function isStartedAgain(proc: Proc, { command, above }: Suspicion, sinceTicks: number): boolean {
-  const parent = above[0];
-  if (!parent) return false;
-  return readChildren(proc, parent.stat.pid).some((pid) => {
-    const child = readStat(proc, pid);
-    return !isGone(child) && child.startTicks >= sinceTicks && readCommand(proc, child) === command;
-  });
+/** How long it is worth waiting for one, by what it has started since. Who is `old` is not looked at twice. */
+function patienceFor(
+  { command, above: [parent] }: Suspicion,
+  { proc, sinceTicks, old }: Pick<Watch, 'proc' | 'sinceTicks'> & { readonly old: Set<number> },
+): number {
+  let patience = 0;
+  for (const pid of parent ? readChildren(proc, parent.stat.pid) : []) {
+    const child = old.has(pid) ? undefined : readStat(proc, pid);
+    if (child && child.startTicks < sinceTicks) old.add(pid);
+    else if (!isGone(child))
+      patience = Math.max(patience, readCommand(proc, child) === command ? SUCCESSOR_MS : GOES_ON_MS);
+  }
+  return patience;
 }
 
 /** The one among those suspected that is above a new holder, the nearest. */

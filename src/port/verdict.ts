@@ -103,7 +103,7 @@ export function judgeSurvivors(port: number, kill: KillReport, after: Judgement 
   if (!survivor) return after;
   const who = nameOf(survivor);
   const verdict = verdictOf(kill.survivors.map(({ why }) => why)) ?? (after.free ? 'stuck' : after.verdict);
-  const remedy = verdict in REMEDY ? `; ${REMEDY[verdict as keyof typeof REMEDY]}` : '';
+  const remedy = remedyFor(verdict, survivor.why);
   if (after.free) {
     return {
       verdict,
@@ -121,6 +121,11 @@ export function judgeReturn(
   const by = holder ? ` by ${nameOf(holder)}` : '';
   const explanation = `Port ${port} was freed and is held again${by}: ${nameOf(respawner)} of ${respawner.user} starts it again; ${remedy}`;
   return { verdict: 'respawned', explanation };
+}
+
+function remedyFor(verdict: Verdict, why: string): string {
+  if (why.includes('tracer')) return '; end that tracer, or have it let go';
+  return verdict in REMEDY ? `; ${REMEDY[verdict as keyof typeof REMEDY]}` : '';
 }
 
 function verdictOf(whys: readonly string[]): Verdict | undefined {

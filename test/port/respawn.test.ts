@@ -30,7 +30,7 @@ describe('freePort() of what is started again', () => {
       expect(report.respawner).to.include({ pid: loop.pid });
       expect(report.explanation).to.match(
         new RegExp(
-          `^Port ${port} was freed and is held again.* which pid ${loop.pid} \\(.*\\) of .* starts again: .*--respawner`,
+          `^Port ${port} was freed and is held again.*: pid ${loop.pid} \\(.*\\) of \\w+ starts it again; .*--respawner`,
         ),
       );
       expect(killed(report)).to.have.length(1).and.not.to.include(loop.pid);

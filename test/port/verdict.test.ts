@@ -121,6 +121,7 @@ describe('what a verdict says', () => {
     ['protected: pid 1', 'pid1', 'stop the service in it, or the container'],
     ['protected: an ancestor of this process', 'protected', 'close the port there'],
     ['stuck in uninterruptible sleep (D), SIGKILL is pending', 'stuck', 'it dies when the disk or the file server'],
+    ['stuck at its tracer (t), pid 7, SIGKILL is pending', 'stuck', 'end that tracer, or have it let go'],
     ['not permitted: it belongs to another user', 'other_user', 'try again as that user, or as root'],
     ['still in state R after SIGKILL', 'listening', ''],
   ] as const) {
