@@ -134,23 +134,32 @@ function hexPort(port: number): string {
   return `:${port.toString(16).toUpperCase().padStart(4, '0')} `;
 }
 
+/** Whole lines. */
 function* readTablePages(proc: Proc, protocol: Protocol): Generator<string> {
+  // What a page ends with when it is cut in the middle of a row, which the kernel never does; gVisor may, and a file.
+  let half = '';
   for (const page of proc.pages(`net/${protocol}`)) {
     if (page === denied) {
       throw new TunwardError('ERR_ACCESS_DENIED', `Cannot read ${proc.root}/net/${protocol}: permission denied`, {});
     }
-    if (page !== undefined) yield page;
+    if (page !== undefined) {
+      const text = half + page;
+      const end = text.lastIndexOf('\n') + 1;
+      half = text.slice(end);
+      yield text.slice(0, end);
+    }
     // Without IPv6 there is no tcp6. Without tcp this is no /proc, and "nobody listens" would be a guess.
     else if (protocol === 'tcp') {
       throw new TunwardError('ERR_PROC_FORMAT', `Cannot read ${proc.root}/net/tcp: is /proc mounted?`, {});
     }
   }
+  if (half !== '') yield half;
 }
 
-/** One line of the table; undefined for its header and for what is no row. */
+/** One line of the table; undefined for its header and for what is no row, or not all of it: the inode ends with a blank. */
 export function parseSocket(line: string, protocol: Protocol): Socket | undefined {
   const match =
-    /^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{2}) \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+)/.exec(
+    /^\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{2}) \S+ \S+ \S+\s+(\d+)\s+\d+ (\d+) /.exec(
       line,
     );
   if (!match) return undefined;

@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import os from 'node:os';
 import { isErrno } from '../errors.js';
 
 /** The kernel knows, and will not tell us. Not the same as `undefined`: gone, or never there. */
@@ -48,7 +49,8 @@ export interface Pin {
 export function openProc(root = '/proc'): Proc {
   const buffer = Buffer.allocUnsafe(65_536);
   const text = (path: string) => answer(() => readWhole(path, buffer));
-  const constants = readConstants(answer(() => readBytes(`${root}/self/auxv`, buffer)));
+  const auxv = known(answer(() => readBytes(`${root}/self/auxv`, buffer)));
+  const constants = parseAuxv(auxv ?? Buffer.alloc(0));
   return {
     root,
     ...constants,
@@ -190,15 +192,23 @@ function* readPages(path: string, buffer: Buffer): Generator<Read<string>> {
 const AT_PAGESZ = 6;
 const AT_CLKTCK = 17;
 
-/** The auxiliary vector is pairs of native words (getauxval(3)); what is missing has the value it has nearly everywhere. */
-function readConstants(auxv: Read<Buffer>): { ticksPerSecond: number; pageSize: number } {
+/**
+ * The auxiliary vector is pairs of words of the machine's own size and byte order (getauxval(3)); what is missing has the
+ * value it has nearly everywhere.
+ */
+export function parseAuxv(
+  auxv: Buffer,
+  { endianness = os.endianness(), wordBytes = narrow.has(process.arch) ? 4 : 8 } = {},
+): { ticksPerSecond: number; pageSize: number } {
   const found = { ticksPerSecond: 100, pageSize: 4096 };
-  if (auxv === undefined || auxv === denied) return found;
-  for (let at = 0; at + 16 <= auxv.length; at += 16) {
-    const key = Number(auxv.readBigUInt64LE(at));
-    const value = Number(auxv.readBigUInt64LE(at + 8));
-    if (key === AT_PAGESZ) found.pageSize = value;
-    if (key === AT_CLKTCK) found.ticksPerSecond = value;
+  // Neither value has more than 32 bits.
+  const word = (at: number) =>
+    endianness === 'LE' ? auxv.readUInt32LE(at * wordBytes) : auxv.readUInt32BE((at + 1) * wordBytes - 4);
+  for (let at = 0; (at + 2) * wordBytes <= auxv.length; at += 2) {
+    if (word(at) === AT_PAGESZ) found.pageSize = word(at + 1);
+    if (word(at) === AT_CLKTCK) found.ticksPerSecond = word(at + 1);
   }
   return found;
 }
+
+const narrow: ReadonlySet<string> = new Set(['arm', 'ia32', 'mips', 'mipsel']);

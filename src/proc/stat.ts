@@ -179,14 +179,15 @@ export async function updateTable(proc: Proc, table: Map<number, ProcessStat>, s
  * Undefined where it is not counted (gVisor always says 0).
  */
 export function readForkCount(proc: Proc): number | undefined {
-  const match = /^processes (\d+)$/m.exec(known(proc.text('stat')) ?? '');
+  const match = /^processes (\d+)\n/m.exec(known(proc.text('stat')) ?? '');
   return Number(match?.[1]) || undefined;
 }
 
 /** Clock ticks since boot, the unit of `startTicks`. */
 export function readUptimeTicks(proc: Proc): number | undefined {
   const seconds = Number.parseFloat(known(proc.text('uptime')) ?? '');
-  return Number.isNaN(seconds) ? undefined : Math.round(seconds * proc.ticksPerSecond);
+  const ticks = Math.round(seconds * proc.ticksPerSecond);
+  return Number.isSafeInteger(ticks) ? ticks : undefined;
 }
 
 /** The arguments it was started with. Empty for kernel threads, zombies, and for an instant inside execve. */
