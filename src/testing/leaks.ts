@@ -21,6 +21,8 @@ export interface Leak {
   readonly command?: string;
   /** Of a process or a listener: the TCP ports it listens on. */
   readonly ports: readonly number[];
+  /** Of a listener or a handle: its type as `process.getActiveResourcesInfo()` has it. */
+  readonly type?: string;
 }
 
 /** What a test left behind. An AssertionError, so a test runner shows it as a failure and not as a crash. */
@@ -138,13 +140,16 @@ export function watchLeaks({ timers = false } = {}): LeakWatch {
         ? `port ${row.port} is reserved by this process and was never released`
         : `this process listens on ${addressOf(row)}`,
       ports: [row.port],
+      type: 'TCPServerWrap',
     }));
   }
 
   function findHandles(): Leak[] {
     return [...countHandles(timers)].flatMap(([type, count]) => {
       const more = count - (former.handles.get(type) ?? 0);
-      return more > 0 ? [{ kind: 'handle', what: `${more} × ${type} keeps this process from ending`, ports: [] }] : [];
+      return more > 0
+        ? [{ kind: 'handle', what: `${more} × ${type} keeps this process from ending`, ports: [], type }]
+        : [];
     });
   }
 

@@ -9,9 +9,16 @@ interface HookContext {
   readonly currentTest?: { fullTitle(): string } | undefined;
 }
 
+/** A test as the leaks are laid to it: when it began, and what kept the process from ending when it was over. */
+interface Ran {
+  readonly title: string;
+  readonly beganTicks: number;
+  resources: readonly string[];
+}
+
 let watch: LeakWatch | undefined;
-/** When each test began. A process leak is of the last one that began before it. */
-let tests: { readonly title: string; readonly beganTicks: number }[] = [];
+let former: readonly string[] = [];
+let tests: Ran[] = [];
 
 /**
  * Root hooks that fail a run which leaks processes, listeners or handles, and end the processes:
@@ -19,15 +26,21 @@ let tests: { readonly title: string; readonly beganTicks: number }[] = [];
  */
 export const mochaHooks = {
   async beforeAll(): Promise<void> {
+    tests = [];
+    former = process.getActiveResourcesInfo();
     // While a hook is waited for mocha has a timer of its own: there is one at both ends of the watch then.
     await systemClock.sleep(0);
-    tests = [];
     watch = watchLeaks({ timers: true });
   },
 
   beforeEach(this: HookContext): void {
-    const beganTicks = readUptimeTicks(openProc());
-    if (this.currentTest && beganTicks !== undefined) tests.push({ title: this.currentTest.fullTitle(), beganTicks });
+    const beganTicks = readUptimeTicks(openProc()) ?? 0;
+    tests.push({ title: this.currentTest?.fullTitle() ?? '', beganTicks, resources: [] });
+  },
+
+  afterEach(): void {
+    const test = tests.at(-1);
+    if (test) test.resources = process.getActiveResourcesInfo();
   },
 
   async afterAll(this: HookContext): Promise<void> {
@@ -47,7 +60,17 @@ export const mochaHooks = {
 };
 
 function attribute(leak: Leak): Leak {
-  const began = leak.ref?.startTicks;
-  const test = began === undefined ? undefined : tests.findLast(({ beganTicks }) => beganTicks <= began);
-  return test ? { ...leak, what: `${leak.what}\n    started in or after “${test.title}”` } : leak;
+  const test = leak.ref ? lastBefore(leak.ref.startTicks) : firstWith(leak.type);
+  return test ? { ...leak, what: `${leak.what}\n    since “${test.title}”, or next to it` } : leak;
+}
+
+function lastBefore(startTicks: number): Ran | undefined {
+  return tests.findLast(({ beganTicks }) => beganTicks <= startTicks);
+}
+
+/** What is left at the end has been there ever since: the test after the last one that ended without more than before. */
+function firstWith(type: string | undefined): Ran | undefined {
+  const count = (resources: readonly string[]) => resources.filter((each) => each === type).length;
+  const clean = tests.findLastIndex(({ resources }) => count(resources) <= count(former));
+  return type === undefined ? undefined : tests[clean + 1];
 }

@@ -35,8 +35,9 @@ describe('tunward/testing/mocha', () => {
     [
       'a child',
       `const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)'], { stdio: 'ignore' });
-       console.log('pid', child.pid);`,
-      /behind \(the processes are killed now\):\n\s+process \d+ \(.*setInterval.*\), a child of this one\n\s+started in or after “leaks”/,
+       console.log('pid', child.pid);
+       await new Promise((resolve) => setTimeout(resolve, 50));`,
+      /behind \(the processes are killed now\):\n\s+process \d+ \(.*setInterval.*\), a child of this one\n\s+since “leaks”, or next to it/,
     ],
     [
       'a daemon',
@@ -45,10 +46,10 @@ describe('tunward/testing/mocha', () => {
     ],
     [
       'a listener',
-      `await new Promise((resolve) => net.createServer().listen(0, '127.0.0.1', resolve).unref());`,
-      /behind:\n\s+this process listens on 127\.0\.0\.1:\d+/,
+      `await new Promise((resolve) => net.createServer().listen(0, '127.0.0.1', resolve));`,
+      /behind:\n\s+this process listens on 127\.0\.0\.1:\d+\n\s+since “leaks”/,
     ],
-    ['a timer', 'setInterval(() => {}, 1000);', /1 × Timeout keeps this process from ending/],
+    ['a timer', 'setInterval(() => {}, 1000);', /1 × Timeout keeps this process from ending\n\s+since “leaks”/],
   ];
   for (const [what, code, message] of leaks) {
     it(`fails a run that leaves ${what}, names it, and ends the process`, async () => {
@@ -57,10 +58,12 @@ describe('tunward/testing/mocha', () => {
         import net from 'node:net';
         import { spawnTree } from '${kit}';
         it('is innocent', () => {});
+        it('is innocent too', () => {});
         it('leaks', async () => { await new Promise((resolve) => setTimeout(resolve, 30)); ${code} });
+        it('comes later', () => {});
         after(() => setTimeout(() => process.exit(), 10_000).unref());
       `);
-      expect(ended.said).to.include('2 passing').and.include('1 failing').and.match(message);
+      expect(ended.said).to.include('4 passing').and.include('1 failing').and.match(message);
       expect(ended.code).to.equal(1);
       const pid = /^pid (\d+)$/m.exec(ended.said)?.[1];
       if (pid) expect(isAlive(Number(pid)), `pid ${pid}`).to.equal(false);
