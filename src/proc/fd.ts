@@ -67,9 +67,12 @@ export function readSocketInodes(proc: Proc, { pid }: ProcessStat): number[] {
   const inodes: number[] = [];
   for (const links of walkLinks(proc, pid)) {
     if (links === denied) continue;
-    for (const link of links) if (link.startsWith('socket:[')) inodes.push(Number(link.slice(8, -1)));
+    for (const link of links) {
+      const match = /^socket:\[(\d+)\]$/.exec(link);
+      if (match) inodes.push(Number(match[1]));
+    }
   }
-  return inodes.filter(Number.isSafeInteger);
+  return inodes;
 }
 
 /** Whoever may be asked for first: a look-up that stops at the first holder mostly stops here. */

@@ -75,8 +75,8 @@ describe('the readers, while everything changes', () => {
     const [listener, ...others] = readListeners(proc, steady.port);
     if (!listener) throw new Error('its socket was lost');
     expect(others).to.deep.equal([]);
-    expect(readAllListeners(proc)).to.deep.include(listener);
-    expect(readSockets(proc, steady.port)).to.deep.include(listener);
+    expect(await readAllListeners(proc, slice)).to.deep.include(listener);
+    expect(await readSockets(proc, steady.port, slice)).to.deep.include(listener);
     const holders: number[] = [];
     for await (const { stat } of scanHolders(proc, new Set([listener.inode]), { slice })) holders.push(stat.pid);
     expect(holders).to.deep.equal([steady.pid]);
