@@ -1,5 +1,13 @@
 import { climb, type KillChainsOptions, type KillReport, type KillTarget, killChains } from '../kill.js';
-import { holds, readSocketInodes, scanHolders } from '../proc/fd.js';
+import {
+  type Holder,
+  type HolderScan,
+  holds,
+  readSocketInodes,
+  readThreadInodes,
+  scanHolders,
+  scanThreads,
+} from '../proc/fd.js';
 import { checkMarker, readMarker } from '../proc/marker.js';
 import type { Socket } from '../proc/net.js';
 import type { Proc } from '../proc/read.js';
@@ -119,22 +127,37 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
   };
   const untouchable = protectedHolders(proc, table, inodes);
   const met = new Set<number>();
-  for await (const { stat } of scanHolders(proc, inodes, { table, slice })) {
-    if (clock.now() >= deadline) return;
-    if (met.has(stat.pid)) continue;
+  const dealWith = async (stat: ProcessStat): Promise<void> => {
     met.add(stat.pid);
     noteHolder(context, stat);
     const target = targetFor(context, table, stat);
-    if (untouchable.includes(stat)) await kill(target, { dryRun: true });
-    else if (untouchable[0]) kills.push(spare(proc, stat, untouchable[0]));
-    else {
-      const suspicion = suspect(proc, table, table.get(target.ref.pid) ?? stat);
-      // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
-      await kill(target, { confirm: () => holds(proc, stat, inodes) });
-      if (suspicion) context.suspicions.push(suspicion);
-      if (!dryRun && (await isReleased(proc, look))) return;
-    }
+    if (untouchable.includes(stat)) return kill(target, { dryRun: true });
+    if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
+    const suspicion = suspect(proc, table, table.get(target.ref.pid) ?? stat);
+    // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
+    await kill(target, { confirm: () => holds(proc, stat, inodes) || holdsInThread(proc, stat, inodes) });
+    if (suspicion) context.suspicions.push(suspicion);
+  };
+  for await (const { stat } of findHolders(proc, inodes, { table, slice })) {
+    if (clock.now() >= deadline) return;
+    if (met.has(stat.pid)) continue;
+    await dealWith(stat);
+    if (!dryRun && !untouchable[0] && (await isReleased(proc, look))) return;
   }
+}
+
+/** Everyone who has one of the sockets. Threads with descriptors of their own only when nobody else has any. */
+async function* findHolders(proc: Proc, inodes: ReadonlySet<number>, scan: HolderScan): AsyncGenerator<Holder> {
+  let found = false;
+  for await (const holder of scanHolders(proc, inodes, scan)) {
+    found = true;
+    yield holder;
+  }
+  if (!found) yield* scanThreads(proc, inodes, scan.slice);
+}
+
+function holdsInThread(proc: Proc, { pid, threads }: ProcessStat, inodes: ReadonlySet<number>): boolean {
+  return threads > 1 && [...readThreadInodes(proc, pid)].some((inode) => inodes.has(inode));
 }
 
 /** As good as it is: whoever else has the port, it stays bound. */
@@ -182,7 +205,8 @@ function noteRows({ seen }: FreeContext, rows: readonly Socket[]): void {
 }
 
 function noteHolder({ proc, seen }: FreeContext, stat: ProcessStat): void {
-  for (const inode of readSocketInodes(proc, stat)) {
+  const own = readSocketInodes(proc, stat);
+  for (const inode of own.some((one) => seen.has(one)) ? own : readThreadInodes(proc, stat.pid)) {
     const listener = seen.get(inode);
     if (!listener || listener.holders.some(({ pid }) => pid === stat.pid)) continue;
     const { hidden: _hidden, ...rest } = listener;

@@ -83,17 +83,20 @@ interface Watch {
 export async function comesBack(suspicions: readonly Suspicion[], watch: Watch): Promise<boolean> {
   const { proc, clock, signal, deadline, isHeld } = watch;
   const began = clock.now();
-  let watched = suspicions;
-  let changed = began;
   const old = new Set<number>();
+  let watched = suspicions;
+  let end = began + RETURN_MS;
   while (watched.length > 0) {
     if (await isHeld()) return true;
     const present = watched.flatMap((one) => forgetDead(proc, one));
     // One that ends because its child has ended hands the question on to its own parent.
-    if (present.some((one, at) => one !== watched[at])) changed = clock.now();
+    if (present.some((one, at) => one !== watched[at])) end = Math.max(end, clock.now() + RETURN_MS);
     watched = present;
-    const end = Math.max(changed + RETURN_MS, ...watched.map((one) => began + patienceFor(one, { ...watch, old })));
-    if (clock.now() >= Math.min(end, deadline)) return false;
+    const born = watched.map((one) => lookForBorn(one, { ...watch, old }));
+    // Between the pause of a loop and the next start there is nobody for an instant.
+    if (born.includes('another')) end = Math.max(end, began + GOES_ON_MS);
+    const isStarting = born.includes('successor') && clock.now() < began + SUCCESSOR_MS;
+    if (clock.now() >= deadline || (clock.now() >= end && !isStarting)) return false;
     await clock.sleep(LOOK_MS, signal);
   }
   return false;
@@ -107,19 +110,21 @@ function forgetDead(proc: Proc, suspicion: Suspicion): Suspicion[] {
   return forgetDead(proc, { command: nearest.command, above: rest });
 }
 
-/** How long it is worth waiting for one, by what it has started since. Who is `old` is not looked at twice. */
-function patienceFor(
+/** Has it started somebody since, and as it started the dead one? Who is `old` is not looked at twice. */
+function lookForBorn(
   { command, above: [parent] }: Suspicion,
   { proc, sinceTicks, old }: Pick<Watch, 'proc' | 'sinceTicks'> & { readonly old: Set<number> },
-): number {
-  let patience = 0;
+): 'successor' | 'another' | undefined {
+  let born: 'another' | undefined;
   for (const pid of parent ? readChildren(proc, parent.stat.pid) : []) {
     const child = old.has(pid) ? undefined : readStat(proc, pid);
     if (child && child.startTicks < sinceTicks) old.add(pid);
-    else if (!isGone(child))
-      patience = Math.max(patience, readCommand(proc, child) === command ? SUCCESSOR_MS : GOES_ON_MS);
+    else if (!isGone(child)) {
+      if (readCommand(proc, child) === command) return 'successor';
+      born = 'another';
+    }
   }
-  return patience;
+  return born;
 }
 
 /** The one among those suspected that is above a new holder, the nearest. */

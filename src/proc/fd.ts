@@ -143,3 +143,29 @@ function countSlots(proc: Proc, folder: string): number {
 const MANY = 1024;
 /** So many links are read in 0.1 ms. */
 const PIECE = 64;
+
+/**
+ * The holders that are threads with descriptors of their own (unshare(2) with CLONE_FILES), which their process's folder
+ * does not show. There are hardly any, and each thread costs as much as a process: for a listener that nobody else has.
+ */
+export async function* scanThreads(proc: Proc, inodes: ReadonlySet<number>, slice: Slice): AsyncGenerator<Holder> {
+  for (const pid of readPidsNewestFirst(proc)) {
+    const stat = readStat(proc, pid);
+    if (!stat || stat.kernelThread || stat.threads < 2) continue;
+    for (const inode of readThreadInodes(proc, pid)) if (inodes.has(inode)) yield { inode, stat };
+    const pause = slice();
+    if (pause) await pause;
+  }
+}
+
+/** Every socket inode that a thread of the process has open now. */
+export function readThreadInodes(proc: Proc, pid: number): Set<number> {
+  const inodes = new Set<number>();
+  for (const task of known(proc.list(`${pid}/task`)) ?? []) {
+    for (const links of walkFolder(proc, `${pid}/task/${task}/fd`)) {
+      if (links === denied) continue;
+      for (const link of links) if (link.startsWith('socket:[')) inodes.add(Number(link.slice(8, -1)));
+    }
+  }
+  return inodes;
+}

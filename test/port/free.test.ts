@@ -115,6 +115,18 @@ describe('freePort()', () => {
     expect(killed(await freePort(port))).to.deep.equal([stopped.pid]);
   });
 
+  it('frees a port that a thread has in descriptors of its own, which its process does not show', async function () {
+    need(this, 'python3');
+    const port = await freeLocalPort();
+    const { pid } = await startScript(reaper, 'python3', ['-c', threaded(port)]);
+    const [listener] = await findListeners(port);
+    expect(listener?.holders.map((holder) => holder.pid)).to.deep.equal([pid]);
+    const report = await freePort(port);
+    expect(report).to.include({ free: true, verdict: 'free' });
+    expect(killed(report)).to.deep.equal([pid]);
+    expect(report.listeners[0]?.holders[0]?.pid).to.equal(pid);
+  });
+
   it('resolves only when a big process has given its port back', async () => {
     const { ports } = await startListener(reaper, { memoryMb: 300 }).ready;
     const port = ports[0]?.port ?? 0;
@@ -493,4 +505,16 @@ def wait():
     print("ready", flush=True); time.sleep(170)
 threading.Thread(target=wait).start()
 ctypes.CDLL(None).syscall(93 if platform.machine() == "aarch64" else 60, 0)`;
+}
+
+/** A thread unshares its descriptors (CLONE_FILES), listens, and nobody else in the process has the socket. */
+function threaded(port: number): string {
+  return `
+import ctypes, socket, threading, time
+def listen():
+    if ctypes.CDLL(None).unshare(0x400) != 0: raise OSError("unshare")
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", ${port})); s.listen(5)
+    print("ready", flush=True); time.sleep(170)
+threading.Thread(target=listen).start()
+time.sleep(170)`;
 }
