@@ -26,7 +26,7 @@ interface Source {
 const layers = [
   ['errors.ts', 'wire.ts', 'time.ts'],
   ['proc/'],
-  ['kill.ts'],
+  ['kill.ts', 'hunt.ts'],
   ['port/'],
   ['tunnel/'],
   ['daemon/'],
@@ -41,7 +41,7 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     opens: /node:child_process/,
     keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts', 'testing/spawn.ts'],
   },
-  { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['kill.ts'] },
+  { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['hunt.ts'] },
   {
     door: 'time is told and waited for',
     opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,

@@ -542,6 +542,12 @@ time.sleep(170)`;
       expectUnharmed(pid);
     });
 
+    it('grants no grace to those it may not ask', () => {
+      const { survivors, tookMs } = seen.grace as KillReport;
+      expect(survivors).to.have.length(1);
+      expect(tookMs).to.be.below(4000);
+    });
+
     it('sees that descriptors and environment are denied, which is not the same as gone', () => {
       expect(seen.denied).to.deep.equal([true, true]);
       expect([seen.stat, seen.marker]).to.deep.equal(['string', 'lacks']);

@@ -11,3 +11,4 @@ emit('denied', [proc.list(`${pid}/fd`) === denied, proc.text(`${pid}/environ`) =
 emit('stat', typeof proc.text(`${pid}/stat`));
 emit('marker', checkMarker(proc, pid, ['PATH=/bin']));
 emit('kill', await killTree(pid, { timeoutMs: 1000 }));
+emit('grace', await killTree(pid, { graceMs: 8000 }));
