@@ -1,4 +1,3 @@
-import { isLiving } from '../daemon/instance.js';
 import type { PortReport } from '../port/inspect.js';
 import { climbFrom } from '../port/release.js';
 import { holdersOf } from '../port/verdict.js';
@@ -118,7 +117,9 @@ function findBelow(table: ProcessTable, holders: readonly ProcessStat[]) {
 async function readTunnel(proc: Proc, pid: number): Promise<ChainProcess['tunnel']> {
   const id = readVariable(proc, pid, 'TUNNEL_ID');
   const instance = readVariable(proc, pid, 'TUNWARD_INSTANCE');
-  return id && instance ? { id, instance, daemonRuns: await isLiving(instance) } : null;
+  if (!id || !instance) return null;
+  const { isLiving } = await import('../daemon/instance.js');
+  return { id, instance, daemonRuns: await isLiving(instance) };
 }
 
 function addressesOf({ listeners }: PortReport, pid: number): string[] {

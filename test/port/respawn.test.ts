@@ -104,6 +104,7 @@ describe('suspect()', () => {
     expect(statOf(own.pid)?.ppid).to.equal(process.pid);
     expect(await look(own.pid)).to.equal(undefined);
     const daemon = await startDaemonized(reaper, { setsid: true, listen: [{ host: '127.0.0.1' }] }).ready;
+    expect(await until(() => statOf(daemon.pid)?.ppid === 1, { timeoutMs: 5000 })).to.equal(true);
     expect(await look(daemon.pid)).to.equal(undefined);
   });
 
