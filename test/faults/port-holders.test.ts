@@ -3,12 +3,14 @@ import { openTunnel } from '#lib/index.js';
 import { freePort } from '#lib/port/free.js';
 import { inspectPort } from '#lib/port/inspect.js';
 import { isPortFree, waitForPort } from '#lib/port/wait.js';
+import { until } from '#lib/time.js';
 import { fault, spread } from '../support/fault.js';
 import { type Held, startHolder, startTimeWait } from '../support/holders.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { isAlive, statOf } from '../support/proc.js';
 import { createReaper } from '../support/reaper.js';
+import { startShellLoop } from '../support/respawners.js';
 import { startPerlSocket } from '../support/sockets.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 
@@ -92,6 +94,25 @@ describe('fault: who holds a port', () => {
       }),
     );
     return `${times}/${times}, free after ${waited.map((s) => s.toFixed(1)).join(', ')} s`;
+  });
+
+  const back = 'what a shell loop starts again is named with its parent, and ended when asked';
+  fault({ id: 'P12', title: back, times: 100, needs: ['perl'] }, async (times) => {
+    const samples: number[] = [];
+    for (let n = 0; n < times; n++) {
+      const port = await freeLocalPort();
+      const loop = await startShellLoop(reaper, { port, pauseMs: n % 46 });
+      const named = await freePort(port);
+      expect(named).to.include({ free: false, verdict: 'respawned' });
+      expect(named.respawner?.pid).to.equal(loop.pid);
+      expect(isAlive(loop.pid)).to.equal(true);
+      samples.push(named.tookMs);
+      expect(await freePort(port, { respawner: true })).to.include({ free: true });
+      const isBack = async () => !(await isPortFree(port));
+      expect(await until(isBack, { timeoutMs: 100, everyMs: 20 }), 'it came back').to.equal(undefined);
+      await reaper.end();
+    }
+    return `${times}/${times} named, ${times}/${times} ended, ${spread(samples)}`;
   });
 
   describe('of a tunnel', () => {

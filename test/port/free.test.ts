@@ -358,10 +358,12 @@ describe('freePort()', () => {
     const { ports } = await startListener(reaper).ready;
     const port = ports[0]?.port ?? 0;
     let stop = false;
+    const connected = new Set<net.Socket>();
     const reconnect = (): void => {
       if (stop) return;
       const socket = net.connect({ port, host: '127.0.0.1' });
-      socket.on('error', () => socket.destroy()).on('close', () => setImmediate(reconnect));
+      connected.add(socket);
+      socket.on('error', () => socket.destroy()).on('close', () => connected.delete(socket) && setImmediate(reconnect));
     };
     for (let at = 0; at < 5; at++) reconnect();
     try {
@@ -370,6 +372,7 @@ describe('freePort()', () => {
       expect(report.tookMs).to.be.below(3000);
     } finally {
       stop = true;
+      for (const socket of connected) socket.destroy();
     }
   });
 
