@@ -131,7 +131,18 @@ describe('restart through the API', () => {
     expect(status).to.equal(200);
     expect(Object.keys(body)).to.have.members([
       ...['id', 'name', 'state', 'desired', 'reason', 'health', 'health_reason', 'direction', 'engine', 'listen'],
-      ...['target', 'remote_host', 'pid', 'chain', 'since', 'attempt', 'restarts', 'next_retry_at', 'last_error'],
+      ...[
+        'target',
+        'remote_host',
+        'pid',
+        'chain',
+        'usage',
+        'since',
+        'attempt',
+        'restarts',
+        'next_retry_at',
+        'last_error',
+      ],
       'log_file',
     ]);
     expect(body).to.deep.include({
