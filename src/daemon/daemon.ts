@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { TunwardError } from '../errors.js';
+import { requireLinux } from '../proc/backend.js';
 import { systemClock } from '../time.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
 import { type Config, loadConfig } from './config.js';
@@ -45,6 +46,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> 
   const { onEvent, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
   const load = () => loadConfig({ file, env, cwd });
   const config = await load();
+  requireLinux('run the daemon', {});
   const journal = createJournal(systemClock);
   if (onEvent) journal.subscribe(onEvent);
   const cleanups: (() => Promise<void> | void)[] = [];

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
+import { requireLinux } from '../proc/backend.js';
 import type { Marker } from '../proc/marker.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
@@ -69,6 +70,7 @@ export interface Supervisor {
  * const { tookMs, phases } = await supervisor.restart('database');
  */
 export function createSupervisor(options: SupervisorOptions): Supervisor {
+  requireLinux('keep tunnels up', options);
   const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
   const { logFileOf = () => null, isLiving = async () => false } = options;
   const proc = options.proc ?? openProc();

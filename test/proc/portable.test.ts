@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process';
 import { chmodSync, cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { killTree } from '#lib/kill.js';
@@ -230,20 +230,27 @@ describe('the portable back end', () => {
     expect(stdout.trim().split('\n')).to.deep.equal(['true', 'ESRCH', 'true']);
   });
 
-  it('is asked for on any system but Linux, and kills and frees nothing', async () => {
+  it('is asked for on any system but Linux, and kills, frees and tunnels nothing', async () => {
+    const config = join(mkdtempSync(join(tmpdir(), 'tunward-config-')), 'tunward.yaml');
+    writeFileSync(config, 'tunnels: []\n');
     const { stdout } = await runNode(
       `Object.defineProperty(process, 'platform', { value: 'darwin' });
-      const { freePort, killTree, readUsage, createUsageReader } = await import('#lib/index.js');
+      const { freePort, killTree, readUsage, createUsageReader, openTunnel, startDaemon } = await import('#lib/index.js');
       const say = ({ code, message }) => console.log(code, message);
       await killTree(process.ppid).catch(say); await freePort(9443).catch(say);
       try { createUsageReader() } catch (error) { say(error) }
+      await openTunnel({ remoteHost: 'me@127.0.0.1', remotePort: 5432, localPort: 21111 }).catch(say);
+      await startDaemon({ configFile: '${config}' }).catch(say);
       console.log((await readUsage(process.pid)).ppid === process.ppid);`,
     );
+    rmSync(dirname(config), { recursive: true });
     const why = "on darwin: only Linux's /proc tells one process from the next that bears its number";
     expect(stdout.trim().split('\n')).to.deep.equal([
       `ERR_BACKEND_UNAVAILABLE Cannot kill pid ${process.pid} ${why}`,
       `ERR_BACKEND_UNAVAILABLE Cannot free port 9443 ${why}`,
       `ERR_BACKEND_UNAVAILABLE Cannot read usage again and again ${why}`,
+      `ERR_BACKEND_UNAVAILABLE Cannot keep tunnels up ${why}`,
+      `ERR_BACKEND_UNAVAILABLE Cannot run the daemon ${why}`,
       'true',
     ]);
     const { pid, ports } = await startTree(reaper, { listen: [{ host: '127.0.0.1' }] }).ready;
