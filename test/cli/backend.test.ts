@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { need } from '../support/need.js';
 import { isAlive } from '../support/proc.js';
 import { startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
@@ -9,7 +10,8 @@ describe('TUNWARD_BACKEND=portable', () => {
   afterEach(() => reaper.end());
   const run = (...args: string[]) => tunward(reaper, args, { env: { TUNWARD_BACKEND: 'portable' } });
 
-  it('looks at ports and processes as far as the packages go', async () => {
+  it('looks at ports and processes as far as the packages go', async function () {
+    need(this, 'ps');
     const { pid, ports, children } = await startTree(reaper, { listen: [{ host: '127.0.0.1' }], children: [{}] }).ready;
     const port = ports[0]?.port ?? 0;
     const who = await run('who', String(port));

@@ -33,7 +33,7 @@ async function fromBoth<T>(ask: (backend: BackendName) => Promise<T>): Promise<[
 describe('the contract of the back ends', function () {
   this.timeout(60_000);
   before(() => {
-    for (const program of ['ss', 'lsof', 'fuser', 'ps']) {
+    for (const program of ['ss', 'lsof', 'fuser']) {
       if (!which(program)) process.stderr.write(`\n*** NOT COMPARED WITH ${program} ***: it is not installed\n`);
     }
   });
@@ -41,7 +41,7 @@ describe('the contract of the back ends', function () {
 
   describe('on processes', () => {
     before(function () {
-      if (!which('ps')) this.skip();
+      need(this, 'ps');
     });
 
     it('shows any tree as it was started', async () => {

@@ -25,6 +25,9 @@ const reaper = createReaper();
 const portable = { backend: 'portable' } as const;
 
 describe('the portable back end', () => {
+  before(function () {
+    need(this, 'ps');
+  });
   afterEach(() => reaper.end());
 
   describe('with an empty PATH', () => {

@@ -14,7 +14,8 @@ export type Need =
   | 'ipv6'
   | 'perl'
   | 'python3'
-  | 'cc';
+  | 'cc'
+  | 'ps';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -53,6 +54,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
+  ps: () => lacksProgram('ps', 'procps'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
 };
 
