@@ -1,7 +1,7 @@
 import { createHook } from 'node:async_hooks';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { EventEmitter, once } from 'node:events';
-import { isErrno, TunwardError } from '../errors.js';
+import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { Usage } from './backend.js';
 
@@ -25,21 +25,15 @@ export interface PsRow {
  */
 export async function askPsTree(act: string, pid: number): Promise<PsRow[]> {
   const { default: psTree } = await load(act, 'ps-tree', () => import('ps-tree'));
-  let answer: Promise<PsRow[]> | undefined;
-  const lister = watchChild(() => {
-    answer = new Promise((resolve, reject) => {
+  const what = `Cannot ${act}: ps-tree could not run ps`;
+  const ask = () =>
+    new Promise<PsRow[]>((resolve, reject) => {
       psTree(pid, (error, rows) => (error ? reject(error) : resolve(rows.map(toRow))));
     });
-  });
-  try {
-    // In the same tick: once() rejects with the 'error' of a child that could not be started.
-    const [rows = [], ended] = await Promise.all([answer, lister && once(lister, 'exit')]);
-    // A `ps` that does not know the options has printed nothing, which is not "nobody".
-    if (ended?.[0] !== 0) throw new Error(`ps ended with ${ended?.[0]}`);
-    return rows;
-  } catch (error) {
-    throw unavailable(`Cannot ${act}: ps-tree could not run ps`, error);
-  }
+  const { answer, code } = await runGuarded(what, ask);
+  // A `ps` that does not know the options has printed nothing, which is not "nobody".
+  if (code !== 0) throw unavailable(what, new Error(`ps ended with ${code}`));
+  return answer;
 }
 
 function toRow({ PID, PPID, STAT, COMMAND }: Readonly<Record<'PID' | 'PPID' | 'STAT' | 'COMMAND', string>>): PsRow {
@@ -47,22 +41,30 @@ function toRow({ PID, PPID, STAT, COMMAND }: Readonly<Record<'PID' | 'PPID' | 'S
 }
 
 /**
- * The child process that `start` makes. ps-tree listens to no error of its own child, so that a missing `ps`, or a
- * machine that can start no more processes, would end this one. Node tells of a child before it can fail.
+ * Asks a package that starts one program in the same tick, and waits for both. Nobody listens to the errors of that
+ * child (ps-tree never, pidusage not when no descriptor is left), so that a missing program, or a machine that can
+ * start no more of them, would end this process. Node tells of a child before it can fail.
  */
-function watchChild(start: () => void): EventEmitter | undefined {
+async function runGuarded<T>(what: string, ask: () => Promise<T>): Promise<{ answer: T; code: unknown }> {
   let child: EventEmitter | undefined;
   const note = (message: unknown) => {
     if (typeof message !== 'object' || message === null || !('process' in message)) return;
     if (message.process instanceof EventEmitter) child = message.process;
   };
   subscribe('child_process', note);
+  let answer: Promise<T>;
   try {
-    start();
+    answer = ask();
   } finally {
     unsubscribe('child_process', note);
   }
-  return child;
+  answer.catch(() => undefined); // told below, after what the child has to tell
+  // In the same tick still. It rejects with the 'error' of a child that could not be started.
+  const exit = child ? once(child, 'exit') : Promise.resolve([]);
+  const [code] = await exit.catch((error: unknown) => {
+    throw unavailable(what, error);
+  });
+  return { answer: await answer, code };
 }
 
 /**
@@ -72,14 +74,15 @@ function watchChild(start: () => void): EventEmitter | undefined {
  */
 export async function askPidusage(act: string, pids: readonly number[]): Promise<Usage[]> {
   const { default: pidusage } = await load(act, 'pidusage', () => import('pidusage'));
+  const what = `Cannot ${act}: pidusage could not ask the system`;
   try {
     // It turns the array that it is handed into its own.
-    const found = await pidusage([...pids], { usePs: true, maxage: 0 });
-    return Object.values(found).filter((usage) => usage !== undefined);
+    const { answer } = await runGuarded(what, () => pidusage([...pids], { usePs: true, maxage: 0 }));
+    return Object.values(answer).filter((usage) => usage !== undefined);
   } catch (error) {
-    // "No matching pid found" has this code, and a missing program none.
+    // "No matching pid found" has this code.
     if (isErrno(error, 'ENOENT')) return [];
-    throw unavailable(`Cannot ${act}: pidusage could not ask the system`, error);
+    throw isTunwardError(error) ? error : unavailable(what, error);
   }
 }
 
@@ -149,7 +152,7 @@ async function load<T>(act: string, name: string, loaded: () => Promise<T>): Pro
     return await loaded();
   } catch (error) {
     if (!isErrno(error, 'ERR_MODULE_NOT_FOUND')) throw error;
-    throw unavailable(`Cannot ${act}: the package ${name} is missing (npm i ${name})`, undefined, error);
+    throw unavailable(`Cannot ${act}: the package ${name} is not found (npm i ${name})`, undefined, error);
   }
 }
 

@@ -148,6 +148,34 @@ describe('the portable back end', () => {
     });
   });
 
+  it('lives where no descriptor is left to run a program with, which ends a process that asks pidusage or ps-tree', async () => {
+    const crowd = `import fs from 'node:fs';
+      const fds = []; try { for (;;) fds.push(fs.openSync('/dev/null')); } catch ({ code }) { console.log(code); }`;
+    const theirs = await runNode(
+      `import pidusage from 'pidusage'; await pidusage([1], { usePs: true }); ${crowd}
+      await pidusage([1], { usePs: true }).catch(() => undefined); await new Promise((resolve) => setTimeout(resolve, 100));`,
+      {},
+      { descriptors: 200 },
+    );
+    expect(theirs.code).to.equal(1);
+    expect(theirs.stderr).to.match(/Unhandled 'error' event.*spawn ps EMFILE/s);
+    const ours = await runNode(
+      `import { askPidusage, askPsTree } from '#lib/proc/packages.js';
+      await askPidusage('', [1]); await askPsTree('', 1); ${crowd}
+      for (const ask of [() => askPidusage('read', [1]), () => askPsTree('read', 1)])
+        await ask().catch(({ code, message }) => console.log(code, message));
+      await new Promise((resolve) => setTimeout(resolve, 100)); fds.map(fs.closeSync); console.log('lives');`,
+      {},
+      { descriptors: 200 },
+    );
+    expect(ours.stdout.trim().split('\n')).to.deep.equal([
+      'EMFILE',
+      'ERR_BACKEND_UNAVAILABLE Cannot read: pidusage could not ask the system (spawn ps EMFILE)',
+      'ERR_BACKEND_UNAVAILABLE Cannot read: ps-tree could not run ps (spawn ps EMFILE)',
+      'lives',
+    ]);
+  });
+
   it('leaves out the ps that it runs itself, which ps-tree counts', async () => {
     const { stdout } = await runNode(
       `import psTree from 'ps-tree'; import { readProcessTree } from '#lib/proc/family.js';
@@ -173,15 +201,15 @@ describe('the portable back end', () => {
           () => packages.askPsTree('read', 7), () => packages.askFindProcess('read', 7)])
           await reading().catch(({ code, message }) => console.log(code, message));`,
         {},
-        dir,
+        { cwd: dir },
       );
       server.close();
       expect(stdout.trim().split('\n')).to.deep.equal(
         [
-          'Cannot read the usage of pid 7: the package pidusage is missing (npm i pidusage)',
-          `Cannot connect to port ${port} of 127.0.0.1: the package tcp-port-used is missing (npm i tcp-port-used)`,
-          'Cannot read: the package ps-tree is missing (npm i ps-tree)',
-          'Cannot read: the package find-process is missing (npm i find-process)',
+          'Cannot read the usage of pid 7: the package pidusage is not found (npm i pidusage)',
+          `Cannot connect to port ${port} of 127.0.0.1: the package tcp-port-used is not found (npm i tcp-port-used)`,
+          'Cannot read: the package ps-tree is not found (npm i ps-tree)',
+          'Cannot read: the package find-process is not found (npm i find-process)',
         ].map((message) => `ERR_BACKEND_UNAVAILABLE ${message}`),
       );
     } finally {
@@ -304,14 +332,17 @@ interface Outcome {
 }
 
 /** A program in a Node of its own: what it does wrong may end it. */
-async function runNode(program: string, env: NodeJS.ProcessEnv = {}, cwd = repoRoot): Promise<Outcome> {
+async function runNode(
+  program: string,
+  env: NodeJS.ProcessEnv = {},
+  { cwd = repoRoot, descriptors }: { readonly cwd?: string; readonly descriptors?: number } = {},
+): Promise<Outcome> {
   const options = { cwd, env: { ...process.env, ...reaper.env, ...env }, timeout: 25_000 };
+  const node = [process.execPath, '--input-type=module', '-e', program];
+  const limited = ['/bin/sh', '-c', `ulimit -n ${descriptors}; exec "$@"`, 'sh', ...node];
+  const [file = '', ...words] = descriptors === undefined ? node : limited;
   try {
-    const { stdout, stderr } = await promisify(execFile)(
-      process.execPath,
-      ['--input-type=module', '-e', program],
-      options,
-    );
+    const { stdout, stderr } = await promisify(execFile)(file, words, options);
     return { code: 0, stdout, stderr };
   } catch (error) {
     const { code, stdout, stderr } = error as Outcome;
