@@ -312,6 +312,9 @@ async function spawnProgram(program: string, words: readonly string[], options: 
   }
   if (child.pid !== undefined) return child;
   const [cause] = (await once(child, 'error')) as [Error];
+  // Node drops the timer of `timeout` at the exit, which one that was never there does not have: it would keep the
+  // program from ending all that time.
+  child.emit('exit', null, null);
   throw failure(cause);
 }
 

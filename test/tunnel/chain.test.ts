@@ -153,7 +153,10 @@ describe('chains', () => {
       expect(message).to.equal(`Cannot find ssh on PATH (${dir}): install openssh-client`);
     });
 
-    it('fails with the kernel’s word where the program cannot be run', async () => {
+    it('fails with the kernel’s word where the program cannot be run, and leaves no timer', async () => {
+      const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length;
+      await new Promise(setImmediate); // from now on mocha has one for this test
+      const before = timers();
       program('ssh', '#!/nowhere/sh\n');
       expect(await failureOf(start(makeSpec()))).to.deep.equal({
         message: `Cannot run ${dir}/ssh: spawn ${dir}/ssh ENOENT`,
@@ -162,6 +165,7 @@ describe('chains', () => {
       fakeSsh('exec sleep 100');
       const tooLong = makeSpec({ sshOptions: { User: 'x'.repeat(200_000) } });
       expect((await failureOf(start(tooLong))).message).to.match(/^Cannot run .*: spawn E2BIG/);
+      expect(timers()).to.equal(before);
     });
 
     it('asks ssh where it goes once for each spec, and again after a failure', async () => {
