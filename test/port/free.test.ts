@@ -363,7 +363,8 @@ describe('freePort()', () => {
       if (stop) return;
       const socket = net.connect({ port, host: '127.0.0.1' });
       connected.add(socket);
-      socket.on('error', () => socket.destroy()).on('close', () => connected.delete(socket) && setImmediate(reconnect));
+      socket.on('connect', () => socket.destroy()).on('error', () => socket.destroy());
+      socket.on('close', () => connected.delete(socket) && setImmediate(reconnect));
     };
     for (let at = 0; at < 5; at++) reconnect();
     try {
