@@ -76,7 +76,8 @@ describe('tunward open', () => {
     ['SIGHUP', 129],
   ] as const) {
     it(`gives up a start that is under way at ${signal}, and leaves nothing behind`, async () => {
-      const mute = net.createServer((socket) => socket.on('error', () => socket.destroy()));
+      const sockets: net.Socket[] = [];
+      const mute = net.createServer((socket) => sockets.push(socket.on('error', () => socket.destroy())));
       await new Promise<void>((resolve) => mute.listen(0, '127.0.0.1', resolve));
       const asked = new Promise((resolve) => mute.once('connection', resolve));
       const { port } = mute.address() as net.AddressInfo;
@@ -87,6 +88,7 @@ describe('tunward open', () => {
       expect((await open.ended).code, open.stderr()).to.equal(code);
       expect(reaper.living()).to.deep.equal([]);
       mute.close();
+      for (const socket of sockets) socket.destroy();
     });
   }
 

@@ -14,6 +14,7 @@ describe('up is the truth', () => {
   let sshd: Sshd;
   let daemon: RunningDaemon;
   let ports: { taken: number; half: number; mute: number; refused: number; held: number };
+  let endMuteServer: (() => void) | undefined;
 
   before(async function () {
     need(this, 'ssh', 'sshd');
@@ -40,6 +41,7 @@ describe('up is the truth', () => {
     const code = await daemon?.end('SIGTERM');
     await reaper.end();
     await sshd?.stop();
+    endMuteServer?.();
     home.remove();
     expect(code, daemon?.stderr()).to.equal(0);
   });
@@ -108,8 +110,12 @@ describe('up is the truth', () => {
   });
 
   async function startMuteServer(): Promise<number> {
-    const server = net.createServer((socket) => socket.on('error', () => socket.destroy()));
-    server.unref();
+    const sockets: net.Socket[] = [];
+    const server = net.createServer((socket) => sockets.push(socket.on('error', () => socket.destroy())));
+    endMuteServer = () => {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    };
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     return (server.address() as AddressInfo).port;
   }
