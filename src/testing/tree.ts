@@ -35,7 +35,7 @@ export interface SpawnedTree extends TreeNode {
  * it is continued.
  *
  * @throws TunwardError ERR_SPAWN_FAILED when a part cannot be played (a port that is in use), ERR_TIMEOUT after 20 s;
- * nothing is left of the tree then. RangeError for more than 100 processes.
+ * nothing is left of the tree then. RangeError for more than 100 processes, or a `respawn` above that.
  * @example
  * await using tree = await spawnTree({ ignore: ['SIGTERM'], children: [{ setsid: true, listen: [{ port: 8080 }] }] });
  * await killTree(tree.pid);
@@ -44,8 +44,9 @@ export interface SpawnedTree extends TreeNode {
 export async function spawnTree(shape: TreeShape, { lifetimeMs = 120_000 } = {}): Promise<SpawnedTree> {
   assertMs('lifetimeMs', lifetimeMs);
   const paths = pathsOf(shape);
-  if (paths.length > 100)
-    throw new RangeError(`Cannot start a tree of ${paths.length} processes: expected 100 or less`);
+  if (paths.length > MAX) {
+    throw new RangeError(`Cannot start a tree of ${paths.length} processes: expected ${MAX} or less`);
+  }
   const marker = createTreeMarker();
   const env = { ...shape.env, ...marker.env };
   const child = startActor({ shape: { ...shape, env }, path: '0', lifetimeMs }, 'pipe');
@@ -79,6 +80,8 @@ export async function spawnTree(shape: TreeShape, { lifetimeMs = 120_000 } = {})
 }
 
 const READY_MS = 20_000;
+/** What forks has a limit: a tree that grew without one would outlive every attempt to end it. */
+const MAX = 100;
 
 interface Place {
   readonly path: string;
@@ -86,6 +89,10 @@ interface Place {
 }
 
 function pathsOf(shape: TreeShape, path = '0'): Place[] {
+  const { respawn = 0 } = shape;
+  if (!(Number.isInteger(respawn) && respawn >= 0 && respawn <= MAX)) {
+    throw new RangeError(`Cannot use ${respawn} as respawn: expected an integer from 0 to ${MAX}`);
+  }
   const children = (shape.children ?? []).flatMap((child, at) => pathsOf(child, `${path}.${at}`));
   return [{ path, leaves: shape.leave === true }, ...children];
 }

@@ -1,12 +1,14 @@
 import { AssertionError } from 'node:assert';
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { watch as watchFile } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { assertNoLeaks, LeakError, type LeakWatch, reservePort, spawnTree, watchLeaks } from 'tunward/testing';
 import { until } from '#lib/time.js';
+import { repoRoot } from '../support/paths.js';
 import { isAlive, sendSignal, statOf } from '../support/proc.js';
 import { createReaper } from '../support/reaper.js';
 
@@ -119,6 +121,19 @@ describe('watchLeaks()', () => {
     } finally {
       files.close();
     }
+  });
+
+  it('does not take the output of the program for something that was opened', async () => {
+    const program = `
+      import { assertNoLeaks, watchLeaks } from 'tunward/testing';
+      const watch = watchLeaks();
+      console.log('said');
+      console.error('said');
+      await watch.assertNoLeaks({ waitMs: 0 });
+      await assertNoLeaks({ waitMs: 0 });
+    `;
+    const run = promisify(execFile)(process.execPath, ['--input-type=module', '-e', program], { cwd: repoRoot });
+    expect(await run).to.deep.equal({ stdout: 'said\n', stderr: 'said\n' });
   });
 
   it('counts a connection', async () => {

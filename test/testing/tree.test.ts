@@ -100,6 +100,12 @@ describe('spawnTree()', () => {
     );
     const many = { children: Array.from({ length: 100 }, () => ({})) };
     expect((await failureOf(many)).message).to.equal('Cannot start a tree of 101 processes: expected 100 or less');
+    for (const respawn of [-1, 0.5, 101, Number.NaN]) {
+      const { name, message } = await failureOf({ children: [{ respawn }] });
+      expect(`${name}: ${message}`).to.equal(
+        `RangeError: Cannot use ${respawn} as respawn: expected an integer from 0 to 100`,
+      );
+    }
   });
 
   it('ends by itself when its time is over', async () => {
