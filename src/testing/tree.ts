@@ -49,7 +49,10 @@ export async function spawnTree(shape: TreeShape, { lifetimeMs = 120_000 } = {})
   }
   const marker = createTreeMarker();
   const env = { ...shape.env, ...marker.env };
-  const child = startActor({ shape: { ...shape, env }, path: '0', lifetimeMs }, 'pipe');
+  const child = startActor(
+    { shape: { ...shape, env }, path: '0', lifetimeMs: Math.min(lifetimeMs, LONGEST_MS) },
+    'pipe',
+  );
   const reports = receiveReports(child);
   const living = () => reports.filter(isAlive);
   const kill = async (options: KillOptions = {}): Promise<KillReport> => {
@@ -80,6 +83,8 @@ export async function spawnTree(shape: TreeShape, { lifetimeMs = 120_000 } = {})
 }
 
 const READY_MS = 20_000;
+/** A timer of Node that is longer is one of 1 ms. */
+const LONGEST_MS = 2 ** 31 - 1;
 /** What forks has a limit: a tree that grew without one would outlive every attempt to end it. */
 const MAX = 100;
 

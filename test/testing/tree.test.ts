@@ -35,7 +35,8 @@ describe('spawnTree()', () => {
   });
 
   it('ignores what it was told to, and is ended all the same', async () => {
-    await using tree = await spawnTree({ ignore: ['SIGTERM', 'SIGHUP'], listen: [{}] });
+    const shape = { ignore: ['SIGTERM', 'SIGHUP'], listen: [{}] } as const;
+    await using tree = await spawnTree(shape, { lifetimeMs: Number.POSITIVE_INFINITY });
     for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.kill(tree.pid, signal);
     // It answers a client that came after the signals.
     expect(await firstWord(tree.ports[0] ?? 0)).to.equal(`${tree.pid}\n`);
