@@ -63,7 +63,7 @@ describe('a kill that is aborted, or fails in the middle', () => {
       if (outcome === 'dead' && !late) family = await start();
     }
     expect(outcomes.running).to.be.greaterThan(20);
-    expect(outcomes.dead).to.be.greaterThan(1);
+    expect(outcomes.dead).to.be.greaterThan(0);
   });
 
   it('leaves nobody stopped either when something fails in the middle', async () => {

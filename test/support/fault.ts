@@ -16,7 +16,7 @@ export interface Fault {
    * too, so this is for cases of the full catalogue alone.
    */
   readonly impossible?: () => string | undefined;
-  /** The bound on the whole, in milliseconds. Default: 20 s, and 10 minutes for the full count. */
+  /** The bound on the whole, in milliseconds. Default: one minute, and ten for the full count. */
   readonly timeoutMs?: number;
 }
 
@@ -40,7 +40,7 @@ export function fault(
   const count = isFull ? times : reduced;
   if (count === undefined) return;
   it(`${id} ${title}`, async function () {
-    this.timeout(timeoutMs ?? (isFull ? 600_000 : 20_000));
+    this.timeout(timeoutMs ?? (isFull ? 600_000 : 60_000));
     need(this, ...needs);
     const reason = impossible?.();
     if (reason !== undefined) {

@@ -1,7 +1,7 @@
 /**
  * The tests' own, plain reading of /proc: an oracle beside the code under test, so it shares nothing with `src/proc`.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync } from 'node:fs';
 
 /** A pid alone is not an identity: the number is used again. `startTicks` is field 22 of /proc/<pid>/stat. */
 export interface Ref {
@@ -83,12 +83,25 @@ export function environOf(pid: number): string[] {
   return (readGone(`/proc/${pid}/environ`) ?? '').split('\0').filter((entry) => entry !== '');
 }
 
-/** As environOf, but a young process whose environment is empty is asked again: inside execve it is, for a moment. */
+/**
+ * As environOf, but a young process whose environment is empty is asked again: inside execve it is, for a moment. Not
+ * when it may not be read: an ordinary user on a busy machine would wait for every process of the others.
+ */
 function settledEnvironOf(pid: number): string[] {
   const deadline = performance.now() + 50;
   for (;;) {
     const environ = environOf(pid);
+    if (environ.length === 0 && isDenied(`/proc/${pid}/environ`)) return environ;
     if (environ.length > 0 || !isYoung(pid) || performance.now() > deadline) return environ;
+  }
+}
+
+function isDenied(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'r'));
+    return false;
+  } catch (error) {
+    return ['EACCES', 'EPERM'].includes(codeOf(error));
   }
 }
 

@@ -66,7 +66,10 @@ function kindsAround({ host, ports }: CrowdOptions): Kind[] {
     { program: 'sleep', comm: 'ssh', argv: ['900'], count: 4, env: lookalikeEnv },
     { program: 'sleep', comm: 'ssh', argv0: `${line}2`, argv: ['900'], count: 2 },
     { program: 'sh', comm: 'sh', argv: ['-c', `while :; do sleep 900; done # ${line}`], count: 2 },
-    { program: 'perl', comm: 'ssh', argv: ['-e', listener, ...ports.map(String)], count: 3, otherNetwork },
+    // Without the right to another network they would hold the tunnels' own ports.
+    otherNetwork
+      ? { program: 'perl', comm: 'ssh', argv: ['-e', listener, ...ports.map(String)], count: 3, otherNetwork }
+      : { program: 'sleep', comm: 'ssh', argv: ['900'], count: 3 },
   ];
 }
 
