@@ -352,8 +352,8 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
   function hasStopped(member: Member): boolean {
     const now = current(member);
     if (member.refused || now === undefined) return true;
-    const states = now.threads > 1 ? readThreadStates(proc, now.pid) : [now.state];
-    return states.every((state) => 'TtZXD'.includes(state));
+    if (!isHalted(now.state)) return false;
+    return now.threads <= 1 || readThreadStates(proc, now.pid).every(isHalted);
   }
 
   /** One that somebody else has stopped is left as it is, so that it is not continued either when this is given up. */
@@ -382,9 +382,12 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
 
   function toSurvivor(member: Member): Survivor {
     const { stat, command, refused } = member;
-    const state = current(member)?.state ?? stat.state;
+    const now = current(member) ?? stat;
+    const { state } = now;
     if (refused) return { pid: stat.pid, command, why: `not permitted: it belongs to ${readOwner(proc, stat.pid)}` };
-    if (state === 'D') return { pid: stat.pid, command, why: 'stuck in uninterruptible sleep (D), SIGKILL is pending' };
+    // The first thread ends at once and shows Z; another that waits for a disk keeps every socket of the process.
+    const isStuck = state === 'D' || (now.threads > 1 && readThreadStates(proc, stat.pid).includes('D'));
+    if (isStuck) return { pid: stat.pid, command, why: 'stuck in uninterruptible sleep (D), SIGKILL is pending' };
     // A tracer may ask to be told of the end before it happens (PTRACE_O_TRACEEXIT), sockets still open, and take its time.
     const tracer = state === 't' ? readTracer(proc, stat.pid) : undefined;
     if (tracer) return { pid: stat.pid, command, why: `stuck at its tracer (t), pid ${tracer}, SIGKILL is pending` };
@@ -399,6 +402,10 @@ function readOwner(proc: Proc, pid: number): string {
 
 function toKilled({ stat, command, why }: Member): KilledProcess {
   return { pid: stat.pid, startTicks: stat.startTicks, command, why };
+}
+
+function isHalted(state: string): boolean {
+  return 'TtZXD'.includes(state);
 }
 
 /** A child is never older than its parent, and within one tick (10 ms) it has the higher number. */

@@ -483,27 +483,30 @@ time.sleep(170)`;
       expect(await until(() => !isAlive(pid), { timeoutMs: 5000 })).to.equal(true);
     });
 
-    it('calls stuck who is in uninterruptible sleep when the time is over, and tries no more', async () => {
-      // Of one thread: those of node are looked at one by one, and are shown as they are.
-      const { pid = 0 } = spawn('sleep', ['170'], { stdio: 'ignore' });
-      reaper.ownPid(pid);
-      const startTicks = statOf(pid)?.startTicks ?? 0;
-      const target = { ref: { pid, startTicks }, why: 'holds', below: 'all' } as const;
-      const sent: unknown[] = [];
-      const kill = process.kill;
-      process.kill = (_, signal) => {
-        sent.push(signal);
-        return true;
-      };
-      const { killed, survivors } = await killChains([target], { timeoutMs: 200, proc: procThatShowsD() }).finally(
-        () => {
+    for (const [what, leader] of [
+      ['a process', 'D'],
+      ['a thread of a process whose first one has ended', 'Z'],
+    ] as const) {
+      it(`calls stuck ${what} in uninterruptible sleep when the time is over, and tries no more`, async () => {
+        const { pid = 0 } = spawn('sleep', ['170'], { stdio: 'ignore' });
+        reaper.ownPid(pid);
+        const startTicks = statOf(pid)?.startTicks ?? 0;
+        const target = { ref: { pid, startTicks }, why: 'holds', below: 'all' } as const;
+        const sent: unknown[] = [];
+        const kill = process.kill;
+        process.kill = (_, signal) => {
+          sent.push(signal);
+          return true;
+        };
+        const report = await killChains([target], { timeoutMs: 200, proc: procThatWaits(leader) }).finally(() => {
           process.kill = kill;
-        },
-      );
-      expect(survivors.map(({ why }) => why)).to.deep.equal(['stuck in uninterruptible sleep (D), SIGKILL is pending']);
-      expect(killed).to.deep.equal([]);
-      expect(sent).to.deep.equal(['SIGSTOP', 'SIGKILL']);
-    });
+        });
+        const why = 'stuck in uninterruptible sleep (D), SIGKILL is pending';
+        expect(report.survivors.map((survivor) => survivor.why)).to.deep.equal([why]);
+        expect(report.killed).to.deep.equal([]);
+        expect(sent).to.deep.equal(['SIGSTOP', 'SIGKILL']);
+      });
+    }
 
     it('plans by a table that goes in a circle, holds no such process, or a child older than its parent', async () => {
       using fake = createFakeProc();
@@ -711,19 +714,28 @@ function expectUnharmed(pid: number): void {
   expect(statOf(pid)?.state, String(pid)).to.be.oneOf(['S', 'R', 'D']);
 }
 
-/** The system's /proc, in which all who are held on to wait for a disk. */
-function procThatShowsD(): Proc {
+/** The system's /proc, in which all have two threads: the first is in the state that is given, and the other waits for a disk. */
+function procThatWaits(leader: string): Proc {
   const proc = openProc();
+  // The state is the third field, the count of threads the twentieth.
+  const show = (line: string, state: string) =>
+    line.replace(/\) [A-Z] ((?:\S+ ){16})\d+ /, (_, between) => `) ${state} ${between}2 `);
   const pin: Proc['pin'] = (pid) => {
     const real = proc.pin(pid);
     if (typeof real !== 'object') return real;
     const stat = () => {
       const line = real.stat();
-      return typeof line === 'string' ? line.replace(/\) [A-Z] /, ') D ') : line;
+      return typeof line === 'string' ? show(line, leader) : line;
     };
     return { ...real, stat };
   };
-  return { ...proc, pin };
+  const list: Proc['list'] = (path) => (path.endsWith('/task') ? ['leader', 'other'] : proc.list(path));
+  const text: Proc['text'] = (path) => {
+    const [, pid, task] = /^(\d+)\/task\/(\w+)\/stat$/.exec(path) ?? [];
+    const line = proc.text(pid ? `${pid}/stat` : path);
+    return pid && typeof line === 'string' ? show(line, task === 'leader' ? leader : 'D') : line;
+  };
+  return { ...proc, pin, list, text };
 }
 
 const leaderless = `
