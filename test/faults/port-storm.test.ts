@@ -25,7 +25,9 @@ describe('fault: a port that is probed and read while much goes on', () => {
     });
     const before = countSockets();
     const samples: number[] = [];
-    for (let n = 0; n < times; n++) {
+    const deadline = performance.now() + 20_000;
+    // Until it was hit some times: on a busy machine the client may not have run yet when all probes are over.
+    for (let n = 0; n < times || (connected < 10 && performance.now() < deadline); n++) {
       const began = performance.now();
       expect(await probeAddress('127.0.0.1', port)).to.equal('free');
       samples.push(performance.now() - began);
@@ -35,9 +37,10 @@ describe('fault: a port that is probed and read while much goes on', () => {
     const stalled = samples.filter((ms) => ms > 50).length;
     // On a machine that does other things too a probe may have to wait for a processor; half a second it never does.
     expect(Math.max(...samples)).to.be.below(500);
-    expect(stalled, 'probes of more than 50 ms').to.be.below(times / 100);
+    expect(stalled, 'probes of more than 50 ms').to.be.below(samples.length / 100);
+    expect(connected, 'or nobody disturbed it').to.be.greaterThan(0);
     expect(countSockets()).to.equal(before);
-    return `${times - stalled}/${times} below 50 ms, ${spread(samples)}, ${connected} strangers cut off, 0 sockets left`;
+    return `${samples.length - stalled}/${samples.length} below 50 ms, ${spread(samples)}, ${connected} strangers cut off, 0 sockets left`;
   });
 
   fault({ id: 'P7', title: 'is judged rightly without IPv6', times: 40, needs: ['root', 'unshare'] }, async (times) => {
