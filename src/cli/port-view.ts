@@ -85,14 +85,15 @@ function returners(chain: Chain | undefined): Fact[] {
 }
 
 function headOf(report: PortReport, dryRun: boolean): Line {
-  const { port, free, kill, explanation, tookMs, verdict } = report;
+  const { port, free, kill, explanation, tookMs, verdict, listeners } = report;
   const name = styled('bold', port);
   const proof = styled('dim', `, proved by binding ${provedHosts(report).join(', ')}`);
   if (free && !kill?.killed.length) return [styled('green', '✔ '), name, ' was free', proof];
   if (free) return [styled('green', '✔ '), name, ` is free after ${formatMs(tookMs)}`, proof];
   if (!dryRun) return [styled('red', '✖ '), explanation, styled('dim', ` (after ${formatMs(tookMs)})`)];
   const untouched = styled('dim', ' (a dry run: nobody was touched)');
-  if (verdict !== 'listening') return [styled('red', '○ '), explanation, untouched];
+  const hidden = listeners.find(({ hiddenReason }) => hiddenReason);
+  if (verdict !== 'listening' || hidden) return [styled('red', '○ '), explanation, untouched];
   const counts = [
     `${kill?.killed.length ?? 0} killed`,
     ...(kill?.left.length ? [`${kill.left.length} left alone`] : []),

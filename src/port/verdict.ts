@@ -46,10 +46,11 @@ export function judgeListeners(proc: Proc, listeners: readonly Listener[], targe
     const who = own.pid === process.pid ? 'this very process' : 'an ancestor of this process';
     return { verdict: 'protected', explanation: `${held(own)}, ${who}, which is never killed: ${REMEDY.protected}` };
   }
-  return {
-    verdict: 'listening',
-    explanation: `Port ${port} is held by ${introduceAll(holders)}: "tunward free ${target}" kills it with its chain`,
-  };
+  const hidden = listeners.find((listener) => listener.hiddenReason);
+  // One that nobody shows stays, whoever else is killed.
+  const rest = hidden ? `, but ${endpoint(hidden)} is ${hidden.hidden}` : '';
+  const explanation = `Port ${port} is held by ${introduceAll(holders)}: "tunward free ${target}" kills it with its chain${rest}`;
+  return { verdict: 'listening', explanation };
 }
 
 const REMEDY = {

@@ -7,6 +7,7 @@ import { inspectPort } from '#lib/port/inspect.js';
 import { findListeners } from '#lib/port/listeners.js';
 import { denied, type Proc } from '#lib/proc/read.js';
 import { createFakeProc, type FakeProc, socketLine } from '../support/fakeproc.js';
+import { startHolder } from '../support/holders.js';
 import { parseEmitted, startContained } from '../support/namespace.js';
 import { need } from '../support/need.js';
 import { buildRoot } from '../support/paths.js';
@@ -142,6 +143,18 @@ describe('a listener that no process shows, really', () => {
     expect(report.explanation).to.include(`waits in a message to pid ${inFlight.pid} `);
     expect(await freePort(inFlight.port, { timeoutMs: 300 })).to.include({ verdict: 'in_flight_fd', kill: null });
     expect(isAlive(inFlight.pid)).to.equal(true);
+  });
+
+  it('stays when who listens beside it is killed, and that is said before and after', async function () {
+    need(this, 'python3', 'perl');
+    const { port: held } = await startInFlight(reaper);
+    const beside = await startHolder(reaper, { port: held, address: '127.0.0.2' });
+    const who = await inspectPort(held);
+    expect(who).to.include({ verdict: 'listening' });
+    expect(who.explanation).to.match(new RegExp(`pid ${beside.pid} .*, but 127.0.0.1:${held} is held by a socket of`));
+    const report = await freePort(held, { timeoutMs: 1000 });
+    expect(report).to.include({ free: false, verdict: 'in_flight_fd' });
+    expect(report.kill?.killed.map(({ pid }) => pid)).to.deep.equal([beside.pid]);
   });
 
   it('is outside of the PID namespace that looks', async function () {
