@@ -218,7 +218,10 @@ describe('chains', () => {
         const spec = makeSpec({ engine });
         const { link } = await start(spec);
         expect(await until(() => existsSync(seen), { timeoutMs: 5000 })).to.equal(true);
-        const root = environOf(link.root?.pid ?? 0);
+        // It is on its way into sleep: inside execve an environment reads empty.
+        const shown = () => environOf(link.root?.pid ?? 0);
+        await until(() => shown().length > 0, { timeoutMs: 5000 });
+        const root = shown();
         const ssh = readFileSync(seen, 'utf8').split('\n');
         for (const environ of [root, ssh]) {
           expect(environ).to.include.members(Object.entries(kept).map(([name, value]) => `${name}=${value}`));
