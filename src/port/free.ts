@@ -23,16 +23,7 @@ export interface FreePortOptions extends PortOptions {
   readonly respawner?: boolean | undefined;
 }
 
-/**
- * Frees a port and proves it: whoever LISTENs on it is killed with its chain (an autossh above an ssh, all below), the
- * clients are left alone, and the port counts as free when every address of it could be bound. Resolves with a report
- * whatever the outcome; `report.free` is the answer and `report.explanation` the sentence for a person.
- *
- * @throws RangeError, TypeError for a bad port or host; the signal's reason when it aborts.
- * @example
- * const report = await freePort(9443);
- * if (!report.free) throw new Error(report.explanation);
- */
+/** The library's {@link import('../door.js').freePort}. */
 export async function freePort(port: number, options: FreePortOptions = {}): Promise<PortReport> {
   assertPort(port);
   requireLinux(`free port ${port}`, options);

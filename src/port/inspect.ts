@@ -35,13 +35,7 @@ export interface PortReport {
   readonly tookMs: number;
 }
 
-/**
- * Who holds a port, and who is connected to it: the same report as {@link freePort}'s, and nobody is touched.
- *
- * @example
- * const { listeners } = await inspectPort(9443);
- * for (const { pid, command } of listeners.flatMap((listener) => listener.holders)) console.log(pid, command);
- */
+/** The library's {@link import('../door.js').inspectPort}. */
 export async function inspectPort(port: number, options: PortOptions = {}): Promise<PortReport> {
   assertPort(port);
   if (usesPortable(options)) return (await import('./portable.js')).inspectPortably(port, options);

@@ -32,18 +32,12 @@ export interface PortOptions extends BackendOptions {
   readonly clock?: Clock | undefined;
 }
 
-/**
- * The listening sockets of a port in this network namespace with every process that has them open, also those that
- * inherited them. With a host, those that are in the way of a bind to it.
- *
- * @example
- * const [listener] = await findListeners(9443, { host: '127.0.0.1' });
- * listener?.holders; // [{ pid: 812, startTicks: 5551, command: 'ssh -N …', user: 'root', ageS: 3.2 }]
- */
-export async function findListeners(
-  port: number,
-  options: PortOptions & { protocol?: Protocol | undefined } = {},
-): Promise<Listener[]> {
+export interface FindListenersOptions extends PortOptions {
+  readonly protocol?: Protocol | undefined;
+}
+
+/** The library's {@link import('../door.js').findListeners}. */
+export async function findListeners(port: number, options: FindListenersOptions = {}): Promise<Listener[]> {
   assertPort(port);
   if (usesPortable(options)) return (await import('./portable.js')).findListenersPortably(port, options);
   const proc = options.proc ?? openProc();

@@ -6,12 +6,7 @@ import { lookAtPort } from './inspect.js';
 import { listenersInTheWay, type PortOptions } from './listeners.js';
 import { assertPort, resolveHosts } from './probe.js';
 
-/**
- * Can the port be bound, on every address of the host (without one: 127.0.0.1, ::1 and whatever is listened on)? An
- * address that this host does not have is not in the way.
- *
- * @throws TunwardError ERR_ACCESS_DENIED for a port that this user may not bind at all.
- */
+/** The library's {@link import('../door.js').isPortFree}. */
 export async function isPortFree(port: number, options: PortOptions = {}): Promise<boolean> {
   assertPort(port);
   if (usesPortable(options)) return (await import('./portable.js')).isFreePortably(port, options);
@@ -24,15 +19,14 @@ export async function isPortFree(port: number, options: PortOptions = {}): Promi
   return look.probes.every(({ probe }) => probe !== 'busy');
 }
 
-/**
- * Waits until a port is free (proved by binding it) or listened on (a LISTEN row, without connecting).
- *
- * @throws TunwardError ERR_TIMEOUT after `timeoutMs` (default 5000); the signal's reason when it aborts.
- */
-export async function waitForPort(
-  port: number,
-  options: PortOptions & { state: 'free' | 'listening'; timeoutMs?: number | undefined },
-): Promise<void> {
+export interface WaitForPortOptions extends PortOptions {
+  readonly state: 'free' | 'listening';
+  /** The bound, in milliseconds. Default 5000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** The library's {@link import('../door.js').waitForPort}. */
+export async function waitForPort(port: number, options: WaitForPortOptions): Promise<void> {
   assertPort(port);
   const { state, timeoutMs = 5000, signal, clock = systemClock } = options;
   if (state !== 'free' && state !== 'listening') {

@@ -8,19 +8,12 @@ import { descendants } from './tree.js';
 
 export type { ProcessTree } from './backend.js';
 
-/**
- * A process and everything below it, as one look at the whole table shows it; undefined when there is no such process.
- * Works in slices, so a daemon may ask.
- *
- * @throws the signal's reason when it aborts.
- * @example
- * const tree = await readProcessTree(process.pid);
- * tree?.children.map(({ pid, command }) => `${pid} ${command}`);
- */
-export async function readProcessTree(
-  pid: number,
-  options: BackendOptions & { readonly signal?: AbortSignal | undefined } = {},
-): Promise<ProcessTree | undefined> {
+export interface ReadTreeOptions extends BackendOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The library's {@link import('../door.js').readProcessTree}. */
+export async function readProcessTree(pid: number, options: ReadTreeOptions = {}): Promise<ProcessTree | undefined> {
   if (usesPortable(options)) return (await import('./portable.js')).readTreePortably(pid, options);
   const proc = options.proc ?? openProc();
   const slice = createSlice(options.signal);

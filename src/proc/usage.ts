@@ -5,19 +5,18 @@ import { isGone, isSame, type ProcessRef, parseStat, readUptimeTicks } from './s
 
 export type { Usage } from './backend.js';
 
-/**
- * What a process uses now, in the shape of pidusage's answer; undefined when there is no such process. `cpu` is the
- * average since its start, which takes no memory of an earlier look: {@link createUsageReader} tells what it was since
- * the last one. A {@link ProcessRef} is that very process, where a pid is whoever bears it.
- *
- * @throws the signal's reason when it aborts.
- * @example
- * const usage = await readUsage(child.pid);
- * usage?.memory; // 48_234_496
- */
+export interface UsageReaderOptions extends BackendOptions {
+  readonly clock?: Clock | undefined;
+}
+
+export interface ReadUsageOptions extends UsageReaderOptions {
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The library's {@link import('../door.js').readUsage}: by one look, which takes no memory of an earlier one. */
 export async function readUsage(
   process: number | ProcessRef,
-  options: BackendOptions & { readonly clock?: Clock | undefined; readonly signal?: AbortSignal | undefined } = {},
+  options: ReadUsageOptions = {},
 ): Promise<Usage | undefined> {
   options.signal?.throwIfAborted();
   const pid = typeof process === 'number' ? process : process.pid;
@@ -34,12 +33,8 @@ export interface UsageReader {
   read(processes: readonly (number | ProcessRef)[]): ReadonlyMap<number, Usage>;
 }
 
-/**
- * @example
- * const reader = createUsageReader();
- * setInterval(() => console.log(reader.read([child.pid]).get(child.pid)?.cpu), 1000);
- */
-export function createUsageReader(options: BackendOptions & { readonly clock?: Clock | undefined } = {}): UsageReader {
+/** The library's {@link import('../door.js').createUsageReader}. */
+export function createUsageReader(options: UsageReaderOptions = {}): UsageReader {
   requireLinux('read usage again and again', options);
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
