@@ -34,7 +34,7 @@ export async function explainHidden(
   { deniedCount, slice }: { readonly deniedCount: number; readonly slice: Slice },
 ): Promise<Hidden> {
   const owner = readUserName(row.uid);
-  if (row.inode === 0) return ofKernel(proc, 'its socket has no inode');
+  if (row.inode === 0) return ofKernel(proc, 'by the kernel itself', 'its socket has no inode');
   const isOwn = row.uid === (process.geteuid?.() ?? 0);
   const hidesOthers = readHidepid(proc) !== undefined && !maySeeAll(proc);
   const isComplete = deniedCount === 0 && !hidesOthers;
@@ -44,7 +44,8 @@ export async function explainHidden(
   }
   if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, hidesOthers);
   if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
-  if (isComplete) return ofKernel(proc, 'no process has its socket open');
+  if (isComplete)
+    return ofKernel(proc, 'by no process, so most likely by the kernel itself', 'all show what they have open');
   const text = `held by a socket of ${owner} that no process of ${owner} shows: another user's process has it, so look again as root`;
   return { reason: 'other_user', text };
 }
@@ -73,10 +74,10 @@ function outside(proc: Proc, owner: string): Hidden {
   return { reason: 'outside_pid_namespace', text };
 }
 
-function ofKernel(proc: Proc, evidence: string): Hidden {
+function ofKernel(proc: Proc, by: string, evidence: string): Hidden {
   const services = [...new Set(kernelServices(proc))].join(', ');
   const seen = services ? `, where ${services} runs` : '';
-  const text = `held by the kernel itself${seen} (${evidence}): stop the service that listens in it, as an NFS, SMB or iSCSI server does`;
+  const text = `held ${by}${seen} (${evidence}): stop the service that listens in it, as an NFS, SMB or iSCSI server does`;
   return { reason: 'kernel', text };
 }
 

@@ -1,6 +1,6 @@
 import net from 'node:net';
 import { type BackendOptions, usesPortable } from '../proc/backend.js';
-import { scanHolders, scanThreads } from '../proc/fd.js';
+import { scanHolders, scanUnshown } from '../proc/fd.js';
 import { confirmListeners, type Protocol, readListeners, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { describeProcess, type ProcessInfo } from '../proc/stat.js';
@@ -61,7 +61,7 @@ export async function withHolders(
   const present = await confirmListeners(proc, missing[0]?.port ?? 0, slice);
   const still = missing.filter(({ inode }) => present.some((row) => row.inode === inode));
   const again = await findHolders(proc, still, slice);
-  await addThreads(proc, still, again.holders, slice);
+  await addUnshown(proc, still, again.holders, slice);
   const listeners: Listener[] = [];
   for (const row of rows) {
     const holders = first.holders.get(row.inode) ?? again.holders.get(row.inode);
@@ -74,11 +74,11 @@ export async function withHolders(
   return listeners;
 }
 
-/** A thread may have descriptors that its process does not show; for a listener that nobody else has. */
-async function addThreads(proc: Proc, rows: readonly Socket[], holders: Map<number, ProcessInfo[]>, slice: Slice) {
+/** Threads and rings may have what their process does not show; for a listener that nobody else has. */
+async function addUnshown(proc: Proc, rows: readonly Socket[], holders: Map<number, ProcessInfo[]>, slice: Slice) {
   const hidden = new Set(rows.map(({ inode }) => inode).filter((inode) => !holders.has(inode)));
   if (hidden.size === 0) return;
-  for await (const { inode, stat } of scanThreads(proc, hidden, slice)) {
+  for await (const { inode, stat } of scanUnshown(proc, hidden, slice)) {
     holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
   }
 }

@@ -3,10 +3,10 @@ import {
   type Holder,
   type HolderScan,
   holds,
+  holdsUnshown,
   readSocketInodes,
-  readThreadInodes,
   scanHolders,
-  scanThreads,
+  scanUnshown,
 } from '../proc/fd.js';
 import { checkMarker, readMarker } from '../proc/marker.js';
 import type { Socket } from '../proc/net.js';
@@ -127,37 +127,33 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
   };
   const untouchable = protectedHolders(proc, table, inodes);
   const met = new Set<number>();
-  const dealWith = async (stat: ProcessStat): Promise<void> => {
+  const dealWith = async ({ stat, inode }: Holder): Promise<void> => {
     met.add(stat.pid);
-    noteHolder(context, stat);
+    noteHolder(context, stat, inode);
     const target = targetFor(context, table, stat);
     if (untouchable.includes(stat)) return kill(target, { dryRun: true });
     if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
     const suspicion = suspect(proc, table, table.get(target.ref.pid) ?? stat);
     // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
-    await kill(target, { confirm: () => holds(proc, stat, inodes) || holdsInThread(proc, stat, inodes) });
+    await kill(target, { confirm: () => holds(proc, stat, inodes) || holdsUnshown(proc, stat, inodes) });
     if (suspicion) context.suspicions.push(suspicion);
   };
-  for await (const { stat } of findHolders(proc, inodes, { table, slice })) {
+  for await (const holder of findHolders(proc, inodes, { table, slice })) {
     if (clock.now() >= deadline) return;
-    if (met.has(stat.pid)) continue;
-    await dealWith(stat);
+    if (met.has(holder.stat.pid)) continue;
+    await dealWith(holder);
     if (!dryRun && !untouchable[0] && (await isReleased(proc, look))) return;
   }
 }
 
-/** Everyone who has one of the sockets. Threads with descriptors of their own only when nobody else has any. */
+/** Everyone who has one of the sockets. Those whose descriptors do not show it only when nobody else has any. */
 async function* findHolders(proc: Proc, inodes: ReadonlySet<number>, scan: HolderScan): AsyncGenerator<Holder> {
   let found = false;
   for await (const holder of scanHolders(proc, inodes, scan)) {
     found = true;
     yield holder;
   }
-  if (!found) yield* scanThreads(proc, inodes, scan.slice);
-}
-
-function holdsInThread(proc: Proc, { pid, threads }: ProcessStat, inodes: ReadonlySet<number>): boolean {
-  return threads > 1 && [...readThreadInodes(proc, pid)].some((inode) => inodes.has(inode));
+  if (!found) yield* scanUnshown(proc, inodes, scan.slice);
 }
 
 /** As good as it is: whoever else has the port, it stays bound. */
@@ -204,13 +200,12 @@ function noteRows({ seen }: FreeContext, rows: readonly Socket[]): void {
   }
 }
 
-function noteHolder({ proc, seen }: FreeContext, stat: ProcessStat): void {
-  const own = readSocketInodes(proc, stat);
-  for (const inode of own.some((one) => seen.has(one)) ? own : readThreadInodes(proc, stat.pid)) {
-    const listener = seen.get(inode);
+function noteHolder({ proc, seen }: FreeContext, stat: ProcessStat, inode: number): void {
+  for (const one of [inode, ...readSocketInodes(proc, stat)]) {
+    const listener = seen.get(one);
     if (!listener || listener.holders.some(({ pid }) => pid === stat.pid)) continue;
     const { hidden: _hidden, ...rest } = listener;
-    seen.set(inode, { ...rest, holders: [...listener.holders, describeProcess(proc, stat)] });
+    seen.set(one, { ...rest, holders: [...listener.holders, describeProcess(proc, stat)] });
   }
 }
 

@@ -145,27 +145,41 @@ const MANY = 1024;
 const PIECE = 64;
 
 /**
- * The holders that are threads with descriptors of their own (unshare(2) with CLONE_FILES), which their process's folder
- * does not show. There are hardly any, and each thread costs as much as a process: for a listener that nobody else has.
+ * The holders that their folder does not show: threads with descriptors of their own (unshare(2) with CLONE_FILES), and
+ * rings of io_uring with whom a socket is registered, which needs no descriptor then. There are hardly any, and it takes
+ * several calls for each descriptor that there is: for a listener that nobody else has.
  */
-export async function* scanThreads(proc: Proc, inodes: ReadonlySet<number>, slice: Slice): AsyncGenerator<Holder> {
+export async function* scanUnshown(proc: Proc, inodes: ReadonlySet<number>, slice: Slice): AsyncGenerator<Holder> {
   for (const pid of readPidsNewestFirst(proc)) {
     const stat = readStat(proc, pid);
-    if (!stat || stat.kernelThread || stat.threads < 2) continue;
-    for (const inode of readThreadInodes(proc, pid)) if (inodes.has(inode)) yield { inode, stat };
-    const pause = slice();
-    if (pause) await pause;
+    if (!stat || stat.kernelThread) continue;
+    const held = new Set<number>();
+    for (const inode of walkUnshown(proc, stat)) {
+      if (inodes.has(inode)) held.add(inode);
+      const pause = slice();
+      if (pause) await pause;
+    }
+    for (const inode of held) yield { inode, stat };
   }
 }
 
-/** Every socket inode that a thread of the process has open now. */
-export function readThreadInodes(proc: Proc, pid: number): Set<number> {
-  const inodes = new Set<number>();
-  for (const task of known(proc.list(`${pid}/task`)) ?? []) {
-    for (const links of walkFolder(proc, `${pid}/task/${task}/fd`)) {
-      if (links === denied) continue;
-      for (const link of links) if (link.startsWith('socket:[')) inodes.add(Number(link.slice(8, -1)));
+/** Has it one of the inodes now, in a thread or in a ring? */
+export function holdsUnshown(proc: Proc, stat: ProcessStat, inodes: ReadonlySet<number>): boolean {
+  for (const inode of walkUnshown(proc, stat)) if (inodes.has(inode)) return true;
+  return false;
+}
+
+/** The sockets that threads and rings have, and -1 for each step between that found none. */
+function* walkUnshown(proc: Proc, { pid, threads }: ProcessStat): Generator<number> {
+  const folders =
+    threads > 1 ? (known(proc.list(`${pid}/task`)) ?? []).map((task) => `${pid}/task/${task}`) : [`${pid}`];
+  for (const folder of folders) {
+    for (const fd of known(proc.list(`${folder}/fd`)) ?? []) {
+      const link = known(proc.link(`${folder}/fd/${fd}`)) ?? '';
+      yield Number(/^socket:\[(\d+)\]$/.exec(link)?.[1] ?? -1);
+      if (link !== 'anon_inode:[io_uring]') continue;
+      const registered = known(proc.text(`${folder}/fdinfo/${fd}`)) ?? '';
+      for (const [, inode] of registered.matchAll(/^\s*\d+: socket:\[(\d+)\]/gm)) yield Number(inode);
     }
   }
-  return inodes;
 }

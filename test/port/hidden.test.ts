@@ -61,7 +61,9 @@ describe('a listener that no process shows, by what the kernel lets one know', (
     fake.add({ pid: 11, comm: 'lockd' });
     const { reason, text } = await explain();
     expect(reason).to.equal('kernel');
-    expect(text).to.match(/^held by the kernel itself, where nfsd runs \(no process has its socket open\): stop /);
+    expect(text).to.match(
+      /^held by no process, so most likely by the kernel itself, where nfsd runs \(all show what they have open\): stop /,
+    );
   });
 
   it('when all have shown theirs in another PID namespace it is outside of that', async () => {
