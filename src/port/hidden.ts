@@ -34,7 +34,8 @@ export async function explainHidden(
   { deniedCount, slice }: { readonly deniedCount: number; readonly slice: Slice },
 ): Promise<Hidden> {
   const owner = readUserName(row.uid);
-  if (row.inode === 0) return ofKernel(proc, 'by the kernel itself', 'its socket has no inode');
+  if (row.inode === 0)
+    return ofKernel(await findServices(proc, slice), 'by the kernel itself', 'its socket has no inode');
   const isOwn = row.uid === (process.geteuid?.() ?? 0);
   const hidesOthers = readHidepid(proc) !== undefined && !maySeeAll(proc);
   const isComplete = deniedCount === 0 && !hidesOthers;
@@ -42,10 +43,15 @@ export async function explainHidden(
     const receiver = await findReceiver(proc, slice);
     if (receiver) return inFlight(owner, receiver);
   }
-  if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, hidesOthers);
+  if (!isComplete && !isOwn) {
+    const likely = hidesOthers ? undefined : await findOnlyOne(proc, row.uid, slice);
+    return ofOtherUser(row.uid, { hidesOthers, likely });
+  }
   if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
-  if (isComplete)
-    return ofKernel(proc, 'by no process, so most likely by the kernel itself', 'all show what they have open');
+  if (isComplete) {
+    const by = 'by no process, so most likely by the kernel itself';
+    return ofKernel(await findServices(proc, slice), by, 'all show what they have open');
+  }
   const text = `held by a socket of ${owner} that no process of ${owner} shows: another user's process has it, so look again as root`;
   return { reason: 'other_user', text };
 }
@@ -53,14 +59,15 @@ export async function explainHidden(
 /** What /proc/self/ns/pid links to in the namespace that a host boots with (PROC_PID_INIT_INO of the kernel). */
 const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
-function ofOtherUser(proc: Proc, uid: number, hidesOthers: boolean): Hidden {
+function ofOtherUser(
+  uid: number,
+  { hidesOthers, likely }: { readonly hidesOthers: boolean; readonly likely: ProcessInfo | undefined },
+): Hidden {
   const owner = readUserName(uid);
-  const candidates = hidesOthers ? [] : processesOf(proc, uid);
-  const [only] = candidates;
-  const likely = only && candidates.length === 1 ? ` (most likely ${nameOf(only)}, its only one)` : '';
+  const guess = likely ? ` (most likely ${nameOf(likely)}, its only one)` : '';
   const hiding = hidesOthers ? ', and this /proc hides the processes of others (hidepid)' : '';
   const who = uid === 0 ? 'root' : `${owner} or root`;
-  const text = `held by a process of ${owner}${likely}, which only ${who} may look into${hiding}: look again, or free it, as ${who}`;
+  const text = `held by a process of ${owner}${guess}, which only ${who} may look into${hiding}: look again, or free it, as ${who}`;
   return { reason: 'other_user', text };
 }
 
@@ -74,32 +81,38 @@ function outside(proc: Proc, owner: string): Hidden {
   return { reason: 'outside_pid_namespace', text };
 }
 
-function ofKernel(proc: Proc, by: string, evidence: string): Hidden {
-  const services = [...new Set(kernelServices(proc))].join(', ');
-  const seen = services ? `, where ${services} runs` : '';
+function ofKernel(services: readonly string[], by: string, evidence: string): Hidden {
+  const seen = services.length > 0 ? `, where ${services.join(', ')} runs` : '';
   const text = `held ${by}${seen} (${evidence}): stop the service that listens in it, as an NFS, SMB or iSCSI server does`;
   return { reason: 'kernel', text };
 }
 
 /** Threads of the kernel that listen for TCP connections: NFS, its locks, SMB, iSCSI, NVMe, and the cluster file systems. */
-function kernelServices(proc: Proc): string[] {
+async function findServices(proc: Proc, slice: Slice): Promise<string[]> {
   const listening = /^(nfsd|lockd|ksmbd|iscsi_np|nvmet|o2net|dlm_recv|krdsd)/;
-  return readPids(proc).flatMap((pid) => {
+  const found = new Set<string>();
+  for (const pid of readPids(proc)) {
     const stat = readStat(proc, pid);
-    return stat?.kernelThread ? (listening.exec(stat.comm)?.[0] ?? []) : [];
-  });
+    const name = stat?.kernelThread ? listening.exec(stat.comm)?.[0] : undefined;
+    if (name) found.add(name);
+    const pause = slice();
+    if (pause) await pause;
+  }
+  return [...found];
 }
 
-/** The processes of a user, as far as two: one alone can be named. */
-function processesOf(proc: Proc, uid: number): ProcessInfo[] {
-  const found: ProcessInfo[] = [];
+/** The process of a user, where it is the only one: of several none can be named. */
+async function findOnlyOne(proc: Proc, uid: number, slice: Slice): Promise<ProcessInfo | undefined> {
+  let only: ProcessInfo | undefined;
   for (const pid of readPids(proc)) {
-    if (known(proc.owner(String(pid))) !== uid) continue;
-    const stat = readStat(proc, pid);
-    if (stat && !stat.kernelThread) found.push(describeProcess(proc, stat));
-    if (found.length === 2) break;
+    const pause = slice();
+    if (pause) await pause;
+    const stat = known(proc.owner(String(pid))) === uid ? readStat(proc, pid) : undefined;
+    if (!stat || stat.kernelThread) continue;
+    if (only) return undefined;
+    only = describeProcess(proc, stat);
   }
-  return found;
+  return only;
 }
 
 /**
@@ -116,7 +129,8 @@ async function findReceiver(proc: Proc, slice: Slice): Promise<ProcessInfo | und
 
 async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promise<boolean> {
   for (const fd of known(proc.list(`${pid}/fd`)) ?? []) {
-    await slice();
+    const pause = slice();
+    if (pause) await pause;
     if (!known(proc.link(`${pid}/fd/${fd}`))?.startsWith('socket:')) continue;
     if (/^scm_fds:\s*[1-9]/m.test(known(proc.text(`${pid}/fdinfo/${fd}`)) ?? '')) return true;
   }
