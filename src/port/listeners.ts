@@ -76,11 +76,17 @@ export async function withHolders(
 
 /** Threads and rings may have what their process does not show; for a listener that nobody else has. */
 async function addUnshown(proc: Proc, rows: readonly Socket[], holders: Map<number, ProcessInfo[]>, slice: Slice) {
-  const hidden = new Set(rows.map(({ inode }) => inode).filter((inode) => !holders.has(inode)));
+  const hidden = new Set(rows.filter((row) => !holders.has(row.inode) && mayBeUnshown(row)).map(({ inode }) => inode));
   if (hidden.size === 0) return;
   for await (const { inode, stat } of scanUnshown(proc, hidden, slice)) {
     holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
   }
+}
+
+/** Of another user's socket it would be a search among this user's threads, seconds long where browsers run. */
+export function mayBeUnshown({ uid }: Pick<Socket, 'uid'>): boolean {
+  const own = process.geteuid?.() ?? 0;
+  return own === 0 || uid === own;
 }
 
 async function findHolders(proc: Proc, rows: readonly Socket[], slice: Slice) {

@@ -23,7 +23,7 @@ import {
 import { ancestors } from '../proc/tree.js';
 import { type Clock, createSlice, growing, until } from '../time.js';
 import { describePort, isReleased, lookAtPort, type PortLook } from './inspect.js';
-import { type Listener, listenersInTheWay, toListener } from './listeners.js';
+import { type Listener, listenersInTheWay, mayBeUnshown, toListener } from './listeners.js';
 import { comesBack, findRespawner, isKeeper, type Suspicion, suspect } from './respawn.js';
 import { holdersOf, readAncestors } from './verdict.js';
 
@@ -118,7 +118,7 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
   const { proc, look, dryRun, signal, kills, clock, deadline } = context;
   if (rows.length === 0) return;
   noteRows(context, rows);
-  const inodes = new Set(rows.map(({ inode }) => inode));
+  const inodes = inodesOf(rows);
   const slice = createSlice(signal);
   const table = await readTable(proc, slice);
   const kill = async (target: KillTarget, rest: KillChainsOptions): Promise<void> => {
@@ -138,7 +138,7 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
     await kill(target, { confirm: () => holds(proc, stat, inodes) || holdsUnshown(proc, stat, inodes) });
     if (suspicion) context.suspicions.push(suspicion);
   };
-  for await (const holder of findHolders(proc, inodes, { table, slice })) {
+  for await (const holder of findHolders(proc, rows, { table, slice })) {
     if (clock.now() >= deadline) return;
     if (met.has(holder.stat.pid)) continue;
     await dealWith(holder);
@@ -147,13 +147,18 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
 }
 
 /** Everyone who has one of the sockets. Those whose descriptors do not show it only when nobody else has any. */
-async function* findHolders(proc: Proc, inodes: ReadonlySet<number>, scan: HolderScan): AsyncGenerator<Holder> {
+async function* findHolders(proc: Proc, rows: readonly Socket[], scan: HolderScan): AsyncGenerator<Holder> {
   let found = false;
-  for await (const holder of scanHolders(proc, inodes, scan)) {
+  for await (const holder of scanHolders(proc, inodesOf(rows), scan)) {
     found = true;
     yield holder;
   }
-  if (!found) yield* scanUnshown(proc, inodes, scan.slice);
+  const unshown = rows.filter(mayBeUnshown);
+  if (!found && unshown.length > 0) yield* scanUnshown(proc, inodesOf(unshown), scan.slice);
+}
+
+function inodesOf(rows: readonly Socket[]): Set<number> {
+  return new Set(rows.map(({ inode }) => inode));
 }
 
 /** As good as it is: whoever else has the port, it stays bound. */
