@@ -47,12 +47,11 @@ export async function ownersOf(
 ): Promise<{ readonly client: PortClient; readonly info: ProcessInfo }[]> {
   if (rows.length === 0) return [];
   const states = new Map(rows.map(({ inode, state }) => [inode, state]));
-  const owners = new Map<number, { readonly client: PortClient; readonly info: ProcessInfo }>();
-  for await (const { inode, stat } of scanHolders(proc, new Set(states.keys()), { slice: createSlice(signal) })) {
-    if (owners.has(stat.pid)) continue;
+  const owners: { readonly client: PortClient; readonly info: ProcessInfo }[] = [];
+  for await (const { inodes, stat } of scanHolders(proc, new Set(states.keys()), { slice: createSlice(signal) })) {
     const info = describeProcess(proc, stat);
-    const client = { pid: stat.pid, command: info.command, state: states.get(inode) ?? 'ESTABLISHED' };
-    owners.set(stat.pid, { client, info });
+    const state = states.get(inodes[0] ?? 0) ?? 'ESTABLISHED';
+    owners.push({ client: { pid: stat.pid, command: info.command, state }, info });
   }
-  return [...owners.values()];
+  return owners;
 }

@@ -1,6 +1,6 @@
 import net from 'node:net';
 import { type BackendOptions, usesPortable } from '../proc/backend.js';
-import { scanHolders, scanUnshown } from '../proc/fd.js';
+import { type Holder, scanHolders, scanUnshown } from '../proc/fd.js';
 import { confirmListeners, type Protocol, readListeners, type Socket } from '../proc/net.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { describeProcess, type ProcessInfo } from '../proc/stat.js';
@@ -78,9 +78,7 @@ export async function withHolders(
 async function addUnshown(proc: Proc, rows: readonly Socket[], holders: Map<number, ProcessInfo[]>, slice: Slice) {
   const hidden = new Set(rows.filter((row) => !holders.has(row.inode) && mayBeUnshown(row)).map(({ inode }) => inode));
   if (hidden.size === 0) return;
-  for await (const { inode, stat } of scanUnshown(proc, hidden, slice)) {
-    holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
-  }
+  for await (const holder of scanUnshown(proc, hidden, slice)) note(proc, holders, holder);
 }
 
 /** Of another user's socket it would be a search among this user's threads, seconds long where browsers run. */
@@ -95,9 +93,13 @@ async function findHolders(proc: Proc, rows: readonly Socket[], slice: Slice) {
   const scan = scanHolders(proc, new Set(rows.map(({ inode }) => inode)), { slice });
   for (let step = await scan.next(); ; step = await scan.next()) {
     if (step.done) return { holders, deniedCount: step.value.deniedCount };
-    const { inode, stat } = step.value;
-    holders.set(inode, [...(holders.get(inode) ?? []), describeProcess(proc, stat)]);
+    note(proc, holders, step.value);
   }
+}
+
+function note(proc: Proc, holders: Map<number, ProcessInfo[]>, { stat, inodes }: Holder): void {
+  const info = describeProcess(proc, stat);
+  for (const inode of inodes) holders.set(inode, [...(holders.get(inode) ?? []), info]);
 }
 
 export function toListener(row: Socket, holders: readonly ProcessInfo[] = []): Listener {

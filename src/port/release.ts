@@ -1,16 +1,8 @@
 import { climb, type KillChainsOptions, type KillReport, type KillTarget, killChains } from '../kill.js';
-import {
-  type Holder,
-  type HolderScan,
-  holds,
-  holdsUnshown,
-  readSocketInodes,
-  scanHolders,
-  scanUnshown,
-} from '../proc/fd.js';
+import { findHeld, type Holder, type HolderScan, holds, holdsUnshown, scanHolders, scanUnshown } from '../proc/fd.js';
 import { checkMarker, readMarker } from '../proc/marker.js';
 import type { Socket } from '../proc/net.js';
-import type { Proc } from '../proc/read.js';
+import { denied, type Proc } from '../proc/read.js';
 import {
   describeProcess,
   type ProcessInfo,
@@ -21,7 +13,7 @@ import {
   readUptimeTicks,
 } from '../proc/stat.js';
 import { ancestors } from '../proc/tree.js';
-import { type Clock, createSlice, growing, until } from '../time.js';
+import { type Clock, createSlice, growing, type Slice, until } from '../time.js';
 import { describePort, isReleased, lookAtPort, type PortLook } from './inspect.js';
 import { type Listener, listenersInTheWay, mayBeUnshown, toListener } from './listeners.js';
 import { comesBack, findRespawner, isKeeper, type Suspicion, suspect } from './respawn.js';
@@ -125,11 +117,10 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
     const timeoutMs = Math.max(1, deadline - clock.now());
     kills.push(await killChains([target], { proc, clock, table, timeoutMs, signal, dryRun, ...rest }));
   };
-  const untouchable = protectedHolders(proc, table, inodes);
-  const met = new Set<number>();
-  const dealWith = async ({ stat, inode }: Holder): Promise<void> => {
-    met.add(stat.pid);
-    noteHolder(context, stat, inode);
+  const untouchable = await protectedHolders(proc, table, { inodes, slice });
+  const dealWith = async (holder: Holder): Promise<void> => {
+    const { stat } = holder;
+    noteHolder(context, holder);
     const target = targetFor(context, table, stat);
     if (untouchable.includes(stat)) return kill(target, { dryRun: true });
     if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
@@ -140,7 +131,6 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
   };
   for await (const holder of findHolders(proc, rows, { table, slice })) {
     if (clock.now() >= deadline) return;
-    if (met.has(holder.stat.pid)) continue;
     await dealWith(holder);
     if (!dryRun && !untouchable[0] && (await isReleased(proc, look))) return;
   }
@@ -172,11 +162,20 @@ function spare(proc: Proc, stat: ProcessStat, { pid }: ProcessStat): KillReport 
  * This very process, one above it, or pid 1 has the socket too: it stays bound whoever else is killed, so nobody is.
  * A service whose socket pid 1 opened for it would die for nothing.
  */
-function protectedHolders(proc: Proc, table: ProcessTable, inodes: ReadonlySet<number>): ProcessStat[] {
+async function protectedHolders(
+  proc: Proc,
+  table: ProcessTable,
+  { inodes, slice }: { readonly inodes: ReadonlySet<number>; readonly slice: Slice },
+): Promise<ProcessStat[]> {
   const self = table.get(process.pid);
   const first = table.get(1);
   const untouchable = new Set([...(self ? [self] : []), ...ancestors(table, self), ...(first ? [first] : [])]);
-  return [...untouchable].filter((stat) => holds(proc, stat, inodes));
+  const holding: ProcessStat[] = [];
+  for (const stat of untouchable) {
+    const held = await findHeld(proc, stat.pid, inodes, slice);
+    if (held !== denied && held.length > 0) holding.push(stat);
+  }
+  return holding;
 }
 
 /** The chain of a holder: from its top down; below ssh and autossh all, below anyone else its own session. */
@@ -205,12 +204,12 @@ function noteRows({ seen }: FreeContext, rows: readonly Socket[]): void {
   }
 }
 
-function noteHolder({ proc, seen }: FreeContext, stat: ProcessStat, inode: number): void {
-  for (const one of [inode, ...readSocketInodes(proc, stat)]) {
-    const listener = seen.get(one);
+function noteHolder({ proc, seen }: FreeContext, { stat, inodes }: Holder): void {
+  for (const inode of inodes) {
+    const listener = seen.get(inode);
     if (!listener || listener.holders.some(({ pid }) => pid === stat.pid)) continue;
     const { hidden: _hidden, ...rest } = listener;
-    seen.set(one, { ...rest, holders: [...listener.holders, describeProcess(proc, stat)] });
+    seen.set(inode, { ...rest, holders: [...listener.holders, describeProcess(proc, stat)] });
   }
 }
 

@@ -3,10 +3,10 @@ import { denied, known, type Proc, type Read } from './read.js';
 import { isGone, type ProcessStat, type ProcessTable, readPidsNewestFirst, readStat } from './stat.js';
 import { descendants } from './tree.js';
 
-/** A process that has a socket open. One socket may be held by many: descriptors are inherited and passed on. */
+/** A process that has some of the sockets open. One socket may be held by many: descriptors are inherited and passed on. */
 export interface Holder {
-  readonly inode: number;
   readonly stat: ProcessStat;
+  readonly inodes: readonly number[];
 }
 
 export interface HolderScan {
@@ -31,22 +31,35 @@ export async function* scanHolders(
   { table, slice }: HolderScan,
 ): AsyncGenerator<Holder, HolderScanEnd> {
   let deniedCount = 0;
-  const wanted = new Map([...inodes].map((inode) => [`socket:[${inode}]`, inode]));
   for (const pid of table ? likeliestFirst(proc, table) : readPidsNewestFirst(proc)) {
-    const held = new Set<number>();
-    for (const links of walkLinks(proc, pid)) {
-      if (links === denied) deniedCount++;
-      else for (const link of links) noteHeld(held, wanted.get(link));
-      if (held.size === inodes.size) break;
-      // A proxy has descriptors by the ten thousand, and each costs a call. Awaiting costs too, so only when it is due.
-      const pause = slice();
-      if (pause) await pause;
-    }
-    if (held.size === 0) continue;
+    const held = await findHeld(proc, pid, inodes, slice);
+    if (held === denied) deniedCount++;
+    if (held === denied || held.length === 0) continue;
     const stat = table?.get(pid) ?? readStat(proc, pid);
-    if (stat) for (const inode of held) yield { inode, stat };
+    if (stat) yield { stat, inodes: held };
   }
   return { deniedCount };
+}
+
+/** Which of the inodes a process has open, or that it does not show them. */
+export async function findHeld(
+  proc: Proc,
+  pid: number,
+  inodes: ReadonlySet<number>,
+  slice: Slice,
+): Promise<number[] | typeof denied> {
+  const wanted = new Map([...inodes].map((inode) => [`socket:[${inode}]`, inode]));
+  const held = new Set<number>();
+  let isDenied = false;
+  for (const links of walkLinks(proc, pid)) {
+    if (links === denied) isDenied = true;
+    else for (const link of links) noteHeld(held, wanted.get(link));
+    if (held.size === inodes.size) break;
+    // A proxy has descriptors by the ten thousand, and each costs a call. Awaiting costs too, so only when it is due.
+    const pause = slice();
+    if (pause) await pause;
+  }
+  return isDenied && held.size === 0 ? denied : [...held];
 }
 
 function noteHeld(held: Set<number>, inode: number | undefined): void {
@@ -159,7 +172,7 @@ export async function* scanUnshown(proc: Proc, inodes: ReadonlySet<number>, slic
       const pause = slice();
       if (pause) await pause;
     }
-    for (const inode of held) yield { inode, stat };
+    if (held.size > 0) yield { stat, inodes: [...held] };
   }
 }
 

@@ -108,9 +108,9 @@ async function findPortHolders(specs: readonly TunnelSpec[], { proc, signal }: L
     }
   }
   if (ports.size === 0) return holders;
-  for await (const { inode, stat } of scanHolders(proc, new Set(ports.keys()), { slice: createSlice(signal) })) {
+  for await (const { stat, inodes } of scanHolders(proc, new Set(ports.keys()), { slice: createSlice(signal) })) {
     const isTunnel = stat.comm === 'ssh' || stat.comm === 'autossh';
-    holders.push({ stat, why: `listens on ${ports.get(inode)}`, isTunnel });
+    holders.push({ stat, why: `listens on ${inodes.map((inode) => ports.get(inode)).join(' and ')}`, isTunnel });
   }
   return holders;
 }

@@ -14,7 +14,7 @@ const noSlice = (): undefined => undefined;
 async function holdersOf(proc: Proc, ...inodes: number[]): Promise<string[]> {
   const found: string[] = [];
   const scan = scanHolders(proc, new Set(inodes), { slice: noSlice });
-  for await (const { inode, stat } of scan) found.push(`${stat.pid}:${inode}`);
+  for await (const holder of scan) found.push(...holder.inodes.map((inode) => `${holder.stat.pid}:${inode}`));
   return found;
 }
 
