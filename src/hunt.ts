@@ -239,9 +239,10 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
     const children = childrenOf(table);
     const queue: { stat: ProcessStat; below: KillTarget['below'] }[] = [...parents];
     for (const { stat: parent, below } of queue) {
+      const offspring = children.get(parent.pid);
       // It lived before the table was read. Whose children these are is certain if its number is nobody else's after that.
-      if (hasChangedHands(parent)) continue;
-      for (const stat of children.get(parent.pid) ?? []) {
+      if (!offspring || hasChangedHands(parent)) continue;
+      for (const stat of offspring) {
         if (stat.startTicks < parent.startTicks) continue;
         if (below === 'session' && stat.sid !== parent.sid) spare(stat, `below ${parent.pid}, in session ${stat.sid}`);
         else if (admit(stat, { why: `child of ${parent.pid}`, below })) queue.push({ stat, below });
