@@ -43,7 +43,10 @@ export function createRig(): Rig {
     crowd: () => opened(crowd),
     open: async () => {
       sshd = await startSshd();
-      while (ports.length < PORTS) ports.push(await freeLocalPort());
+      while (ports.length < PORTS) {
+        const port = await freeLocalPort();
+        if (!ports.includes(port)) ports.push(port);
+      }
       crowd = await startCrowd(reaper, { host: sshd.host, ports });
     },
     close: async () => {
