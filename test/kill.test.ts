@@ -4,13 +4,12 @@ import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { climb, type KillReport, killChains, killTree } from '#lib/kill.js';
+import { type KillReport, killChains, killTree } from '#lib/kill.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
-import { type ProcessRef, type ProcessStat, readTable } from '#lib/proc/stat.js';
+import { type ProcessRef, readTable } from '#lib/proc/stat.js';
 import { until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from './support/bystanders.js';
 import { createFakeProc, statLine } from './support/fakeproc.js';
-import { inNamespace, type NamespaceResult } from './support/namespace.js';
 import { need } from './support/need.js';
 import { descendantsOf, isAlive, sendSignal, statOf } from './support/proc.js';
 import {
@@ -556,145 +555,7 @@ time.sleep(170)`;
       expect([seen.stat, seen.marker]).to.deep.equal(['string', 'lacks']);
     });
   });
-
-  describe('in a namespace', function () {
-    this.timeout(90_000);
-    before(function () {
-      need(this, 'root', 'unshare', 'perl');
-    });
-
-    for (const [what, args] of [
-      ['forks every 2 ms and leaves', ['2', '0']],
-      ['forks every 0.3 ms and leaves', ['0.3', '0']],
-      ['executes itself anew every 0.5 ms', ['0.5', '1']],
-    ] as const) {
-      it(`ends each of 40 comets, a process that ${what}, by its marker`, async () => {
-        const run = await inNamespace('test/kill/comets.js', ['40', ...args]);
-        expect([run.get('leaked'), run.get('falseReports')]).to.deep.equal([0, 0]);
-        expect(run.get('took')).to.have.length(40);
-      });
-    }
-
-    it('kills storms of forks, sessions, programs and SIGCONT without a marker, nobody left', async () => {
-      const run = await inNamespace('test/kill/storms.js', ['5']);
-      const outcomes = run.results.map(({ name, value }) => [name, value]);
-      const nobody = { leaked: 0, survived: 0 };
-      const names = ['bomb', 'sessions', 'workers', 'programs', 'defiant'];
-      expect(outcomes).to.deep.equal(names.map((name) => [name, nobody]));
-    });
-
-    it('spares itself and its parents when they carry the marker too, and that is no failure', async () => {
-      const env = { TUNNEL_ID: 'nested' };
-      const run = await inNamespace('test/kill/carrier.js', [], { env });
-      const report = run.get<KillReport>('report');
-      const child = run.get<{ pid: number; alive: boolean }>('child');
-      expect(report.survivors).to.deep.equal([]);
-      expect(pids(report)).to.deep.equal([child.pid]);
-      expect(child.alive).to.equal(false);
-      expect(report.left.map(({ why }) => why)).to.include.members([
-        'protected: this very process',
-        'protected: pid 1',
-      ]);
-      expect(run.get('parents')).to.deep.equal([true, true, true]);
-    });
-
-    it('does not call gone what /proc hides from it', async () => {
-      const run = await inNamespace('test/kill/hidden.js');
-      expect([run.get('stat'), run.get('alive')]).to.deep.equal(['undefined', true]);
-      const { killed, survivors } = run.get<KillReport>('kill');
-      expect(killed).to.deep.equal([]);
-      expect(survivors[0]).to.include({ pid: run.get('pid') });
-      expect(survivors[0]?.why).to.match(/^not permitted: .*hides it$/);
-    });
-
-    describe('where a number goes to another process', () => {
-      let run: NamespaceResult;
-      before(async () => {
-        run = await inNamespace('test/kill/reuse.js', ['15']);
-      });
-
-      it('never hits the new one, though it was decided on the old', () => {
-        expect(run.get('reused'), 'or nothing was tried').to.be.greaterThan(10);
-        expect(run.get('harmed')).to.equal(0);
-      });
-
-      it('lets a pin read nothing of the new one', () => expect(run.get('mistaken')).to.equal(0));
-
-      it('spares the children of one who got the number of a member that left during the grace', () => {
-        expect(run.get('stranger')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
-      });
-
-      it('spares the session of one who got the number of a leader that left during the grace', () => {
-        expect(run.get('session')).to.deep.equal({ reused: true, spared: 3, killed: 2, survivors: 0 });
-      });
-
-      it('spares the children of one who got the number of a parent while the table was read', () => {
-        expect(run.get('parent')).to.deep.equal({ reused: true, spared: 3 });
-      });
-
-      it('leaves it alone when it is asked for by a ref of the old one', () => {
-        expect(run.get('formerRef')).to.deep.equal({ reused: true, alive: true, killed: 0 });
-      });
-    });
-  });
 });
-
-describe('climb()', () => {
-  const never = () => false;
-  const always = () => true;
-
-  it('goes from an ssh to the autossh above it, and no further', () => {
-    const table = tableOf([1, 0, 'init'], [4, 1, 'autossh'], [5, 4, 'autossh'], [6, 5, 'ssh']);
-    expect(climb(table, rowOf(table, 6), never).pid).to.equal(5);
-  });
-
-  it('does not take an autossh above something else for its starter', () => {
-    const table = tableOf([1, 0, 'init'], [5, 1, 'autossh'], [6, 5, 'node']);
-    expect(climb(table, rowOf(table, 6), never).pid).to.equal(6);
-  });
-
-  it('goes up while the parent is part of the same, never past pid 1', () => {
-    const table = tableOf([1, 0, 'node'], [4, 1, 'node'], [5, 4, 'node'], [6, 5, 'node']);
-    expect(climb(table, rowOf(table, 6), always).pid).to.equal(4);
-    expect(climb(table, rowOf(table, 6), ({ pid }) => pid !== 4).pid).to.equal(5);
-  });
-
-  for (const seat of ['bash', 'sh', 'sshd', 'login', 'sudo', 'tmux', 'systemd']) {
-    it(`stops below ${seat}, where somebody sits`, () => {
-      const table = tableOf([1, 0, 'init'], [4, 1, 'node'], [5, 4, seat], [6, 5, 'node']);
-      expect(climb(table, rowOf(table, 6), always).pid).to.equal(6);
-    });
-  }
-
-  it('stops below this process and those above it', () => {
-    const table = tableOf(
-      [1, 0, 'init'],
-      [4, 1, 'node'],
-      [process.pid, 4, 'node'],
-      [6, process.pid, 'node'],
-      [7, 4, 'x'],
-    );
-    expect(climb(table, rowOf(table, 6), always).pid).to.equal(6);
-    expect(climb(table, rowOf(table, 7), always).pid).to.equal(7);
-  });
-
-  it('answers the process itself when its number is another one in the table', () => {
-    const table = tableOf([1, 0, 'init'], [5, 1, 'autossh'], [6, 5, 'ssh']);
-    const former = { ...rowOf(table, 6), startTicks: 1 };
-    expect(climb(table, former, always)).to.equal(former);
-  });
-});
-
-function tableOf(...rows: readonly (readonly [number, number, string])[]): Map<number, ProcessStat> {
-  const rest = { startTicks: 100, pgid: 1, sid: 1, state: 'S', kernelThread: false, threads: 1, rssBytes: 0 };
-  return new Map(rows.map(([pid, ppid, comm]) => [pid, { pid, ppid, comm, ...rest }]));
-}
-
-function rowOf(table: ReadonlyMap<number, ProcessStat>, pid: number): ProcessStat {
-  const row = table.get(pid);
-  if (!row) throw new Error(`no row ${pid}`);
-  return row;
-}
 
 function everyone(shape: Shape): Shape[] {
   return [shape, ...shape.children.flatMap(everyone)];

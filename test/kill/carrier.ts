@@ -1,4 +1,4 @@
-// What kill.test.ts runs in a namespace: a manager that was itself started with the marker it looks for.
+// What namespace.test.ts runs: a manager that was itself started with the marker it looks for.
 import { killChains } from '#lib/kill.js';
 import { assertIsolated, emit } from '../support/namespace.js';
 import { isAlive } from '../support/proc.js';

@@ -1,4 +1,4 @@
-// What kill.test.ts runs in a namespace: comets, killed by their marker alone.
+// What namespace.test.ts runs: comets, killed by their marker alone.
 import { killChains } from '#lib/kill.js';
 import { until } from '#lib/time.js';
 import { startBystanders } from '../support/bystanders.js';

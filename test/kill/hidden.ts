@@ -1,4 +1,4 @@
-// What kill.test.ts runs in a namespace: a /proc that shows nobody but one's own processes (hidepid=2).
+// What namespace.test.ts runs: a /proc that shows nobody but one's own processes (hidepid=2).
 import { execFileSync } from 'node:child_process';
 import { assertIsolated, emit } from '../support/namespace.js';
 import { isAlive } from '../support/proc.js';

@@ -1,4 +1,4 @@
-// What kill.test.ts runs in a namespace: pids that another process gets between the look and the signal.
+// What namespace.test.ts runs: pids that another process gets between the look and the signal.
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-// What kill.test.ts runs with few descriptors (ulimit -n): they run out before, in the middle of, and after a freeze.
+// What abort.test.ts runs with few descriptors (ulimit -n): they run out before, in the middle of, and after a freeze.
 import fs from 'node:fs';
 import { killTree } from '#lib/kill.js';
 import { openProc, type Proc } from '#lib/proc/read.js';

@@ -1,4 +1,4 @@
-// What kill.test.ts runs in a namespace: trees that do all they can not to be caught, killed without any marker.
+// What namespace.test.ts runs: trees that do all they can not to be caught, killed without any marker.
 import { killTree } from '#lib/kill.js';
 import { until } from '#lib/time.js';
 import { assertIsolated, emit } from '../support/namespace.js';
