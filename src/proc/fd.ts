@@ -1,6 +1,13 @@
 import type { Slice } from '../time.js';
 import { denied, known, type Proc, type Read } from './read.js';
-import { isGone, type ProcessStat, type ProcessTable, readPidsNewestFirst, readStat } from './stat.js';
+import {
+  isGone,
+  type ProcessStat,
+  type ProcessTable,
+  readDescriptorSlots,
+  readPidsNewestFirst,
+  readStat,
+} from './stat.js';
 import { descendants } from './tree.js';
 
 /** A process that has some of the sockets open. One socket may be held by many: descriptors are inherited and passed on. */
@@ -111,7 +118,7 @@ const tunnelPrograms: ReadonlySet<string> = new Set(['ssh', 'autossh']);
 function* walkLinks(proc: Proc, pid: number): Generator<readonly string[] | typeof denied> {
   let shown = 0;
   let refused = false;
-  for (const links of walkFolder(proc, `${pid}/fd`)) {
+  for (const links of walkDescriptors(proc, pid)) {
     if (links === denied) refused = true;
     else {
       shown += links.length;
@@ -126,15 +133,25 @@ function* walkLinks(proc: Proc, pid: number): Generator<readonly string[] | type
     if (refused) yield denied;
     return;
   }
-  for (const task of known(proc.list(`${pid}/task`)) ?? []) yield* walkFolder(proc, `${pid}/task/${task}/fd`);
+  for (const task of known(proc.list(`${pid}/task`)) ?? []) {
+    const folder = `${pid}/task/${task}/fd`;
+    yield* walkListed(proc, folder, proc.pieces(folder, MANY));
+  }
 }
 
-function* walkFolder(proc: Proc, folder: string): Generator<readonly string[] | typeof denied> {
-  const isBig = proc.has(`${folder}/${MANY}`);
-  const slots = isBig ? countSlots(proc, folder) : 0;
+function* walkDescriptors(proc: Proc, pid: number): Generator<readonly string[] | typeof denied> {
+  const folder = `${pid}/fd`;
+  if (!proc.has(`${folder}/${MANY}`)) return yield* walkListed(proc, folder, [proc.list(folder)]);
+  const slots = countSlots(proc, pid);
+  if (slots === 0) return yield* walkListed(proc, folder, proc.pieces(folder, MANY));
   for (let at = 0; at < slots; at += PIECE) yield proc.numberedLinks(folder, at, at + PIECE);
-  if (slots > 0) return;
-  const pieces: Iterable<Read<string[]>> = isBig ? proc.pieces(folder, MANY) : [proc.list(folder)];
+}
+
+function* walkListed(
+  proc: Proc,
+  folder: string,
+  pieces: Iterable<Read<string[]>>,
+): Generator<readonly string[] | typeof denied> {
   for (const names of pieces) {
     if (names === undefined) return;
     if (names === denied) yield names;
@@ -143,13 +160,12 @@ function* walkFolder(proc: Proc, folder: string): Generator<readonly string[] | 
 }
 
 /**
- * How far the numbers of descriptors can go (FDSize, proc_pid_status(5)), where most of them are taken: then it is quicker
+ * How far the numbers of descriptors can go, where most of them are taken: then it is quicker
  * to ask for each than to have them listed. 0 where the list is.
  */
-function countSlots(proc: Proc, folder: string): number {
-  const status = known(proc.text(`${folder.slice(0, folder.lastIndexOf('/'))}/status`)) ?? '';
-  const slots = Number(/^FDSize:\s*(\d+)$/m.exec(status)?.[1] ?? 0);
-  return (known(proc.size(folder)) ?? 0) * 2 > slots ? slots : 0;
+function countSlots(proc: Proc, pid: number): number {
+  const slots = readDescriptorSlots(proc, pid) ?? 0;
+  return (known(proc.size(`${pid}/fd`)) ?? 0) * 2 > slots ? slots : 0;
 }
 
 /** To list 15,000 descriptors takes 16 ms: who has this one has many, and they are not listed at one go. */

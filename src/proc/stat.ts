@@ -103,8 +103,15 @@ export function readTracer(proc: Proc, pid: number): number | undefined {
   return readStatusField(proc, pid, 'TracerPid') || undefined;
 }
 
+/** How far the numbers of its descriptors can go: the slots that the kernel has made for them. */
+export function readDescriptorSlots(proc: Proc, pid: number): number | undefined {
+  return readStatusField(proc, pid, 'FDSize');
+}
+
+/** A field of /proc/<pid>/status (proc_pid_status(5)) that is one number. */
 function readStatusField(proc: Proc, pid: number, name: string): number | undefined {
-  const match = new RegExp(`^${name}:\\s*(\\d+)$`, 'm').exec(known(proc.text(`${pid}/status`)) ?? '');
+  // With its line's end, so that no number is read by half.
+  const match = new RegExp(`^${name}:\\t(\\d+)\\n`, 'm').exec(known(proc.text(`${pid}/status`)) ?? '');
   return match ? Number(match[1]) : undefined;
 }
 
