@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { until } from '#lib/time.js';
@@ -87,8 +87,7 @@ const lookalikeEnv = { OTHER_TUNNEL_ID: 'faults', NOTE: '\nTUNWARD_INSTANCE=faul
 function startOne(reaper: Reaper, dir: string, { program, comm, argv0, argv, env, otherNetwork }: Kind): ChildProcess {
   const file = join(dir, program, comm);
   mkdirSync(join(dir, program), { recursive: true });
-  rmSync(file, { force: true });
-  symlinkSync(which(program) ?? program, file);
+  if (!existsSync(file)) symlinkSync(which(program) ?? program, file);
   const [run, args] = otherNetwork ? [which('unshare') ?? 'unshare', ['-n', file, ...argv]] : [file, argv];
   const child = spawn(run, args, {
     env: { ...process.env, ...reaper.env, ...env },

@@ -45,7 +45,7 @@ export function holderCases(): void {
       for (let round = 0; round < times; round++) {
         await using reaper = createReaper();
         const port = await freeLocalPort();
-        await startPerlSocket(reaper, { port, script: 'listen($s, 5); fork; fork' });
+        await startPerlSocket(reaper, { port, options: ['SO_REUSEADDR'], script: 'listen($s, 5); fork; fork' });
         expect(await until(() => reaper.living().length === 4, { timeoutMs: 5000 })).to.equal(true);
         const report = await freePort(port, { host: '127.0.0.1' });
         expect(report, report.explanation).to.include({ free: true });
@@ -112,7 +112,11 @@ const BOUND_MS = 300;
 const writers: readonly ((reaper: Reaper, port: number, file: string) => Promise<{ readonly pid: number }>)[] = [
   (reaper, port, file) => {
     const write = `open(my $f, '>', '${file}') or die; syswrite($f, 'x' x 8192)`;
-    return startPerlSocket(reaper, { port, script: `listen($s, 5); $SIG{USR2} = sub { ${write} }` });
+    return startPerlSocket(reaper, {
+      port,
+      options: ['SO_REUSEADDR'],
+      script: `listen($s, 5); $SIG{USR2} = sub { ${write} }`,
+    });
   },
   (reaper, port, file) => {
     const write = `process.on('SIGUSR2', () => fs.writeFile('${file}', 'x', () => {}))`;
