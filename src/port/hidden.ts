@@ -31,14 +31,14 @@ export interface Hidden {
 export async function explainHidden(
   proc: Proc,
   row: Socket,
-  { deniedCount, slice }: { readonly deniedCount: number; readonly slice: Slice },
+  { refusing, slice }: { readonly refusing: readonly number[]; readonly slice: Slice },
 ): Promise<Hidden> {
   const owner = readUserName(row.uid);
   if (row.inode === 0)
     return ofKernel(await findServices(proc, slice), 'by the kernel itself', 'its socket has no inode');
   const isOwn = row.uid === (process.geteuid?.() ?? 0);
   const hidesOthers = readHidepid(proc) !== undefined && !maySeeAll(proc);
-  const isComplete = deniedCount === 0 && !hidesOthers;
+  const isComplete = refusing.length === 0 && !hidesOthers;
   if (isComplete || isOwn) {
     const receiver = await findReceiver(proc, slice);
     if (receiver) return inFlight(owner, receiver);
@@ -47,6 +47,7 @@ export async function explainHidden(
     const likely = hidesOthers ? undefined : await findOnlyOne(proc, row.uid, slice);
     return ofOtherUser(row.uid, { hidesOthers, likely });
   }
+  if (refusing.length > 0 && process.geteuid?.() === 0) return ofOneThatRefuses(proc, owner, refusing);
   if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
   if (isComplete) {
     const by = 'by no process, so most likely by the kernel itself';
@@ -68,6 +69,16 @@ function ofOtherUser(
   const hiding = hidesOthers ? ', and this /proc hides the processes of others (hidepid)' : '';
   const who = uid === 0 ? 'root' : `${owner} or root`;
   const text = `held by a process of ${owner}${guess}, which only ${who} may look into${hiding}: look again, or free it, as ${who}`;
+  return { reason: 'other_user', text };
+}
+
+/** Root may be refused: without CAP_SYS_PTRACE by who has a capability more, or by a security module (ptrace(2)). */
+function ofOneThatRefuses(proc: Proc, owner: string, refusing: readonly number[]): Hidden {
+  const stat = refusing.length === 1 ? readStat(proc, refusing[0] ?? 0) : undefined;
+  const likely = stat ? `most likely ${nameOf(describeProcess(proc, stat))}` : `one of ${refusing.length}`;
+  const elsewhere =
+    known(proc.link('self/ns/pid')) === FIRST_PID_NAMESPACE ? '' : ', or by one outside of this container';
+  const text = `held by a process of ${owner} that not even this root may look into (${likely})${elsewhere}: it has privileges that this process lacks, or is guarded, so look, or free it, from where it was started`;
   return { reason: 'other_user', text };
 }
 

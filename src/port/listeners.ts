@@ -67,7 +67,7 @@ export async function withHolders(
     const holders = first.holders.get(row.inode) ?? again.holders.get(row.inode);
     if (holders) listeners.push(toListener(row, holders));
     else if (still.includes(row)) {
-      const { reason, text } = await explainHidden(proc, row, { deniedCount: again.deniedCount, slice });
+      const { reason, text } = await explainHidden(proc, row, { refusing: again.refusing, slice });
       listeners.push({ ...toListener(row), hidden: text, hiddenReason: reason });
     }
   }
@@ -89,10 +89,10 @@ export function mayBeUnshown({ uid }: Pick<Socket, 'uid'>): boolean {
 
 async function findHolders(proc: Proc, rows: readonly Socket[], slice: Slice) {
   const holders = new Map<number, ProcessInfo[]>();
-  if (rows.length === 0) return { holders, deniedCount: 0 };
+  if (rows.length === 0) return { holders, refusing: [] };
   const scan = scanHolders(proc, new Set(rows.map(({ inode }) => inode)), { slice });
   for (let step = await scan.next(); ; step = await scan.next()) {
-    if (step.done) return { holders, deniedCount: step.value.deniedCount };
+    if (step.done) return { holders, refusing: step.value.refusing };
     note(proc, holders, step.value);
   }
 }

@@ -113,20 +113,20 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
   const inodes = inodesOf(rows);
   const slice = createSlice(signal);
   const table = await readTable(proc, slice);
-  const kill = async (target: KillTarget, rest: KillChainsOptions): Promise<void> => {
+  const kill = async (targets: readonly KillTarget[], rest: KillChainsOptions): Promise<void> => {
     const timeoutMs = Math.max(1, deadline - clock.now());
-    kills.push(await killChains([target], { proc, clock, table, timeoutMs, signal, dryRun, ...rest }));
+    kills.push(await killChains(targets, { proc, clock, table, timeoutMs, signal, dryRun, ...rest }));
   };
   const untouchable = await protectedHolders(proc, table, { inodes, slice });
   const dealWith = async (holder: Holder): Promise<void> => {
     const { stat } = holder;
     noteHolder(context, holder);
-    const target = targetFor(context, table, stat);
-    if (untouchable.includes(stat)) return kill(target, { dryRun: true });
+    const targets = targetsFor(context, table, stat);
+    if (untouchable.includes(stat)) return kill(targets, { dryRun: true });
     if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
-    const suspicion = suspect(proc, table, table.get(target.ref.pid) ?? stat);
+    const suspicion = suspect(proc, table, table.get(targets[0]?.ref.pid ?? 0) ?? stat);
     // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
-    await kill(target, { confirm: () => holds(proc, stat, inodes) || holdsUnshown(proc, stat, inodes) });
+    await kill(targets, { confirm: () => holds(proc, stat, inodes) || holdsUnshown(proc, stat, inodes) });
     if (suspicion) context.suspicions.push(suspicion);
   };
   for await (const holder of findHolders(proc, rows, { table, slice })) {
@@ -178,14 +178,17 @@ async function protectedHolders(
   return holding;
 }
 
-/** The chain of a holder: from its top down; below ssh and autossh all, below anyone else its own session. */
-function targetFor({ proc, tree, look }: FreeContext, table: ProcessTable, stat: ProcessStat): KillTarget {
-  const { port } = look;
+/**
+ * The chain of a holder: from its top down; below ssh and autossh all, below anyone else its own session. The holder also
+ * for itself: its top may end in this very moment, and would take nobody with it.
+ */
+function targetsFor({ proc, tree, look }: FreeContext, table: ProcessTable, stat: ProcessStat): KillTarget[] {
   const top = climbFrom(proc, table, stat);
   const isTunnel = stat.comm === 'ssh' || stat.comm === 'autossh';
-  const why =
-    top.pid === stat.pid ? `listens on port ${port}` : `starts ${stat.pid} again, which listens on port ${port}`;
-  return { ref: top, why, below: tree || isTunnel ? 'all' : 'session' };
+  const below = tree || isTunnel ? 'all' : 'session';
+  const holder: KillTarget = { ref: stat, why: `listens on port ${look.port}`, below };
+  const why = `starts ${stat.pid} again, which listens on port ${look.port}`;
+  return top.pid === stat.pid ? [holder] : [{ ref: top, why, below }, holder];
 }
 
 /** Up from a holder to what is known to start it again: an autossh above an ssh, or a parent of the same tunnel. */

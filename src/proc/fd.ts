@@ -22,9 +22,9 @@ export interface HolderScan {
   readonly slice: Slice;
 }
 
-/** How a scan ended: how many processes would not show their descriptors. */
+/** How a scan ended: who would not show what it has open. */
 export interface HolderScanEnd {
-  readonly deniedCount: number;
+  readonly refusing: readonly number[];
 }
 
 /**
@@ -37,15 +37,15 @@ export async function* scanHolders(
   inodes: ReadonlySet<number>,
   { table, slice }: HolderScan,
 ): AsyncGenerator<Holder, HolderScanEnd> {
-  let deniedCount = 0;
+  const refusing: number[] = [];
   for (const pid of table ? likeliestFirst(proc, table) : readPidsNewestFirst(proc)) {
     const held = await findHeld(proc, pid, inodes, slice);
-    if (held === denied) deniedCount++;
+    if (held === denied) refusing.push(pid);
     if (held === denied || held.length === 0) continue;
     const stat = table?.get(pid) ?? readStat(proc, pid);
     if (stat) yield { stat, inodes: held };
   }
-  return { deniedCount };
+  return { refusing };
 }
 
 /** Which of the inodes a process has open, or that it does not show them. */

@@ -21,10 +21,13 @@ export interface Proc {
   pieces(path: string, size: number): Iterable<Read<string[]>>;
   has(path: string): boolean;
   link(path: string): Read<string>;
-  /** What the links `names[from]` up to `names[to]` of a folder lead to; those that are gone or denied are left out. */
-  links(folder: string, names: readonly string[], from: number, to: number): string[];
+  /**
+   * What the links `names[from]` up to `names[to]` of a folder lead to, without those that are gone. Denied also where the
+   * folder was not: to list the descriptors of a process takes its user or root, to read one as many capabilities as it has.
+   */
+  links(folder: string, names: readonly string[], from: number, to: number): string[] | typeof denied;
   /** The same of a folder whose links are numbered: those from `from` up to `to`, whichever are there. */
-  numberedLinks(folder: string, from: number, to: number): string[];
+  numberedLinks(folder: string, from: number, to: number): string[] | typeof denied;
   /** The size of an entry; of a folder of descriptors their number, since Linux 6.2, and 0 before. */
   size(path: string): Read<number>;
   /** The numeric user id that owns the entry. */
@@ -126,6 +129,7 @@ function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
       const found: string[] = [];
       for (let at = from; at < Math.min(to, names.length); at++) {
         const link = readLink(pathOf(start, names[at] ?? ''));
+        if (link === denied) return denied;
         if (link !== undefined) found.push(link);
       }
       return found;
@@ -139,6 +143,7 @@ function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
         // A link that is missing costs an exception, so among missing ones it is asked for first.
         if (!isThere && !fs.existsSync(path)) continue;
         const link = readLink(path);
+        if (link === denied) return denied;
         isThere = link !== undefined;
         if (link !== undefined) found.push(link);
       }
@@ -147,13 +152,8 @@ function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
   };
 }
 
-function readLink(path: Buffer): string | undefined {
-  try {
-    return fs.readlinkSync(path);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR', 'EACCES', 'EPERM')) return undefined;
-    throw error;
-  }
+function readLink(path: Buffer): Read<string> {
+  return answer(() => fs.readlinkSync(path));
 }
 
 function readWhole(path: string, buffer: Buffer): string {

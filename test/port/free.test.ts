@@ -6,6 +6,7 @@ import { type FreePortOptions, freePort } from '#lib/port/free.js';
 import type { PortReport } from '#lib/port/inspect.js';
 import { findListeners } from '#lib/port/listeners.js';
 import { isPortFree } from '#lib/port/wait.js';
+import { openProc, type Proc } from '#lib/proc/read.js';
 import { systemClock, until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from '../support/bystanders.js';
 import { need } from '../support/need.js';
@@ -299,6 +300,23 @@ describe('freePort()', () => {
       expect(respawner.respawned).to.deep.equal([]);
     });
 
+    it('kills the holder also when that parent ends in the moment in which it was to be killed', async () => {
+      const port = await freeLocalPort();
+      const listen = [{ port, host: '127.0.0.1' }];
+      const { pid, children } = await startTree(reaper, {
+        comm: 'autossh',
+        children: [{ comm: 'ssh', setsid: true, listen }],
+      }).ready;
+      const real = openProc();
+      const pin: Proc['pin'] = (which) => {
+        if (which === pid) endAtOnce(pid);
+        return real.pin(which);
+      };
+      const report = await freePort(port, { proc: { ...real, pin } });
+      expect(report).to.include({ free: true, verdict: 'free' });
+      expect(killed(report)).to.deep.equal([children[0]?.pid]);
+    });
+
     it('spares a parent that is another’s', async () => {
       const port = await freeLocalPort();
       const listen = [{ port, host: '127.0.0.1' }];
@@ -544,4 +562,11 @@ if ring < 0 or libc.syscall(427, ring, 2, (ctypes.c_int * 1)(s.fileno()), 1) != 
 else:
     s.close(); print("ready", flush=True)
 time.sleep(170)`;
+}
+
+/** Resolves nothing and awaits nothing: when it returns, the process is over. */
+function endAtOnce(pid: number): void {
+  sendSignal({ pid, startTicks: statOf(pid)?.startTicks ?? 0 }, 'SIGKILL');
+  const deadline = performance.now() + 5000;
+  while ((statOf(pid)?.state ?? 'Z') !== 'Z') if (performance.now() > deadline) throw new Error(`${pid} does not end`);
 }

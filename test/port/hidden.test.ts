@@ -1,5 +1,7 @@
+import { execFile } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { freePort } from '#lib/port/free.js';
 import type { PortReport } from '#lib/port/inspect.js';
@@ -10,7 +12,7 @@ import { createFakeProc, type FakeProc, socketLine } from '../support/fakeproc.j
 import { startHolder } from '../support/holders.js';
 import { parseEmitted, startContained } from '../support/namespace.js';
 import { need } from '../support/need.js';
-import { buildRoot } from '../support/paths.js';
+import { buildRoot, which } from '../support/paths.js';
 import { isAlive } from '../support/proc.js';
 import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
@@ -110,10 +112,14 @@ describe('a listener that no process shows, by what the kernel lets one know', (
     inFirstNamespace(true);
     const { reason, text } = await explain(denying('7/fd'));
     expect(reason).to.equal('other_user');
-    expect(text).to.include("another user's process has it");
+    const hands =
+      own === 0 ? 'not even this root may look into (most likely pid 7 (fake)):' : "another user's process has it";
+    expect(text).to.include(hands);
     fake.remove('self/ns/pid');
     inFirstNamespace(false);
-    expect((await explain(denying('7/fd'))).reason).to.equal('outside_pid_namespace');
+    const elsewhere = await explain(denying('7/fd'));
+    expect(elsewhere.reason).to.equal(own === 0 ? 'other_user' : 'outside_pid_namespace');
+    expect(elsewhere.text).to.match(/outside of this (container|PID namespace)/);
   });
 
   for (const [option, hides] of [
@@ -169,6 +175,20 @@ describe('a listener that no process shows, really', () => {
     for (const { value } of [who, free] as { value: PortReport }[]) {
       expect(value).to.include({ free: false, verdict: 'outside_pid_namespace', kill: null });
       expect(value.explanation).to.include('held by a process of root');
+    }
+    expect(isAlive(pid)).to.equal(true);
+  });
+
+  it('is of one that not even this root may look into, who lists what it has open and cannot read it', async function () {
+    need(this, 'root');
+    const { pid, ports } = await startListener(reaper).ready;
+    const lesser = ['--bounding-set', '-sys_ptrace,-setfcap', process.execPath];
+    const words = [...lesser, join(buildRoot, 'test/port/stranger.js'), String(ports[0]?.port)];
+    const { stdout } = await promisify(execFile)(which('setpriv') ?? 'setpriv', words, { timeout: 15_000 });
+    const [who, free] = stdout.split('\n').flatMap(parseEmitted);
+    for (const { value } of [who, free] as { value: PortReport }[]) {
+      expect(value).to.include({ free: false, verdict: 'other_user', kill: null });
+      expect(value.explanation).to.include('held by a process of root that not even this root may look into');
     }
     expect(isAlive(pid)).to.equal(true);
   });

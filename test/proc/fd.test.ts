@@ -87,7 +87,7 @@ describe('scanHolders()', () => {
     const list: Proc['list'] = (path) => (path === '11/fd' ? denied : fake.proc.list(path));
     const scan = scanHolders({ ...fake.proc, list }, new Set([5]), { slice: noSlice });
     expect((await scan.next()).value).to.have.nested.property('stat.pid', 10);
-    expect(await scan.next()).to.deep.equal({ done: true, value: { deniedCount: 1 } });
+    expect(await scan.next()).to.deep.equal({ done: true, value: { refusing: [11] } });
     expect(readSocketInodes({ ...fake.proc, list }, statOrThrow(fake.proc, 11))).to.deep.equal([]);
   });
 
