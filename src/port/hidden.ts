@@ -7,6 +7,7 @@ import {
   readPids,
   readPidsNewestFirst,
   readStat,
+  readUids,
   readUserName,
 } from '../proc/stat.js';
 import type { Slice } from '../time.js';
@@ -43,11 +44,11 @@ export async function explainHidden(
     const receiver = await findReceiver(proc, slice);
     if (receiver) return inFlight(owner, receiver);
   }
-  if (!isComplete && !isOwn) {
-    const likely = hidesOthers ? undefined : await findOnlyOne(proc, row.uid, slice);
-    return ofOtherUser(row.uid, { hidesOthers, likely });
-  }
-  if (refusing.length > 0 && process.geteuid?.() === 0) return ofOneThatRefuses(proc, owner, refusing);
+  const bearers = await findBearers(proc, refusing, { uid: row.uid, slice });
+  if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, { hidesOthers, bearers });
+  if (bearers.length > 0) return ofOneThatRefuses(proc, owner, bearers);
+  if (refusing.length > 0 && isRoot()) return ofOneThatRefuses(proc, owner, refusing);
+  if (hidesOthers) return ofOneThatIsHidden(owner);
   if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
   if (isComplete) {
     const by = 'by no process, so most likely by the kernel itself';
@@ -61,24 +62,42 @@ export async function explainHidden(
 const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 function ofOtherUser(
+  proc: Proc,
   uid: number,
-  { hidesOthers, likely }: { readonly hidesOthers: boolean; readonly likely: ProcessInfo | undefined },
+  { hidesOthers, bearers }: { readonly hidesOthers: boolean; readonly bearers: readonly number[] },
 ): Hidden {
   const owner = readUserName(uid);
-  const guess = likely ? ` (most likely ${nameOf(likely)}, its only one)` : '';
+  const only = hidesOthers ? undefined : describeOnly(proc, bearers);
+  const guess = only ? ` (most likely ${nameOf(only)}, its only one)` : '';
   const hiding = hidesOthers ? ', and this /proc hides the processes of others (hidepid)' : '';
   const who = uid === 0 ? 'root' : `${owner} or root`;
-  const text = `held by a process of ${owner}${guess}, which only ${who} may look into${hiding}: look again, or free it, as ${who}`;
+  // Root of a container mostly lacks the capability: that it be root is no advice to it.
+  const why = isRoot() ? 'root may look into with CAP_SYS_PTRACE alone' : `only ${who} may look into`;
+  const as = isRoot() ? `${owner}, or with that capability (docker run --cap-add SYS_PTRACE)` : who;
+  const text = `held by a process of ${owner}${guess}, which ${why}${hiding}: look again, or free it, as ${as}`;
   return { reason: 'other_user', text };
 }
 
-/** Root may be refused: without CAP_SYS_PTRACE by who has a capability more, or by a security module (ptrace(2)). */
+/**
+ * Its own user, and even root, may be refused: who was started with capabilities of its own or guards its memory
+ * (PR_SET_DUMPABLE) shows itself to CAP_SYS_PTRACE alone; a security module may keep that back too (ptrace(2)).
+ */
 function ofOneThatRefuses(proc: Proc, owner: string, refusing: readonly number[]): Hidden {
-  const stat = refusing.length === 1 ? readStat(proc, refusing[0] ?? 0) : undefined;
-  const likely = stat ? `most likely ${nameOf(describeProcess(proc, stat))}` : `one of ${refusing.length}`;
+  const only = describeOnly(proc, refusing);
+  const likely = only ? `most likely ${nameOf(only)}` : `one of ${refusing.length}`;
+  if (!isRoot()) {
+    const end = only ? `, or end it (tunward kill ${only.pid})` : '';
+    const text = `held by a process of ${owner} that shows only root what it has open (${likely}): it was started with privileges of its own, or guards its memory, so look, or free it, as root${end}`;
+    return { reason: 'other_user', text };
+  }
   const elsewhere =
     known(proc.link('self/ns/pid')) === FIRST_PID_NAMESPACE ? '' : ', or by one outside of this container';
   const text = `held by a process of ${owner} that not even this root may look into (${likely})${elsewhere}: it has privileges that this process lacks, or is guarded, so look, or free it, from where it was started`;
+  return { reason: 'other_user', text };
+}
+
+function ofOneThatIsHidden(owner: string): Hidden {
+  const text = `held by a socket of ${owner} that no process has which this /proc shows: it hides some (hidepid), so look again as root`;
   return { reason: 'other_user', text };
 }
 
@@ -112,18 +131,29 @@ async function findServices(proc: Proc, slice: Slice): Promise<string[]> {
   return [...found];
 }
 
-/** The process of a user, where it is the only one: of several none can be named. */
-async function findOnlyOne(proc: Proc, uid: number, slice: Slice): Promise<ProcessInfo | undefined> {
-  let only: ProcessInfo | undefined;
-  for (const pid of readPids(proc)) {
+/** Those of them that run as this user. /proc gives the folder of one that guards its memory to root, so status is asked. */
+async function findBearers(
+  proc: Proc,
+  pids: readonly number[],
+  { uid, slice }: { readonly uid: number; readonly slice: Slice },
+): Promise<number[]> {
+  const bearers: number[] = [];
+  for (const pid of pids) {
+    if (readUids(proc, pid).includes(uid)) bearers.push(pid);
     const pause = slice();
     if (pause) await pause;
-    const stat = known(proc.owner(String(pid))) === uid ? readStat(proc, pid) : undefined;
-    if (!stat || stat.kernelThread) continue;
-    if (only) return undefined;
-    only = describeProcess(proc, stat);
   }
-  return only;
+  return bearers;
+}
+
+/** Of several none can be named. */
+function describeOnly(proc: Proc, pids: readonly number[]): ProcessInfo | undefined {
+  const stat = pids.length === 1 ? readStat(proc, pids[0] ?? 0) : undefined;
+  return stat && describeProcess(proc, stat);
+}
+
+function isRoot(): boolean {
+  return process.geteuid?.() === 0;
 }
 
 /**

@@ -108,6 +108,12 @@ export function readDescriptorSlots(proc: Proc, pid: number): number | undefined
   return readStatusField(proc, pid, 'FDSize');
 }
 
+/** Its user ids: real, effective, saved and that of its files. None where it does not say. */
+export function readUids(proc: Proc, pid: number): number[] {
+  const match = /^Uid:\t(\d+)\t(\d+)\t(\d+)\t(\d+)\n/m.exec(known(proc.text(`${pid}/status`)) ?? '');
+  return match ? match.slice(1).map(Number) : [];
+}
+
 /** A field of /proc/<pid>/status (proc_pid_status(5)) that is one number. */
 function readStatusField(proc: Proc, pid: number, name: string): number | undefined {
   // With its line's end, so that no number is read by half.

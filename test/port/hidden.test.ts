@@ -13,11 +13,12 @@ import { startHolder } from '../support/holders.js';
 import { parseEmitted, startContained } from '../support/namespace.js';
 import { need } from '../support/need.js';
 import { buildRoot, which } from '../support/paths.js';
+import { freeLocalPort } from '../support/port.js';
 import { isAlive } from '../support/proc.js';
 import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
-import { startInFlight } from '../support/sockets.js';
-import { asNobody } from '../support/stranger.js';
+import { startInFlight, startScript } from '../support/sockets.js';
+import { asNobody, nobody } from '../support/stranger.js';
 
 const reaper = createReaper();
 const port = 9443;
@@ -99,12 +100,34 @@ describe('a listener that no process shows, by what the kernel lets one know', (
 
   it('names the process of that user when it is its only one', async () => {
     listen();
-    const owner: Proc['owner'] = (path) => (path === '7' ? own + 1 : own);
-    const { text } = await explain({ ...denying('7/fd'), owner });
-    expect(text).to.include('(most likely pid 7 (fake), its only one)');
+    // Not by the owner of its folder, which is root where it guards its memory.
+    const bear = (pid: number) => fake.write(`${pid}/status`, `Uid:${`\t${own + 1}`.repeat(4)}\n`);
+    bear(7);
     fake.add({ pid: 8 });
-    const both: Proc['owner'] = () => own + 1;
-    expect((await explain({ ...denying('7/fd'), owner: both })).text).not.to.include('most likely');
+    const { text } = await explain(denying('7/fd', '8/fd'));
+    expect(text).to.include('(most likely pid 7 (fake), its only one)');
+    bear(8);
+    expect((await explain(denying('7/fd', '8/fd'))).text).not.to.include('most likely');
+  });
+
+  it('of our own user is that of one that shows root alone what it has, in any namespace', async () => {
+    listen({ uid: own });
+    inFirstNamespace(false);
+    fake.add({ pid: 8 });
+    fake.write('8/status', `Uid:${`\t${own}`.repeat(4)}\n`);
+    const { reason, text } = await explain(denying('7/fd', '8/fd'));
+    expect(reason).to.equal('other_user');
+    expect(text).to.include('(most likely pid 8 (fake))');
+  });
+
+  it('of our own user may be one that hidepid hides, in any namespace', async () => {
+    listen({ uid: own });
+    inFirstNamespace(false);
+    fake.write('self/mountinfo', `22 1 0:21 / ${fake.root} rw,relatime shared:5 - proc proc rw,hidepid=2\n`);
+    fake.write('self/status', 'CapEff:\t0000000000000000\n');
+    const { reason, text } = await explain();
+    expect(reason).to.equal('other_user');
+    expect(text).to.include('it hides some (hidepid)');
   });
 
   it('of our own user, when others do not show theirs, is said to be in other hands', async () => {
@@ -193,11 +216,39 @@ describe('a listener that no process shows, really', () => {
     expect(isAlive(pid)).to.equal(true);
   });
 
+  it('is of one of the same user that shows root alone what it has open', async function () {
+    need(this, 'root', 'perl', 'unshare');
+    const held = await freeLocalPort();
+    const guarded = await startGuarded(held);
+    for (const hidepid of [undefined, 2]) {
+      const seen = (await asNobody('test/port/stranger.js', [String(held)], hidepid ? { hidepid } : {})) as Seen;
+      for (const report of [seen.who, seen.free]) {
+        expect(report).to.include({ free: false, verdict: 'other_user', kill: null });
+        const who = hidepid ? 'it hides some (hidepid)' : `most likely pid ${guarded.pid} (`;
+        expect(report?.explanation).to.include(who).and.to.include('as root');
+      }
+    }
+    expect(isAlive(guarded.pid)).to.equal(true);
+  });
+
+  it('is of another user, into whom root may look with a capability that it lacks', async function () {
+    need(this, 'root', 'perl');
+    const held = await freeLocalPort();
+    const { pid } = await startGuarded(held);
+    const words = ['--bounding-set', '-sys_ptrace', process.execPath, join(buildRoot, 'test/port/stranger.js')];
+    const { stdout } = await promisify(execFile)(which('setpriv') ?? 'setpriv', [...words, String(held)]);
+    const [who] = stdout.split('\n').flatMap(parseEmitted) as { value: PortReport }[];
+    expect(who?.value).to.include({ free: false, verdict: 'other_user' });
+    expect(who?.value.explanation)
+      .to.match(new RegExp(`most likely pid ${pid} .*which root may look into with CAP_SYS_PTRACE alone: `))
+      .and.not.to.match(/as \S+ or root$/);
+  });
+
   it('is another user’s that this /proc hides (hidepid=2)', async function () {
     need(this, 'root', 'unshare');
     const { pid, ports } = await startListener(reaper).ready;
     const args = [String(ports[0]?.port)];
-    const seen = (await asNobody('test/port/stranger.js', args, { hidepid: 2 })) as Record<string, PortReport>;
+    const seen = (await asNobody('test/port/stranger.js', args, { hidepid: 2 })) as Seen;
     for (const report of [seen.who, seen.free]) {
       expect(report).to.include({ free: false, verdict: 'other_user', kill: null });
       expect(report?.explanation).to.include('held by a process of root').and.to.include('hidepid');
@@ -214,3 +265,16 @@ describe('a listener that no process shows, really', () => {
     expect(await findListeners(port, { proc: { ...fake.proc, pages } })).to.deep.equal([]);
   });
 });
+
+type Seen = Record<string, PortReport>;
+
+/** Listens as nobody, and guards its memory, as ssh-agent does, or a Node that may bind low ports (setcap). */
+async function startGuarded(held: number) {
+  const drop = ['--reuid', String(nobody), '--regid', String(nobody), '--clear-groups'];
+  const socket = 'use Socket; socket(my $s, PF_INET, SOCK_STREAM, 0) or die';
+  const listen = `bind($s, sockaddr_in(${held}, INADDR_LOOPBACK)) or die; listen($s, 5) or die`;
+  // prctl(PR_SET_DUMPABLE, 0)
+  const guard = `syscall(${process.arch === 'arm64' ? 167 : 157}, 4, 0, 0, 0, 0) == 0 or die`;
+  const program = `$| = 1; ${socket}; ${listen}; ${guard}; print "ready\\n"; sleep 60`;
+  return await startScript(reaper, 'setpriv', [...drop, 'perl', '-e', program]);
+}
