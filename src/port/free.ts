@@ -17,8 +17,9 @@ export interface FreePortOptions extends PortOptions {
   /** Below a holder that is no ssh or autossh kill every descendant, not only those in the holder's session. */
   readonly tree?: boolean | undefined;
   /**
-   * Also kill what starts a holder again: a shell loop, a supervisord, and all in its session. Without it such a one is
-   * named (verdict `respawned`) and lives. Pid 1, systemd, logins and what is above this process are never killed.
+   * Also kill what starts a holder again: a shell loop, a supervisord, and all below it in its session. Without it such a
+   * one is named (verdict `respawned`) and lives. Pid 1, systemd, logins, a shell in which somebody types and what is above
+   * this process are never killed.
    */
   readonly respawner?: boolean | undefined;
 }

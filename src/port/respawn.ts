@@ -7,6 +7,7 @@ import {
   type ProcessRef,
   type ProcessStat,
   type ProcessTable,
+  readArguments,
   readChildren,
   readCommand,
   readStat,
@@ -127,7 +128,10 @@ function lookForBorn(
   return born;
 }
 
-/** The one among those suspected that is above a new holder, the nearest. */
+/**
+ * Who has started a new holder: the first above it that was there before, if it is one of those suspected. Somebody else
+ * below the same shell, who waited for the port, is no reason to blame the shell.
+ */
 export function findRespawner(
   proc: Proc,
   suspicions: readonly Suspicion[],
@@ -136,20 +140,30 @@ export function findRespawner(
   const suspects = suspicions.flatMap(({ above }) => above.map(({ stat }) => stat));
   for (const holder of holders) {
     if (holder.startTicks < sinceTicks) continue;
-    for (let pid = readStat(proc, holder.pid)?.ppid ?? 0; pid > 0; pid = readStat(proc, pid)?.ppid ?? 0) {
-      const stat = readStat(proc, pid);
+    let stat = readStat(proc, holder.pid);
+    while (stat) {
+      stat = readStat(proc, stat.ppid);
       if (stat && suspects.some((one) => isSame(one, stat))) return describeProcess(proc, stat);
+      if (stat && stat.startTicks < sinceTicks) break;
     }
   }
   return undefined;
 }
 
-/** Those who serve more than one: a person's login, a service manager. They are never killed for what they start. */
+/** Those who serve more than one: a person's login, a service manager. Nor is a shell in which a person types. */
 const managers = /^(systemd|sshd|sshd-session|login|init|tmux: server|screen|dockerd|containerd.*|conmon)$/;
 
 /** May it be killed for what it starts? What is above this process may not either; that the kill itself refuses. */
 export function isKeeper(proc: Proc, { pid }: ProcessInfo): boolean {
-  return pid === 1 || managers.test(readStat(proc, pid)?.comm ?? '');
+  return pid === 1 || managers.test(readStat(proc, pid)?.comm ?? '') || isTypedIn(proc, pid);
+}
+
+/** A shell without a script and without `-c`: what it runs was typed, and with it would go all else that its terminal has. */
+function isTypedIn(proc: Proc, pid: number): boolean {
+  const comm = readStat(proc, pid)?.comm ?? '';
+  const [, ...words] = readArguments(proc, pid);
+  if (comm === 'busybox') words.shift();
+  return shells.has(comm) && words.every((word) => /^[-+]/.test(word) && !/^-[a-z]*c/.test(word));
 }
 
 /** What makes it stop starting the holder again. */
@@ -164,6 +178,7 @@ export function remedyFor(proc: Proc, respawner: ProcessInfo, holder: ProcessInf
   if (comm.startsWith('PM2')) return 'stop the app there (pm2 stop <app>)';
   if (comm === 'runsv') return 'stop the service there (sv down <service>)';
   if (comm === 's6-supervise') return 'stop the service there (s6-svc -d <service>)';
+  if (isTypedIn(proc, pid)) return 'end what was typed there (Ctrl-C in its terminal)';
   if (isKeeper(proc, respawner)) return 'end the service there';
   return `end that one first (tunward kill ${pid}), or have it killed too (--respawner, {respawner: true})`;
 }

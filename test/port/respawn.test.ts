@@ -53,6 +53,45 @@ describe('freePort() of what is started again', () => {
     expect(reaper.living()).to.deep.equal([]);
   });
 
+  it('does not kill the shell in which the loop was typed, whatever is asked', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const typed = `while :; do ${perlListener(port)}; done`.replaceAll('$', '\\$');
+    const shell = await startScript(reaper, 'setsid', [
+      '--wait',
+      'sh',
+      '-c',
+      `echo ready; exec sh -i <<E\n${typed}\nE`,
+    ]);
+    expect(await until(async () => !(await isPortFree(port)), { timeoutMs: 5000 })).to.equal(true);
+    const report = await freePort(port, { respawner: true });
+    expect(report).to.include({ free: false, verdict: 'respawned' });
+    expect(report.respawner).to.include({ pid: shell.pid, command: 'sh -i' });
+    expect(report.explanation).to.match(/; end what was typed there \(Ctrl-C in its terminal\)$/);
+    expect(isAlive(shell.pid)).to.equal(true);
+  });
+
+  it('does not blame the shell for another below it who waited for the port, nor kill who else is there', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const at = `sockaddr_in(${port}, INADDR_LOOPBACK)`;
+    const open = 'socket(my $s, PF_INET, SOCK_STREAM, 0); setsockopt($s, SOL_SOCKET, SO_REUSEADDR, 1)';
+    const seen = `for (;;) { ${open}; last if connect($s, ${at}); select(undef, undef, undef, 0.005) }`;
+    const take = `if (bind($s, ${at}) && listen($s, 5)) { close $s if fork; sleep 170; exit }`;
+    const wait = `for (1..9999) { ${open}; ${take} close $s; select(undef, undef, undef, 0.002) }`;
+    const rival = `perl -e 'use Socket; $| = 1; ${seen} print "ready\\n"; ${wait}'`;
+    const shell = await startScript(reaper, 'setsid', [
+      '--wait',
+      'sh',
+      '-c',
+      `${perlListener(port)} & ${rival} & wait`,
+    ]);
+    const report = await freePort(port, { respawner: true });
+    expect(report).to.include({ free: true, respawner: null });
+    expect(killed(report)).not.to.include(shell.pid);
+    expect(isAlive(shell.pid)).to.equal(true);
+  });
+
   it('waits for a successor that was started in time and takes longer to listen, as every Node server does', async () => {
     const port = await freeLocalPort();
     const respawner = startRespawner(reaper, {
