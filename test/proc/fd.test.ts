@@ -49,6 +49,22 @@ describe('scanHolders()', () => {
     expect(asked).to.deep.equal(['.', '30/fd']);
   });
 
+  it('goes through the inodes once, however many processes there are: a server has thousands of connections', async () => {
+    using fake = createFakeProc();
+    addCrowd(fake);
+    let rounds = 0;
+    class Counted extends Set<number> {
+      override [Symbol.iterator]() {
+        rounds++;
+        return super[Symbol.iterator]();
+      }
+    }
+    const found: number[] = [];
+    for await (const { stat } of scanHolders(fake.proc, new Counted([5, 6]), { slice: noSlice })) found.push(stat.pid);
+    expect(found).to.have.length.above(3);
+    expect(rounds).to.equal(1);
+  });
+
   for (const [what, script] of [
     ['all of them in use', ''],
     ['a third of them in use', 'for my $n (0 .. $#f) { close $f[$n] if $n % 3 && fileno($f[$n]) != 1024 }'],
