@@ -6,7 +6,7 @@ import { openProc, type Proc } from '../proc/read.js';
 import { describeProcess, type ProcessInfo } from '../proc/stat.js';
 import { type Clock, createSlice, type Slice } from '../time.js';
 import { explainHidden, type HiddenReason } from './hidden.js';
-import { assertPort, probeAddress, resolveHosts } from './probe.js';
+import { assertPort, probeAddress, probeEverywhere, resolveHosts } from './probe.js';
 
 /** One listening socket and everyone who has it open. No holders is explained in `hidden`, never "nobody". */
 export interface Listener {
@@ -42,8 +42,11 @@ export async function findListeners(port: number, options: FindListenersOptions 
   if (usesPortable(options)) return (await import('./portable.js')).findListenersPortably(port, options);
   const proc = options.proc ?? openProc();
   const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
-  const inTheWay = await listenersInTheWay(proc, port, hosts);
-  const rows = inTheWay.filter((row) => options.protocol === undefined || row.protocol === options.protocol);
+  const first = await listenersInTheWay(proc, port, hosts);
+  // "Nobody" is confirmed: by a bind, which costs next to nothing, or by the whole of the tables.
+  const isUnsure = first.length === 0 && hosts === undefined && (await probeEverywhere(port)) !== 'free';
+  const found = isUnsure ? await confirmListeners(proc, port, createSlice(options.signal)) : first;
+  const rows = found.filter((row) => options.protocol === undefined || row.protocol === options.protocol);
   return withHolders(proc, rows, options.signal);
 }
 

@@ -1,7 +1,9 @@
 import { expect } from 'chai';
 import { freePort } from '#lib/port/free.js';
 import { findListeners } from '#lib/port/listeners.js';
+import { reservePort } from '#lib/testing/ports.js';
 import { until } from '#lib/time.js';
+import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
 import { which } from '../support/paths.js';
 import { freeLocalPort } from '../support/port.js';
@@ -126,6 +128,21 @@ describe('findListeners()', () => {
     const server = `require('net').createServer().listen(${elsewhere}, '0.0.0.0', () => console.log('ready'))`;
     await startScript(reaper, away, ['-n', process.execPath, '-e', server]);
     expect(await findListeners(elsewhere)).to.deep.equal([]);
+  });
+
+  it('reads on before it says that nobody listens, where the order of the rows is another one', async () => {
+    await using reserved = await reservePort();
+    using fake = createFakeProc();
+    const row = { address: '0100007F', uid: process.geteuid?.() ?? 0 };
+    const connection = socketLine({ ...row, port: 1, remotePort: 2, state: '01', inode: 6 });
+    fake.write('net/tcp', connection + socketLine({ ...row, port: reserved.port, inode: 5 }));
+    fake.add({ pid: 7, sockets: [5] });
+    const pids = async () =>
+      (await findListeners(reserved.port, { proc: fake.proc })).flatMap(({ holders }) => holders.map(({ pid }) => pid));
+    expect(await pids()).to.deep.equal([7]);
+    // What can be bound nobody listens on: no table is read to its end for that.
+    await reserved.release();
+    expect(await pids()).to.deep.equal([]);
   });
 
   it('throws for a port or a host that is none, and the reason of an abort', async () => {
