@@ -1,4 +1,5 @@
 import { TunwardError } from '../errors.js';
+import { isForbidden } from '../hunt.js';
 import { type KillReport, killTree } from '../kill.js';
 import { requireLinux } from '../proc/backend.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
@@ -42,15 +43,21 @@ export async function kill(pid: number, options: KillOptions, context: Context):
   requireLinux(`kill pid ${pid}`, { backend: backendOf(context) });
   const proc = openProc();
   const stat = readStat(proc, pid);
-  if (isGone(stat) || (readLeader(proc, pid) ?? pid) !== pid) throw unknown(proc, pid);
-  const report = await killTree(stat, { graceMs: options.grace, timeoutMs: options.timeout, signal });
+  // What this /proc hides is there and out of reach: that is an answer of the kill's.
+  const isHidden = stat === undefined && isForbidden(pid);
+  if (!isHidden && (isGone(stat) || (readLeader(proc, pid) ?? pid) !== pid)) throw unknown(proc, pid);
+  const report = await killTree(stat ?? pid, { graceMs: options.grace, timeoutMs: options.timeout, signal });
   if (screen.json) screen.data(report);
   else screen.rows(...renderKill(pid, report));
   return exitOf(report);
 }
 
-/** The number of a thread looks like that of a process: `top` and others show it. */
+/** The number of a thread looks like that of a process: `top` and others show it. What hidepid hides looks like nothing. */
 function unknown(proc: Proc, pid: number): TunwardError {
+  if (readStat(proc, pid) === undefined && isForbidden(pid)) {
+    const message = `Cannot show pid ${pid}: it belongs to another user, and /proc hides it (hidepid), so look as root`;
+    return new TunwardError('ERR_ACCESS_DENIED', message, { pid });
+  }
   const leader = readLeader(proc, pid);
   const why = leader === undefined || leader === pid ? '' : `: it is a thread of pid ${leader}`;
   return new TunwardError('ERR_PROCESS_UNKNOWN', `No process has the pid ${pid}${why}`, { pid });
@@ -76,7 +83,10 @@ function renderKill(pid: number, { killed, left, survivors, tookMs }: KillReport
   const head =
     survivors.length === 0
       ? [styled('green', '✔ '), `pid ${pid} and all below it are gone after ${formatMs(tookMs)}`]
-      : [styled('red', '✖ '), `${survivors.length} of them survived ${formatMs(tookMs)}`];
+      : [
+          styled('red', '✖ '),
+          `${survivors.length} of them ${survivors.length === 1 ? 'is' : 'are'} left after ${formatMs(tookMs)}`,
+        ];
   return [head, ...indent(layTable(['', '', '', ''], rows).slice(1))];
 }
 

@@ -14,5 +14,5 @@ execFileSync('mount', ['-o', 'remount,hidepid=2', '/proc']);
 const seen = await asNobody('test/kill/stranger.js', [String(pid)]);
 emit('pid', pid);
 emit('stat', seen.stat);
-emit('kill', seen.kill);
+for (const name of ['kill', 'tunward kill', 'tunward tree']) emit(name, seen[name]);
 emit('alive', isAlive(pid));

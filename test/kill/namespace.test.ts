@@ -48,6 +48,8 @@ describe('killing, in a namespace', function () {
     expect(killed).to.deep.equal([]);
     expect(survivors[0]).to.include({ pid: run.get('pid') });
     expect(survivors[0]?.why).to.match(/^not permitted: .*hides it$/);
+    // Nor do the commands: 5 is "not permitted".
+    expect([run.get('tunward kill'), run.get('tunward tree')]).to.deep.equal([5, 'ERR_ACCESS_DENIED']);
   });
 
   describe('where a number goes to another process', () => {

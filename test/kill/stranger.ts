@@ -1,4 +1,8 @@
 // What kill.test.ts runs as an ordinary user: what root's processes look like from there, and what cannot be done to them.
+import type { Context } from '#lib/cli/context.js';
+import * as cli from '#lib/cli/processes.js';
+import { createScreen } from '#lib/cli/render.js';
+import { isTunwardError } from '#lib/errors.js';
 import { killTree } from '#lib/kill.js';
 import { checkMarker } from '#lib/proc/marker.js';
 import { denied, openProc } from '#lib/proc/read.js';
@@ -12,3 +16,17 @@ emit('stat', typeof proc.text(`${pid}/stat`));
 emit('marker', checkMarker(proc, pid, ['PATH=/bin']));
 emit('kill', await killTree(pid, { timeoutMs: 1000 }));
 emit('grace', await killTree(pid, { graceMs: 8000 }));
+
+const context: Context = {
+  screen: createScreen({ json: true }),
+  env: {},
+  cwd: '/',
+  signal: new AbortController().signal,
+  onHangup: () => undefined,
+};
+emit('tunward kill', await cli.kill(pid, { timeout: 1000 }, context).catch(codeOf));
+emit('tunward tree', await cli.tree(pid, context).catch(codeOf));
+
+function codeOf(error: unknown): unknown {
+  return isTunwardError(error) ? error.code : String(error);
+}
