@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+
 /**
  * tunward as a library: its table of contents. An import loads the errors and killTree(); everything else is loaded by the
  * first call that needs it, and nothing but Node up to the tunnels.

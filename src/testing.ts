@@ -1,3 +1,5 @@
+/// <reference types="node" preserve="true" />
+
 /**
  * The test kit, `tunward/testing`: ports that are yours, real process trees, and the question whether anything is left.
  * It loads no package. `tunward/testing/mocha` has the root hooks for mocha.

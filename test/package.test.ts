@@ -1,8 +1,8 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { repoRoot } from './support/paths.js';
+import { buildRoot, repoRoot } from './support/paths.js';
 
 interface Manifest {
   readonly dependencies: Record<string, string>;
@@ -45,6 +45,21 @@ describe('the package', () => {
       'LICENSE',
     ]);
     expect(files.filter((file) => /^(test|bench|examples|\.build|node_modules)\//.test(file))).to.deep.equal([]);
+  });
+
+  it('has types that a strict program can check, without naming those of Node itself', function () {
+    this.timeout(60_000);
+    // Inside the package, so that it finds itself by its name; `types` is empty unless it is set, since TypeScript 6.
+    const folder = mkdtempSync(join(buildRoot, 'consumer-'));
+    const options = { module: 'nodenext', target: 'es2022', strict: true, exactOptionalPropertyTypes: true };
+    const compilerOptions = { ...options, types: [], skipLibCheck: false, noEmit: true };
+    writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['main.ts'] }));
+    const lines = ['tunward', 'tunward/testing', 'tunward/testing/mocha'].map((name) => `export {} from '${name}';`);
+    writeFileSync(join(folder, 'main.ts'), lines.join('\n'));
+    const tsc = spawnSync(process.execPath, ['node_modules/typescript/bin/tsc', '-p', folder], { cwd: repoRoot });
+    expect(String(tsc.stdout)).to.equal('');
+    expect(tsc.status).to.equal(0);
+    rmSync(folder, { recursive: true });
   });
 
   it('runs no install script for those who install it', () => {
