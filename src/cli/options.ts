@@ -34,7 +34,8 @@ export function parsePortTargets(text: string, before: readonly PortTarget[] | u
 }
 
 export function parsePid(text: string): number {
-  const pid = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  const pid = Number(text);
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError('Expected a pid, which is a whole number above 0.');
   asUsage(() => assertPid(pid));
   return pid;
 }

@@ -1,7 +1,9 @@
 import type { PortReport } from '../port/inspect.js';
+import type { Listener } from '../port/listeners.js';
 import { resolveHosts } from '../port/probe.js';
 import { holdersOf } from '../port/verdict.js';
 import { endpoint } from '../port/words.js';
+import { UNKNOWN } from '../proc/backend.js';
 import { readUserName } from '../proc/stat.js';
 import { type Chain, drawChain, drawTunnels } from './chain-view.js';
 import { indent, type Line, layTable, styled } from './render.js';
@@ -16,9 +18,8 @@ export function renderHeld({ listeners, clients, verdict }: PortReport, chain: C
     lines.push(...indent(drawChain(chain)), ...indent(drawTunnels(chain)));
   }
   for (const listener of listeners.filter(({ holders }) => holders.length === 0)) {
-    const owner = `a socket of ${readUserName(listener.uid)} (uid ${listener.uid}, inode ${listener.inode})`;
     lines.push('', ['listening on ', styled('cyan', endpoint(listener))]);
-    lines.push(...indent([`${owner}, in no process that can be seen here`]));
+    lines.push(...indent([`${socketOf(listener)}, in no process that can be seen here`]));
   }
   if (clients.length === 0) return lines;
   const head = verdict === 'client_holds' ? 'has it as the near end of a connection' : 'connected, and never touched';
@@ -28,6 +29,11 @@ export function renderHeld({ listeners, clients, verdict }: PortReport, chain: C
     styled('dim', command),
   ]);
   return [...lines, '', head, ...indent(layTable(['PROCESS', 'STATE', 'COMMAND'], rows))];
+}
+
+/** Without /proc neither its user nor its inode is known. */
+function socketOf({ uid, inode }: Listener): string {
+  return uid === UNKNOWN ? 'a socket' : `a socket of ${readUserName(uid)} (uid ${uid}, inode ${inode})`;
 }
 
 /** What held the port, what was killed and why, and how its release was proved: or why it was not. */
@@ -61,7 +67,7 @@ export function renderFreed(
   return { head: headOf(report, dryRun), details: indent(layTable(['', '', '', ''], rows).slice(1)) };
 }
 
-interface Fact {
+export interface Fact {
   readonly label: string;
   readonly pid: number;
   readonly command: string;
@@ -73,7 +79,8 @@ function heldWhere({ listeners }: PortReport, { pid, user, ageS }: { pid: number
   return [...new Set(own.map(endpoint)), user, formatAge(ageS)].join(', ');
 }
 
-function survivorFact(process: { pid: number; command: string; why: string }): Fact {
+/** Who was never to be signalled has not survived anything. */
+export function survivorFact(process: { pid: number; command: string; why: string }): Fact {
   const [, why] = /^protected: (.*)$/.exec(process.why) ?? [];
   return why ? { ...process, label: 'protected', why } : { ...process, label: 'still there' };
 }

@@ -1,6 +1,7 @@
 import { TunwardError } from '../errors.js';
 import { isForbidden } from '../hunt.js';
 import { type KillReport, killTree } from '../kill.js';
+import { hidesOthers } from '../port/hidden.js';
 import { requireLinux } from '../proc/backend.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
 import { openProc, type Proc } from '../proc/read.js';
@@ -8,6 +9,7 @@ import { isGone, readLeader, readStat } from '../proc/stat.js';
 import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
 import { type Forward, formatEndpoint } from '../tunnel/spec.js';
 import { backendOf, type Context } from './context.js';
+import { survivorFact } from './port-view.js';
 import { drawTree, indent, type Line, layTable, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, programOf } from './units.js';
 
@@ -17,12 +19,13 @@ export async function ps(context: Context): Promise<number> {
   requireLinux('list ssh and autossh', { backend: backendOf(context) });
   const processes = await readTunnelProcesses({ signal });
   if (screen.json) screen.data({ processes });
-  else if (processes.length === 0) screen.say('No ssh and no autossh runs here');
-  else screen.rows(...layTable(psHead, processes.map(psRow)));
+  else if (processes.length > 0) screen.rows(...layTable(psHead, processes.map(psRow)));
+  else screen.say('No ssh and no autossh runs here');
+  if (hidesOthers(openProc())) screen.say('Those of other users are not seen: this /proc hides them (hidepid)');
   return 0;
 }
 
-/** A process and all below it. ERR_PROCESS_UNKNOWN (4) when there is none. */
+/** A process and all below it. ERR_PROCESS_UNKNOWN (4) when there is none, ERR_ACCESS_DENIED (5) when it is hidden. */
 export async function tree(pid: number, context: Context): Promise<number> {
   const { screen, signal } = context;
   const root = await readProcessTree(pid, { signal, backend: backendOf(context) });
@@ -43,19 +46,23 @@ export async function kill(pid: number, options: KillOptions, context: Context):
   requireLinux(`kill pid ${pid}`, { backend: backendOf(context) });
   const proc = openProc();
   const stat = readStat(proc, pid);
-  // What this /proc hides is there and out of reach: that is an answer of the kill's.
-  const isHidden = stat === undefined && isForbidden(pid);
-  if (!isHidden && (isGone(stat) || (readLeader(proc, pid) ?? pid) !== pid)) throw unknown(proc, pid);
+  const isThread = (readLeader(proc, pid) ?? pid) !== pid;
+  if (isThread || (isGone(stat) && !isHidden(proc, pid))) throw unknown(proc, pid);
   const report = await killTree(stat ?? pid, { graceMs: options.grace, timeoutMs: options.timeout, signal });
   if (screen.json) screen.data(report);
   else screen.rows(...renderKill(pid, report));
   return exitOf(report);
 }
 
-/** The number of a thread looks like that of a process: `top` and others show it. What hidepid hides looks like nothing. */
+/** There, and not in this /proc: a signal would be refused, and that is not "no such process". */
+function isHidden(proc: Proc, pid: number): boolean {
+  return readStat(proc, pid) === undefined && isForbidden(pid);
+}
+
+/** The number of a thread looks like that of a process: `top` and others show it. */
 function unknown(proc: Proc, pid: number): TunwardError {
-  if (readStat(proc, pid) === undefined && isForbidden(pid)) {
-    const message = `Cannot show pid ${pid}: it belongs to another user, and /proc hides it (hidepid), so look as root`;
+  if (isHidden(proc, pid)) {
+    const message = `Cannot look at pid ${pid}: it belongs to another user, and this /proc hides it (hidepid): look again as root`;
     return new TunwardError('ERR_ACCESS_DENIED', message, { pid });
   }
   const leader = readLeader(proc, pid);
@@ -68,11 +75,11 @@ function exitOf({ survivors }: KillReport): number {
   return survivors.some(({ why }) => /^(not permitted|protected)/.test(why)) ? 5 : 1;
 }
 
-function renderKill(pid: number, { killed, left, survivors, tookMs }: KillReport): Line[] {
+function renderKill(pid: number, report: KillReport): Line[] {
   const groups = [
-    ...killed.map((process) => ({ ...process, label: 'killed' })),
-    ...left.map((process) => ({ ...process, label: 'left alone' })),
-    ...survivors.map((process) => ({ ...process, label: 'still there' })),
+    ...report.killed.map((process) => ({ ...process, label: 'killed' })),
+    ...report.left.map((process) => ({ ...process, label: 'left alone' })),
+    ...report.survivors.map(survivorFact),
   ];
   const rows = groups.map(({ label, pid: number, command, why }) => [
     styled('dim', label),
@@ -80,14 +87,14 @@ function renderKill(pid: number, { killed, left, survivors, tookMs }: KillReport
     why,
     styled('dim', command),
   ]);
-  const head =
-    survivors.length === 0
-      ? [styled('green', '✔ '), `pid ${pid} and all below it are gone after ${formatMs(tookMs)}`]
-      : [
-          styled('red', '✖ '),
-          `${survivors.length} of them ${survivors.length === 1 ? 'is' : 'are'} left after ${formatMs(tookMs)}`,
-        ];
-  return [head, ...indent(layTable(['', '', '', ''], rows).slice(1))];
+  return [headOf(pid, report), ...indent(layTable(['', '', '', ''], rows).slice(1))];
+}
+
+function headOf(pid: number, { killed, survivors, tookMs }: KillReport): Line {
+  const after = `after ${formatMs(tookMs)}`;
+  if (survivors.length === 0) return [styled('green', '✔ '), `pid ${pid} and all below it are gone ${after}`];
+  if (killed.length === 0) return [styled('red', '✖ '), `pid ${pid} is still there, and nobody was killed`];
+  return [styled('red', '✖ '), `${killed.length} killed, ${survivors.length} still there ${after}`];
 }
 
 function treeLabel({ pid, state, command, ageS, rssBytes, ports }: ProcessTree): Line {

@@ -38,17 +38,17 @@ export async function explainHidden(
   if (row.inode === 0)
     return ofKernel(await findServices(proc, slice), 'by the kernel itself', 'its socket has no inode');
   const isOwn = row.uid === (process.geteuid?.() ?? 0);
-  const hidesOthers = readHidepid(proc) !== undefined && !maySeeAll(proc);
-  const isComplete = refusing.length === 0 && !hidesOthers;
+  const isHiding = hidesOthers(proc);
+  const isComplete = refusing.length === 0 && !isHiding;
   if (isComplete || isOwn) {
     const receiver = await findReceiver(proc, slice);
     if (receiver) return inFlight(owner, receiver);
   }
   const bearers = await findBearers(proc, refusing, { uid: row.uid, slice });
-  if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, { hidesOthers, bearers });
+  if (!isComplete && !isOwn) return ofOtherUser(proc, row.uid, { isHiding, bearers });
   if (bearers.length > 0) return ofOneThatRefuses(proc, owner, bearers);
   if (refusing.length > 0 && isRoot()) return ofOneThatRefuses(proc, owner, refusing);
-  if (hidesOthers) return ofOneThatIsHidden(owner);
+  if (isHiding) return ofOneThatIsHidden(owner);
   if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
   if (isComplete) {
     const by = 'by no process, so most likely by the kernel itself';
@@ -64,12 +64,12 @@ const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 function ofOtherUser(
   proc: Proc,
   uid: number,
-  { hidesOthers, bearers }: { readonly hidesOthers: boolean; readonly bearers: readonly number[] },
+  { isHiding, bearers }: { readonly isHiding: boolean; readonly bearers: readonly number[] },
 ): Hidden {
   const owner = readUserName(uid);
-  const only = hidesOthers ? undefined : describeOnly(proc, bearers);
+  const only = isHiding ? undefined : describeOnly(proc, bearers);
   const guess = only ? ` (most likely ${nameOf(only)}, its only one)` : '';
-  const hiding = hidesOthers ? ', and this /proc hides the processes of others (hidepid)' : '';
+  const hiding = isHiding ? ', and this /proc hides the processes of others (hidepid)' : '';
   const who = uid === 0 ? 'root' : `${owner} or root`;
   // Root of a container mostly lacks the capability: that it be root is no advice to it.
   const why = isRoot() ? 'root may look into with CAP_SYS_PTRACE alone' : `only ${who} may look into`;
@@ -176,6 +176,11 @@ async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promi
     if (/^scm_fds:\s*[1-9]/m.test(known(proc.text(`${pid}/fdinfo/${fd}`)) ?? '')) return true;
   }
   return false;
+}
+
+/** Does this /proc keep the processes of other users from us? */
+export function hidesOthers(proc: Proc): boolean {
+  return readHidepid(proc) !== undefined && !maySeeAll(proc);
 }
 
 /** The hidepid option of this /proc, where it hides anything (proc(5)). The last mount on a place is the one that is seen. */

@@ -19,6 +19,10 @@ describe('TUNWARD_BACKEND=portable', () => {
     // With whom find-process names, where it finds ss, netstat or lsof.
     expect(who.stdout).to.match(/as find-process says|find-process does not name/);
     expect(who.stdout).to.contain(`listening on 127.0.0.1:${port}`);
+    const blind = await tunward(reaper, ['who', String(port)], {
+      env: { TUNWARD_BACKEND: 'portable', PATH: '/nonexistent' },
+    });
+    expect(blind.stdout).to.contain('\n  a socket, in no process that can be seen here\n');
     expect((await run('wait', String(port), '--listening')).code).to.equal(0);
     expect((await run('wait', String(port), '--free', '--timeout', '50')).code).to.equal(124);
     const tree = await run('tree', String(pid), '--json');

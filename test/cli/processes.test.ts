@@ -11,6 +11,7 @@ import { commandOf, isAlive } from '../support/proc.js';
 import { startStubborn, startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
+import { asNobody } from '../support/stranger.js';
 import { tunward, tunwardJson } from './run.js';
 
 /** A number that no process has: the kernel's own limit of pids on 64 bit is not reached in a test. */
@@ -138,6 +139,37 @@ describe('tunward kill', () => {
     const { survivors } = JSON.parse(stdout);
     const own = survivors.find(({ pid }: { pid: number }) => pid === process.pid);
     expect(own?.why).to.match(/^protected/);
+  });
+
+  it('says of who is protected that nobody was killed, and why', async () => {
+    const { code, stdout } = await tunward(reaper, ['kill', '1']);
+    expect(code).to.equal(5);
+    expect(stdout).to.match(/^✖ pid 1 is still there, and nobody was killed\n {2}protected {2}\S.* 1 {2}pid 1 {2}/);
+  });
+
+  it('names what was given when that is no pid', async () => {
+    const { code, stderr } = await tunward(reaper, ['kill', 'ssh']);
+    expect(code).to.equal(2);
+    expect(stderr).to.contain("'ssh' is invalid").and.contain('Expected a pid').and.not.contain('NaN');
+  });
+});
+
+describe('a process that /proc hides (hidepid=2)', () => {
+  const reaper = createReaper();
+  afterEach(() => reaper.end());
+
+  it('is not called missing: neither by tree nor by kill, and ps says that it does not see all', async function () {
+    need(this, 'root', 'unshare');
+    const { pid } = await startTree(reaper, {}).ready;
+    const seen = await asNobody('test/cli/hidden.js', [String(pid)], { hidepid: 2 });
+    const { tree, kill, ps } = seen as Record<string, { answer: unknown; said: string }>;
+    expect(tree?.answer).to.include({ code: 'ERR_ACCESS_DENIED' });
+    expect(JSON.stringify(tree?.answer)).to.contain(`Cannot look at pid ${pid}: it belongs to another user`);
+    expect(kill?.answer).to.equal(5);
+    expect(kill?.said).to.contain(`✖ pid ${pid} is still there, and nobody was killed`);
+    expect(kill?.said).to.contain('not permitted: it belongs to another user, and /proc hides it');
+    expect(ps?.said).to.contain('Those of other users are not seen: this /proc hides them (hidepid)');
+    expect(isAlive(pid)).to.equal(true);
   });
 });
 
