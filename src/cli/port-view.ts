@@ -64,7 +64,9 @@ export function renderFreed(
     ];
   });
   // The first row of a table is its head: facts need none.
-  return { head: headOf(report, dryRun), details: indent(layTable(['', '', '', ''], rows).slice(1)) };
+  // A daemon starts its tunnel again, and says where that is ended.
+  const tunnels = chain && kill ? drawTunnels(chain) : [];
+  return { head: headOf(report, dryRun), details: indent([...layTable(['', '', '', ''], rows).slice(1), ...tunnels]) };
 }
 
 export interface Fact {

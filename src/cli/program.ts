@@ -204,7 +204,7 @@ function addPortCommands(program: Command, run: Run): void {
     .argument('<port|host:port>', 'an IPv6 address in brackets', parsePortTarget)
     .description('wait until a port is free, or listened on')
     .addOption(new Option('--free', 'until it can be bound').conflicts('listening'))
-    .option('--listening', 'until somebody listens; nobody is connected to')
+    .option('--listening', 'until somebody listens; that is seen, not tried by connecting')
     .option('--timeout <ms>', 'how long (default 5000)', parseMs)
     .action((target: PortTarget, { free, listening, timeout }: WaitFlags, command: Command) => {
       if (!free && !listening) command.error('error: say what to wait for: --free or --listening');

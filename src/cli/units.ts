@@ -26,8 +26,8 @@ export function formatTime(iso: string): string {
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
 }
 
-/** The program of a command line, without its folder: `/usr/lib/autossh/autossh -M 0 …` is `autossh`. */
+/** The program of a command line: `/usr/lib/autossh/autossh -M 0 …` is `autossh`, and `sshd: root` is `sshd`. */
 export function programOf(command: string): string {
   const [word = '?'] = command.split(' ');
-  return word.slice(word.lastIndexOf('/') + 1) || '?';
+  return word.slice(word.lastIndexOf('/') + 1).replace(/(?<=.):$/, '') || '?';
 }

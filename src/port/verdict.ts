@@ -66,7 +66,7 @@ export function judgeSockets(port: number, rows: readonly Socket[], owners: read
   if (live) {
     const [first] = owners;
     const who = first ? introduceAll(owners) : `a process of ${readUserName(live.uid)} that cannot be seen here`;
-    const explanation = `Port ${port} is the near end of a connection of ${who} to ${farEnd(live)}: it is free when that connection has ended, so end it there or take another port`;
+    const explanation = `Port ${port} is the near end of a connection to ${farEnd(live)} of ${who}: it is free when that connection has ended, so end it there or take another port`;
     return { verdict: 'client_holds', explanation };
   }
   const [ended] = rows;

@@ -82,8 +82,9 @@ describe('tunward who', () => {
     expect(stdout).to.include('tunnel 01234567 of a tunward daemon that is gone');
     const lock = await takeLock(env.TUNWARD_INSTANCE);
     const running = await tunward(reaper, ['who', port]);
+    const plan = await tunward(reaper, ['free', port, '--dry-run']);
     lock.release();
-    expect(running.stdout).to.include('tunward stop 01234567 ends it for good');
+    for (const { stdout } of [running, plan]) expect(stdout).to.include('tunward stop 01234567 ends it for good');
   });
 
   it('says of a socket in no process whose it is, and why it cannot be seen', async function () {

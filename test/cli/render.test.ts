@@ -116,8 +116,8 @@ describe('units', () => {
     expect([0, 3.24, 99.94, 99.96, 187.2].map(formatPercent)).to.deep.equal([
       ...['0.0 %', '3.2 %', '99.9 %', '100 %', '187 %'],
     ]);
-    expect(['/usr/lib/autossh/autossh -M 0', 'ssh', '[kthreadd]'].map(programOf)).to.deep.equal([
-      ...['autossh', 'ssh', '[kthreadd]'],
+    expect(['/usr/lib/autossh/autossh -M 0', 'ssh', '[kthreadd]', 'sshd: root', ':'].map(programOf)).to.deep.equal([
+      ...['autossh', 'ssh', '[kthreadd]', 'sshd', ':'],
     ]);
   });
 });

@@ -81,7 +81,8 @@ describe('inspectPort()', () => {
       const report = await inspectPort(client.localPort ?? 0, { host });
       expect(report).to.include({ free: false, verdict: 'client_holds' });
       expect(report.clients.map(({ pid }) => pid)).to.deep.equal([process.pid]);
-      expect(report.explanation).to.include(`pid ${process.pid}`);
+      const far = `${host === '::1' ? '[::1]' : host}:${ports[0]?.port}`;
+      expect(report.explanation).to.include(`is the near end of a connection to ${far} of pid ${process.pid} (`);
       client.destroy();
     });
 
