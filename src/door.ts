@@ -136,7 +136,8 @@ export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel
 
 /** See {@link import('./tunnel/supervisor.js').createSupervisor}. */
 export function createSupervisor(options: SupervisorOptions): Supervisor {
-  return requireNow('./tunnel/supervisor.js').createSupervisor(options);
+  const { isLiving } = requireNow('./daemon/instance.js');
+  return requireNow('./tunnel/supervisor.js').createSupervisor({ isLiving, ...options });
 }
 
 /** For what answers at once, which import() cannot. The Nodes that we run on require() a module as import() does, and the same. */

@@ -6,6 +6,7 @@ import type { Direction, EngineChoice, Takeover } from '../tunnel/spec.js';
 import { createSupervisor, type SupervisorEvent } from '../tunnel/supervisor.js';
 import { parseConfig } from './config.js';
 import { processEnvironment } from './environment.js';
+import { isLiving } from './instance.js';
 
 /** One tunnel, in the words of the configuration file. */
 export interface OpenTunnelOptions {
@@ -49,7 +50,7 @@ export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel
   signal?.throwIfAborted();
   const localPort = options.localPort === 0 || options.localPort === '0' ? await chooseFreePort() : options.localPort;
   const spec = readSpec({ ...options, localPort }, env);
-  const supervisor = createSupervisor({ env, publish });
+  const supervisor = createSupervisor({ env, publish, isLiving });
   const giveUp = () => void supervisor.close();
   signal?.addEventListener('abort', giveUp, { once: true });
   try {

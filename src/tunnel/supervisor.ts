@@ -32,7 +32,10 @@ export interface SupervisorOptions {
   readonly gate?: GateOptions | undefined;
   /** Everything that happens, as data. Must not throw. */
   readonly publish?: ((event: SupervisorEvent) => void) | undefined;
-  /** Is there a daemon of another instance now? Its chains are not taken over. Default: none is. */
+  /**
+   * Is there a daemon of another instance now? Its chains are not taken over. Default: as its lock says; here, below
+   * whoever knows of locks: none is.
+   */
   readonly isLiving?: ((instance: string) => Promise<boolean>) | undefined;
   readonly logFileOf?: ((spec: TunnelSpec) => string | null) | undefined;
   readonly proc?: Proc | undefined;

@@ -1,11 +1,15 @@
 import net from 'node:net';
 import { expect } from 'chai';
+import { takeLock } from '#lib/daemon/instance.js';
+import { createSupervisor } from '#lib/index.js';
 import { findListeners } from '#lib/port/listeners.js';
+import { startChain } from '../support/chains.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { isAlive } from '../support/proc.js';
 import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { makeSpec } from '../support/specs.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 import { said, startTunward, tunward } from './run.js';
 
@@ -67,6 +71,36 @@ describe('tunward open', () => {
     const open = startTunward(reaper, [...args, '--force']);
     await said(open, 'stderr', 'Ctrl-C ends it');
     expect(isAlive(stranger.pid, stranger.startTicks)).to.equal(false);
+    open.child.kill('SIGINT');
+    expect((await open.ended).code).to.equal(0);
+  });
+
+  it('leaves the tunnel of a daemon that runs to that daemon, and takes over from one that is gone', async () => {
+    const port = await freeLocalPort();
+    const forward = `127.0.0.1:${port}:127.0.0.1:${sshd.port}`;
+    const env = { TUNNEL_ID: 'd'.repeat(32), TUNWARD_INSTANCE: 'd'.repeat(32) };
+    const words = ['-L', forward];
+    const ready = async () => (await findListeners(port)).length > 0;
+    const chain = await startChain(reaper, sshd, { program: 'ssh', words, env, ready });
+    const lock = await takeLock(env.TUNWARD_INSTANCE);
+    const args = ['open', '-F', sshd.sshConfigFile, '-L', forward, 'rig'];
+    const refused = await tunward(reaper, args);
+    const listen = { host: '127.0.0.1', port };
+    const target = { host: '127.0.0.1', port: sshd.port };
+    const ends = { side: 'local', listen, forward: { side: 'local', listen, target } } as const;
+    const spec = makeSpec({ ...ends, remoteHost: 'rig', sshConfig: sshd.sshConfigFile });
+    const supervisor = createSupervisor({ env: process.env });
+    await supervisor.reconcile([spec]);
+    const error = await supervisor.start(spec.id).catch((thrown: unknown) => thrown);
+    await supervisor.close();
+    lock.release();
+    expect(refused.code, refused.stderr).to.equal(3);
+    expect(refused.stderr).to.contain(`held by pid ${chain.root.pid}`);
+    expect(error).to.include({ code: 'ERR_PORT_HELD' });
+    expect(chain.isAlive()).to.equal(true);
+    const open = startTunward(reaper, args);
+    await said(open, 'stderr', 'Ctrl-C ends it');
+    expect(chain.isAlive()).to.equal(false);
     open.child.kill('SIGINT');
     expect((await open.ended).code).to.equal(0);
   });
