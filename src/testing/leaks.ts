@@ -1,6 +1,7 @@
 import { AssertionError } from 'node:assert';
 import { TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
+import { endpoint } from '../port/words.js';
 import { readSocketInodes } from '../proc/fd.js';
 import { createMarkerSearch } from '../proc/marker.js';
 import { readListeners, type Socket } from '../proc/net.js';
@@ -120,7 +121,7 @@ export function watchLeaks({ timers = false } = {}): LeakWatch {
     const { pid, startTicks } = stat;
     const command = readCommand(proc, stat);
     const listeners = listenersOf(stat);
-    const listening = listeners.length > 0 ? `, listens on ${listeners.map(addressOf).join(' and ')}` : '';
+    const listening = listeners.length > 0 ? `, listens on ${listeners.map(endpoint).join(' and ')}` : '';
     return [
       {
         kind: 'process',
@@ -138,7 +139,7 @@ export function watchLeaks({ timers = false } = {}): LeakWatch {
       kind: 'listener',
       what: isHeld(row.port)
         ? `port ${row.port} is reserved by this process and was never released`
-        : `this process listens on ${addressOf(row)}`,
+        : `this process listens on ${endpoint(row)}`,
       ports: [row.port],
       type: 'TCPServerWrap',
     }));
@@ -201,10 +202,6 @@ function countHandles(timers: boolean): Map<string, number> {
 
 function idOf(ref: ProcessRef | undefined): string {
   return ref ? `${ref.pid}:${ref.startTicks}` : '';
-}
-
-function addressOf({ address, port }: Socket): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 const sinceLoaded = watchLeaks();

@@ -1,7 +1,8 @@
 import path from 'node:path';
 import { climb, type KillTarget } from '../kill.js';
-import { type Listener, listenersInTheWay } from '../port/listeners.js';
+import { listenersInTheWay } from '../port/listeners.js';
 import { busyHosts, hasIpv6Loopback } from '../port/probe.js';
+import { endpoint } from '../port/words.js';
 import { scanHolders } from '../proc/fd.js';
 import { checkMarker, createMarkerSearch, type Marker, readVariable } from '../proc/marker.js';
 import { known, type Proc } from '../proc/read.js';
@@ -104,7 +105,7 @@ async function findPortHolders(specs: readonly TunnelSpec[], { proc, signal }: L
     const hosts = bindSet(forward, hasIpv6Loopback()).map(({ host }) => host);
     const busy = await busyHosts(hosts, forward.listen.port);
     for (const row of busy.length > 0 ? await listenersInTheWay(proc, forward.listen.port, busy) : []) {
-      ports.set(row.inode, describeListener(row));
+      ports.set(row.inode, endpoint(row));
     }
   }
   if (ports.size === 0) return holders;
@@ -113,10 +114,6 @@ async function findPortHolders(specs: readonly TunnelSpec[], { proc, signal }: L
     holders.push({ stat, why: `listens on ${inodes.map((inode) => ports.get(inode)).join(' and ')}`, isTunnel });
   }
   return holders;
-}
-
-function describeListener({ address, port }: Pick<Listener, 'address' | 'port'>): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
 /** Ours to take: of our own user, and no daemon that lives (this one included) has it in its care. */
