@@ -1,5 +1,5 @@
 import { climb, type KillChainsOptions, type KillReport, type KillTarget, killChains } from '../kill.js';
-import { findHeld, type Holder, type HolderScan, holds, holdsUnshown, scanHolders, scanUnshown } from '../proc/fd.js';
+import { findHeld, type Holder, type HolderScan, scanHolders, scanUnshown, stillHolds } from '../proc/fd.js';
 import { checkMarker, readMarker } from '../proc/marker.js';
 import type { Socket } from '../proc/net.js';
 import { denied, type Proc } from '../proc/read.js';
@@ -126,7 +126,7 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
     if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
     const suspicion = suspect(proc, table, table.get(targets[0]?.ref.pid ?? 0) ?? stat);
     // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
-    await kill(targets, { confirm: () => holds(proc, stat, inodes) || holdsUnshown(proc, stat, inodes) });
+    await kill(targets, { confirm: () => stillHolds(proc, holder, inodes) });
     if (suspicion) context.suspicions.push(suspicion);
   };
   for await (const holder of findHolders(proc, rows, { table, slice })) {
@@ -173,7 +173,7 @@ async function protectedHolders(
   const holding: ProcessStat[] = [];
   for (const stat of untouchable) {
     const held = await findHeld(proc, stat.pid, inodes, slice);
-    if (held !== denied && held.length > 0) holding.push(stat);
+    if (held !== denied && held.size > 0) holding.push(stat);
   }
   return holding;
 }

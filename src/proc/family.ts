@@ -1,6 +1,6 @@
 import { createSlice, type Slice } from '../time.js';
 import { type BackendOptions, type ProcessTree, usesPortable } from './backend.js';
-import { readSocketInodes } from './fd.js';
+import { findSocketInodes } from './fd.js';
 import { readAllListeners } from './net.js';
 import { openProc, type Proc } from './read.js';
 import { describeProcess, isGone, type ProcessStat, readTable } from './stat.js';
@@ -24,18 +24,20 @@ export async function readProcessTree(pid: number, options: ReadTreeOptions = {}
   const children = new Map<number, ProcessTree[]>();
   // Leaf first, so that a node is made when all its children are.
   for (const stat of descendants(table, root).reverse()) {
-    const node = toNode(proc, stat, { ports: portsOf(stat), children: children.get(stat.pid) ?? [] });
+    const node = toNode(proc, stat, { ports: await portsOf(stat), children: children.get(stat.pid) ?? [] });
     children.set(stat.ppid, [node, ...(children.get(stat.ppid) ?? [])]);
     await slice();
   }
-  return toNode(proc, root, { ports: portsOf(root), children: children.get(root.pid) ?? [] });
+  return toNode(proc, root, { ports: await portsOf(root), children: children.get(root.pid) ?? [] });
 }
 
+export type PortReader = (stat: ProcessStat) => Promise<number[]>;
+
 /** Answers the TCP ports that a process listens on. The tables of sockets are read once, now. */
-export async function createPortReader(proc: Proc, slice: Slice): Promise<(stat: ProcessStat) => number[]> {
+export async function createPortReader(proc: Proc, slice: Slice): Promise<PortReader> {
   const ports = new Map((await readAllListeners(proc, slice)).map(({ inode, port }) => [inode, port]));
-  return (stat) => {
-    const held = readSocketInodes(proc, stat).flatMap((inode) => ports.get(inode) ?? []);
+  return async (stat) => {
+    const held = (await findSocketInodes(proc, stat, slice)).flatMap((inode) => ports.get(inode) ?? []);
     return [...new Set(held)].sort((one, other) => one - other);
   };
 }

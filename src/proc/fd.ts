@@ -14,6 +14,8 @@ import { descendants } from './tree.js';
 export interface Holder {
   readonly stat: ProcessStat;
   readonly inodes: readonly number[];
+  /** Where in /proc it shows them, to look there again; none of one that does not. */
+  readonly places: readonly string[];
 }
 
 export interface HolderScan {
@@ -43,20 +45,20 @@ export async function* scanHolders(
   for (const pid of table ? likeliestFirst(proc, table) : readPidsNewestFirst(proc)) {
     const held = await findLinked(proc, pid, wanted, slice);
     if (held === denied) refusing.push(pid);
-    if (held === denied || held.length === 0) continue;
+    if (held === denied || held.size === 0) continue;
     const stat = table?.get(pid) ?? readStat(proc, pid);
-    if (stat) yield { stat, inodes: held };
+    if (stat) yield { stat, inodes: [...held.keys()], places: [...held.values()] };
   }
   return { refusing };
 }
 
-/** Which of the inodes a process has open, or that it does not show them. */
+/** Which of the inodes a process has open, each with where, or that it does not show them. */
 export function findHeld(
   proc: Proc,
   pid: number,
   inodes: ReadonlySet<number>,
   slice: Slice,
-): Promise<number[] | typeof denied> {
+): Promise<ReadonlyMap<number, string> | typeof denied> {
   return findLinked(proc, pid, linksTo(inodes), slice);
 }
 
@@ -70,44 +72,73 @@ async function findLinked(
   pid: number,
   wanted: ReadonlyMap<string, number>,
   slice: Slice,
-): Promise<number[] | typeof denied> {
-  const held = new Set<number>();
+): Promise<ReadonlyMap<number, string> | typeof denied> {
+  const held = new Map<number, string>();
   let isDenied = false;
-  for (const links of walkLinks(proc, pid)) {
-    if (links === denied) isDenied = true;
-    else for (const link of links) noteHeld(held, wanted.get(link));
+  for (const piece of walkLinks(proc, pid)) {
+    if (piece === denied) isDenied = true;
+    else noteHeld(proc, { held, wanted, piece });
     if (held.size === wanted.size) break;
     // A proxy has descriptors by the ten thousand, and each costs a call. Awaiting costs too, so only when it is due.
     const pause = slice();
     if (pause) await pause;
   }
-  return isDenied && held.size === 0 ? denied : [...held];
+  return isDenied && held.size === 0 ? denied : held;
 }
 
-function noteHeld(held: Set<number>, inode: number | undefined): void {
-  if (inode !== undefined) held.add(inode);
+function noteHeld(
+  proc: Proc,
+  { held, wanted, piece }: { held: Map<number, string>; wanted: ReadonlyMap<string, number>; piece: Piece },
+): void {
+  for (const link of piece.links) {
+    const inode = wanted.get(link);
+    if (inode === undefined || held.has(inode)) continue;
+    const place = piece.paths().find((path) => proc.link(path) === link);
+    if (place !== undefined) held.set(inode, place);
+  }
 }
 
-/** Does this process hold one of the inodes now? For the re-check right before a decision. */
+/** Does this process hold one of the inodes now? */
 export function holds(proc: Proc, { pid }: ProcessStat, inodes: ReadonlySet<number>): boolean {
-  const wanted = new Set([...inodes].map((inode) => `socket:[${inode}]`));
-  for (const links of walkLinks(proc, pid)) {
-    if (links !== denied && links.some((link) => wanted.has(link))) return true;
+  const wanted = linksTo(inodes);
+  for (const piece of walkLinks(proc, pid)) {
+    if (piece !== denied && piece.links.some((link) => wanted.has(link))) return true;
   }
   return false;
 }
 
+/**
+ * The same of one that was found just now, for the re-check in the tick of a decision: where it was found first, since
+ * to go through 20,000 descriptors takes 50 ms.
+ */
+export function stillHolds(proc: Proc, { stat, places }: Holder, inodes: ReadonlySet<number>): boolean {
+  if (places.length === 0) return holdsUnshown(proc, stat, inodes);
+  const wanted = linksTo(inodes);
+  return places.some((path) => wanted.has(known(proc.link(path)) ?? '')) || holds(proc, stat, inodes);
+}
+
 /** Every socket inode that a process has open now; none where its descriptors may not be seen. */
 export function readSocketInodes(proc: Proc, { pid }: ProcessStat): number[] {
+  return [...walkLinks(proc, pid)].flatMap(socketsIn);
+}
+
+/** The same in slices. */
+export async function findSocketInodes(proc: Proc, { pid }: ProcessStat, slice: Slice): Promise<number[]> {
   const inodes: number[] = [];
-  for (const links of walkLinks(proc, pid)) {
-    if (links === denied) continue;
-    for (const link of links) {
-      const match = /^socket:\[(\d+)\]$/.exec(link);
-      if (match) inodes.push(Number(match[1]));
-    }
+  for (const piece of walkLinks(proc, pid)) {
+    inodes.push(...socketsIn(piece));
+    const pause = slice();
+    if (pause) await pause;
   }
   return inodes;
+}
+
+function socketsIn(piece: Piece | typeof denied): number[] {
+  if (piece === denied) return [];
+  return piece.links.flatMap((link) => {
+    const match = /^socket:\[(\d+)\]$/.exec(link);
+    return match ? [Number(match[1])] : [];
+  });
 }
 
 /** Whoever may be asked for first: a look-up that stops at the first holder mostly stops here. */
@@ -129,15 +160,21 @@ function* likeliestFirst(proc: Proc, table: ProcessTable): Generator<number> {
 
 const tunnelPrograms: ReadonlySet<string> = new Set(['ssh', 'autossh']);
 
-/** What the descriptors of a process lead to (`socket:[4711]`, `/dev/null`), in pieces; or that it does not show them. */
-function* walkLinks(proc: Proc, pid: number): Generator<readonly string[] | typeof denied> {
+/** What some descriptors lead to (`socket:[4711]`, `/dev/null`), and which they are: more than the links, if some are gone. */
+interface Piece {
+  readonly links: readonly string[];
+  readonly paths: () => string[];
+}
+
+/** All of a process's, in pieces; or that it does not show them. */
+function* walkLinks(proc: Proc, pid: number): Generator<Piece | typeof denied> {
   let shown = 0;
   let refused = false;
-  for (const links of walkDescriptors(proc, pid)) {
-    if (links === denied) refused = true;
+  for (const piece of walkDescriptors(proc, pid)) {
+    if (piece === denied) refused = true;
     else {
-      shown += links.length;
-      yield links;
+      shown += piece.links.length;
+      yield piece;
     }
   }
   if (shown > 0) return;
@@ -154,23 +191,31 @@ function* walkLinks(proc: Proc, pid: number): Generator<readonly string[] | type
   }
 }
 
-function* walkDescriptors(proc: Proc, pid: number): Generator<readonly string[] | typeof denied> {
+function* walkDescriptors(proc: Proc, pid: number): Generator<Piece | typeof denied> {
   const folder = `${pid}/fd`;
   if (!proc.has(`${folder}/${MANY}`)) return yield* walkListed(proc, folder, [proc.list(folder)]);
   const slots = countSlots(proc, pid);
   if (slots === 0) return yield* walkListed(proc, folder, proc.pieces(folder, MANY));
-  for (let at = 0; at < slots; at += PIECE) yield proc.numberedLinks(folder, at, at + PIECE);
+  for (let at = 0; at < slots; at += PIECE) {
+    const links = proc.numberedLinks(folder, at, at + PIECE);
+    const paths = () => Array.from({ length: PIECE }, (_, nth) => `${folder}/${at + nth}`);
+    yield links === denied ? denied : { links, paths };
+  }
 }
 
-function* walkListed(
-  proc: Proc,
-  folder: string,
-  pieces: Iterable<Read<string[]>>,
-): Generator<readonly string[] | typeof denied> {
+function* walkListed(proc: Proc, folder: string, pieces: Iterable<Read<string[]>>): Generator<Piece | typeof denied> {
   for (const names of pieces) {
     if (names === undefined) return;
     if (names === denied) yield names;
-    else for (let at = 0; at < names.length; at += PIECE) yield proc.links(folder, names, at, at + PIECE);
+    else yield* walkNamed(proc, folder, names);
+  }
+}
+
+function* walkNamed(proc: Proc, folder: string, names: readonly string[]): Generator<Piece | typeof denied> {
+  for (let at = 0; at < names.length; at += PIECE) {
+    const links = proc.links(folder, names, at, at + PIECE);
+    const paths = () => names.slice(at, at + PIECE).map((name) => `${folder}/${name}`);
+    yield links === denied ? denied : { links, paths };
   }
 }
 
@@ -203,12 +248,12 @@ export async function* scanUnshown(proc: Proc, inodes: ReadonlySet<number>, slic
       const pause = slice();
       if (pause) await pause;
     }
-    if (held.size > 0) yield { stat, inodes: [...held] };
+    if (held.size > 0) yield { stat, inodes: [...held], places: [] };
   }
 }
 
 /** Has it one of the inodes now, in a thread or in a ring? */
-export function holdsUnshown(proc: Proc, stat: ProcessStat, inodes: ReadonlySet<number>): boolean {
+function holdsUnshown(proc: Proc, stat: ProcessStat, inodes: ReadonlySet<number>): boolean {
   for (const inode of walkUnshown(proc, stat)) if (inodes.has(inode)) return true;
   return false;
 }

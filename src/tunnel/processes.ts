@@ -48,7 +48,7 @@ export async function readTunnelProcesses(
   for (const stat of table.values()) {
     if (isGone(stat) || (stat.comm !== 'ssh' && stat.comm !== 'autossh')) continue;
     const identity = readIdentity(proc, stat, table);
-    found.push({ ...identity, ...readCommandLine(proc, stat, stat.comm), ports: portsOf(stat) });
+    found.push({ ...identity, ...readCommandLine(proc, stat, stat.comm), ports: await portsOf(stat) });
     await slice();
   }
   return found;

@@ -1,5 +1,7 @@
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect } from 'chai';
-import { holds, readSocketInodes, scanHolders } from '#lib/proc/fd.js';
+import { findSocketInodes, type Holder, holds, readSocketInodes, scanHolders, stillHolds } from '#lib/proc/fd.js';
 import { readListeners } from '#lib/proc/net.js';
 import { denied, openProc, type Proc } from '#lib/proc/read.js';
 import { readStat, readTable } from '#lib/proc/stat.js';
@@ -125,6 +127,41 @@ describe('scanHolders()', () => {
     for await (const _holder of scan) throw new Error('found somebody');
     expect(pauses.reduce((sum, count) => sum + count, read)).to.be.greaterThanOrEqual(3001);
     expect(Math.max(...pauses)).to.be.at.most(64);
+  });
+
+  it('looks again where it was found, and through all only when it is there no more', async () => {
+    using fake = createFakeProc();
+    fake.add({ pid: 10, sockets: [...Array.from({ length: 200 }, (_, at) => at + 1000), 5] });
+    let read = 0;
+    const links: Proc['links'] = (...all) => {
+      read++;
+      return fake.proc.links(...all);
+    };
+    const proc = { ...fake.proc, links };
+    const inodes = new Set([5]);
+    const found: Holder[] = [];
+    for await (const holder of scanHolders(proc, inodes, { slice: noSlice })) found.push(holder);
+    const holder = found[0] ?? expect.fail('nobody was found');
+    expect(holder.places).to.deep.equal(['10/fd/200']);
+    read = 0;
+    expect([stillHolds(proc, holder, inodes), read]).to.deep.equal([true, 0]);
+    // It has a second descriptor of it.
+    fake.remove('10/fd/200');
+    symlinkSync('socket:[5]', join(fake.root, '10/fd/201'));
+    expect(stillHolds(proc, holder, inodes)).to.equal(true);
+    fake.remove('10/fd/201');
+    expect(stillHolds(proc, holder, inodes)).to.equal(false);
+  });
+
+  it('is asked to pause also when all sockets of a process are wanted', async () => {
+    using fake = createFakeProc();
+    const sockets = Array.from({ length: 300 }, (_, at) => at + 1000);
+    fake.add({ pid: 10, sockets });
+    let pauses = 0;
+    const slice = () => void pauses++;
+    const found = await findSocketInodes(fake.proc, statOrThrow(fake.proc, 10), slice);
+    expect(found).to.have.members(sockets).and.to.have.length(300);
+    expect(pauses).to.be.at.least(4);
   });
 
   it('finds a real listener, and no one else', async () => {
