@@ -16,7 +16,10 @@ export interface KillOptions {
    * starts in answer to SIGTERM, in a session of its own, and leaves at once has no tie to the tree any more.
    */
   readonly graceMs?: number | undefined;
-  /** The bound on everything, in milliseconds. What has not died by then is a survivor. Default: 5000 after the grace. */
+  /**
+   * The bound on everything, in milliseconds. What has not died by then is a survivor. The grace gives way to it: the last
+   * 500 ms, or half of less than a second, are SIGKILL's. Default: 5000 after the grace.
+   */
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
   /** By `portable` nobody is killed: it has no identities. */
@@ -101,7 +104,7 @@ export async function killChains(targets: readonly KillTarget[], options: KillCh
     await hunt.decide();
     if (dryRun) return hunt.plan();
     if (confirm && !confirm()) return hunt.report(clock.now() - began);
-    if (graceMs > 0) await hunt.ask(Math.min(began + graceMs, deadline - KILL_MS));
+    if (graceMs > 0) await hunt.ask(Math.min(began + graceMs, deadline - Math.min(KILL_MS, timeoutMs / 2)));
     await hunt.freeze(deadline);
     hunt.burst();
     await hunt.watch(deadline);
@@ -111,7 +114,7 @@ export async function killChains(targets: readonly KillTarget[], options: KillCh
   }
 }
 
-/** Of the time there is, what the polite way leaves for the other one: 800 MB of memory are torn down in 0.1 s. */
+/** What the polite way leaves for the other one, or half of a short time: 800 MB of memory are torn down in 0.1 s. */
 const KILL_MS = 500;
 /**
  * From a process up to what would start it again: an autossh above an ssh, or a parent of which `isPart` says that it

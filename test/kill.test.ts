@@ -398,6 +398,14 @@ time.sleep(170)`;
       expect(pids(report)).to.deep.equal([pid]);
       expect(report.tookMs).to.be.within(250, 4000);
     });
+
+    it('leaves time to obey within a short bound too', async () => {
+      const { pid, ready } = startStubborn(reaper);
+      await ready;
+      const report = await killTree(pid, { graceMs: 300, timeoutMs: 400 });
+      expect(pids(report)).to.deep.equal([pid]);
+      expect(report.tookMs).to.be.at.least(200);
+    });
   });
 
   describe('killChains()', () => {
