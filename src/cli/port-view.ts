@@ -1,9 +1,11 @@
 import type { PortReport } from '../port/inspect.js';
 import type { Listener } from '../port/listeners.js';
 import { resolveHosts } from '../port/probe.js';
+import { isKeeper, remedyFor } from '../port/respawn.js';
 import { holdersOf } from '../port/verdict.js';
 import { endpoint } from '../port/words.js';
 import { UNKNOWN } from '../proc/backend.js';
+import { openProc } from '../proc/read.js';
 import { readUserName } from '../proc/stat.js';
 import { type Chain, drawChain, drawTunnels } from './chain-view.js';
 import { indent, type Line, layTable, styled } from './render.js';
@@ -89,8 +91,14 @@ export function survivorFact(process: { pid: number; command: string; why: strin
 
 /** Those who might undo it. */
 function returners(chain: Chain | undefined): Fact[] {
+  const proc = openProc();
   const above = chain?.processes.filter(({ startsAgain }) => startsAgain === 'maybe') ?? [];
-  return above.map((process) => ({ ...process, label: 'not killed', why: 'may start it again (--respawner)' }));
+  return above.map((process) => {
+    const holder = chain?.processes.find(({ ppid, role }) => role === 'holds' && ppid === process.pid);
+    // --respawner spares a service manager: what is of use there is another thing.
+    const how = isKeeper(proc, process) ? `: ${remedyFor(proc, process, holder)}` : ' (--respawner)';
+    return { ...process, label: 'not killed', why: `may start it again${how}` };
+  });
 }
 
 function headOf(report: PortReport, dryRun: boolean): Line {

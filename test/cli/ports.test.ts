@@ -4,7 +4,7 @@ import { takeLock } from '#lib/daemon/instance.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { isAlive } from '../support/proc.js';
-import { startClient, startListener } from '../support/processes.js';
+import { startClient, startListener, startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
 import { startShellLoop } from '../support/respawners.js';
 import { startInFlight } from '../support/sockets.js';
@@ -172,6 +172,16 @@ describe('tunward free', () => {
     const freed = await tunward(reaper, ['free', String(port), '--respawner']);
     expect(freed.code, freed.stdout).to.equal(0);
     expect(isAlive(loop.pid)).to.equal(false);
+  });
+
+  it('with --dry-run says how a service manager is kept from starting it again, which --respawner spares', async () => {
+    const manager = await startTree(reaper, { comm: 'systemd', children: [{ listen: [{ host: '127.0.0.1' }] }] }).ready;
+    const port = manager.children[0]?.ports[0]?.port;
+    const { stdout } = await tunward(reaper, ['free', String(port), '--dry-run']);
+    expect(stdout).to.match(
+      new RegExp(`not killed +\\S+ ${manager.pid} +may start it again: stop its unit \\(systemctl --user stop `),
+    );
+    expect(stdout).not.to.include('--respawner');
   });
 
   it('spares what has a session of its own, unless --tree is given', async () => {
