@@ -97,6 +97,8 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
   /** The last look has found somebody who was not there before. */
   let isStillForking = false;
 
+  if (open.size === 0) process.on('exit', closeAll);
+  open.add(close);
   return { decide, plan, ask, freeze, burst, watch, report, close };
 
   async function decide(): Promise<void> {
@@ -197,6 +199,8 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
 
   /** Whoever was stopped and did not get SIGKILL (an abort, a failure) must run on as if nothing had been. */
   function close(): void {
+    open.delete(close);
+    if (open.size === 0) process.off('exit', closeAll);
     const failures = members.flatMap((member) => {
       try {
         if (member.sent === 'stopped') send(member, 'SIGCONT');
@@ -394,6 +398,13 @@ export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, 
     if (tracer) return { pid: stat.pid, command, why: `stuck at its tracer (t), pid ${tracer}, SIGKILL is pending` };
     return { pid: stat.pid, command, why: `still in state ${state} after SIGKILL` };
   }
+}
+
+/** Those that are not over. Should this process end before they are (an exception that nobody catches), they end with it. */
+const open = new Set<() => void>();
+
+function closeAll(): void {
+  for (const close of open) close();
 }
 
 function readOwner(proc: Proc, pid: number): string {

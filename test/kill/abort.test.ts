@@ -120,6 +120,14 @@ describe('a kill that is aborted, or fails in the middle', () => {
     await runAgain(shape);
   });
 
+  it('leaves nobody stopped when the program that kills ends in the middle', async () => {
+    const shape = await startTree(reaper, { children: [{}] }).ready;
+    const program = promisify(execFile)(process.execPath, [join(buildRoot, 'test/kill/exiting.js'), String(shape.pid)]);
+    const ended: unknown = await program.catch((error: unknown) => error);
+    expect(ended).to.include({ code: 3, stdout: 'TT' });
+    await runAgain(shape);
+  });
+
   it('touches nobody when it was aborted before it began', async () => {
     const { pid } = await startTree(reaper, {}).ready;
     const reason = new Error('enough');
