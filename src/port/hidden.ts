@@ -1,3 +1,4 @@
+import { walkNumbers } from '../proc/fd.js';
 import type { Socket } from '../proc/net.js';
 import { known, type Proc } from '../proc/read.js';
 import {
@@ -169,7 +170,7 @@ async function findReceiver(proc: Proc, slice: Slice): Promise<ProcessInfo | und
 }
 
 async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promise<boolean> {
-  for (const fd of known(proc.list(`${pid}/fd`)) ?? []) {
+  for (const fd of walkNumbers(proc, `${pid}/fd`)) {
     const pause = slice();
     if (pause) await pause;
     if (!known(proc.link(`${pid}/fd/${fd}`))?.startsWith('socket:')) continue;

@@ -263,7 +263,7 @@ function* walkUnshown(proc: Proc, { pid, threads }: ProcessStat): Generator<numb
   const folders =
     threads > 1 ? (known(proc.list(`${pid}/task`)) ?? []).map((task) => `${pid}/task/${task}`) : [`${pid}`];
   for (const folder of folders) {
-    for (const fd of known(proc.list(`${folder}/fd`)) ?? []) {
+    for (const fd of walkNumbers(proc, `${folder}/fd`)) {
       const link = known(proc.link(`${folder}/fd/${fd}`)) ?? '';
       yield Number(/^socket:\[(\d+)\]$/.exec(link)?.[1] ?? -1);
       if (link !== 'anon_inode:[io_uring]') continue;
@@ -271,4 +271,9 @@ function* walkUnshown(proc: Proc, { pid, threads }: ProcessStat): Generator<numb
       for (const [, inode] of registered.matchAll(/^\s*\d+: socket:\[(\d+)\]/gm)) yield Number(inode);
     }
   }
+}
+
+/** The descriptors of a folder, of which there may be too many for one reading; none where they may not be seen. */
+export function* walkNumbers(proc: Proc, folder: string): Generator<string> {
+  for (const names of proc.pieces(folder, MANY)) yield* known(names) ?? [];
 }
