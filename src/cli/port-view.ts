@@ -24,7 +24,8 @@ export function renderHeld({ listeners, clients, verdict }: PortReport, chain: C
     lines.push(...indent([`${socketOf(listener)}, in no process that can be seen here`]));
   }
   if (clients.length === 0) return lines;
-  const head = verdict === 'client_holds' ? 'has it as the near end of a connection' : 'connected, and never touched';
+  const head =
+    verdict === 'client_holds' ? 'has it as the near end of a connection' : 'connected, and never touched for that';
   const rows = clients.map(({ pid, state, command }) => [
     `${programOf(command)} ${pid}`,
     state,

@@ -7,14 +7,17 @@ import { describeProcess, type ProcessInfo } from '../proc/stat.js';
 import { createSlice } from '../time.js';
 import { type Listener, v4Of } from './listeners.js';
 
-/** A process at the other end of the port's connections, or one that uses the port as its own end. Never killed. */
+/** A process at the other end of the port's connections, or one that uses the port as its own end. Never killed for that. */
 export interface PortClient {
   readonly pid: number;
   readonly command: string;
   readonly state: string;
 }
 
-/** Who is connected to these listeners: the far ends of their connections, as far as they are on this host. */
+/**
+ * Who is connected to these listeners: the far ends of their connections, as far as they are on this host. Not who holds
+ * one of them: it is killed with it.
+ */
 export async function clientsOf(
   proc: Proc,
   listeners: readonly Listener[],
@@ -26,7 +29,9 @@ export async function clientsOf(
   const rows = (await readSockets(proc, port, createSlice(signal))).filter(
     (row) => row.remotePort === port && row.inode !== 0 && reaches(listeners, own, row.remoteAddress),
   );
-  return (await ownersOf(proc, rows, signal)).map(({ client }) => client);
+  const holders = new Set(listeners.flatMap((listener) => listener.holders.map(({ pid }) => pid)));
+  const clients = (await ownersOf(proc, rows, signal)).map(({ client }) => client);
+  return clients.filter(({ pid }) => !holders.has(pid));
 }
 
 /** A listener on all addresses is reached by those of this host alone: elsewhere the same port is another's. */

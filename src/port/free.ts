@@ -41,7 +41,10 @@ export async function freePort(port: number, options: FreePortOptions = {}): Pro
     const report = await describePort(proc, look, signal);
     if (!isHeld) return done(report);
     const kill = await planKill({ proc, clock, look, tree, signal });
-    return done({ ...report, clients: await findClients(proc, report, signal), kill });
+    // A child of the holder may be connected to it, and dies as that.
+    const planned = new Set(kill?.killed.map(({ pid }) => pid));
+    const clients = (await findClients(proc, report, signal)).filter(({ pid }) => !planned.has(pid));
+    return done({ ...report, clients, kill });
   }
   const deadline = began + timeoutMs;
   const context = openContext({ proc, clock, look, tree, signal, deadline, dryRun, respawner });

@@ -47,7 +47,7 @@ describe('tunward who', () => {
     expect(stdout).to.contain(`listening on 127.0.0.1:${port}`);
     expect(stdout).to.match(new RegExp(`node ${pid} +holds it +\\w+ +\\d+s +\\S*node `));
     expect(lines.some((line) => line.includes(`└─ node ${children[0]?.pid}`))).to.equal(true);
-    const connected = lines.indexOf('connected, and never touched');
+    const connected = lines.indexOf('connected, and never touched for that');
     expect(connected).to.be.greaterThan(0);
     expect(lines.slice(connected).some((line) => line.includes(`node ${client.pid}  ESTABLISHED`))).to.equal(true);
     expect(lines.slice(0, connected).some((line) => line.includes(`node ${client.pid} `))).to.equal(false);

@@ -1,9 +1,10 @@
 import net from 'node:net';
 import { expect } from 'chai';
+import { freePort } from '#lib/port/free.js';
 import { inspectPort } from '#lib/port/inspect.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
-import { isAlive, statOf } from '../support/proc.js';
+import { descendantsOf, isAlive, statOf } from '../support/proc.js';
 import { startClient, startListener, startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
 import { startPerlSocket } from '../support/sockets.js';
@@ -47,6 +48,19 @@ describe('inspectPort()', () => {
     expect(report.clients).to.deep.equal([]);
     const other = await inspectPort(port, { host: '127.0.0.2' });
     expect(other.clients.map(({ pid }) => pid)).to.deep.equal([client.pid]);
+  });
+
+  it('does not call a client who holds the port itself, nor in a dry run who is to die below it', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    const connect = `socket(our $c, PF_INET, SOCK_STREAM, 0); connect($c, sockaddr_in(${port}, INADDR_LOOPBACK)) or die;`;
+    const child = `if (!fork) { close $s; ${connect} sleep 1 while 1 } accept(our $one, $s);`;
+    const { pid } = await startPerlSocket(reaper, { port, script: `listen($s, 5); ${child} ${connect}` });
+    const [below] = descendantsOf(pid).map((stat) => stat.pid);
+    const pids = (clients: readonly { pid: number }[]) => clients.map((client) => client.pid);
+    expect(pids((await inspectPort(port)).clients)).to.deep.equal([below]);
+    const plan = await freePort(port, { dryRun: true });
+    expect([pids(plan.kill?.killed ?? []), pids(plan.clients)]).to.deep.equal([[pid, below], []]);
   });
 
   it('names the clients of a listener on every address, over either family', async function () {
