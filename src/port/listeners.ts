@@ -110,11 +110,7 @@ export function toListener(row: Socket, holders: readonly ProcessInfo[] = []): L
   return { protocol, address, port, inode, uid, holders };
 }
 
-/**
- * The listeners that keep any of these addresses from being bound (undefined: all of the port). Whether `::` claims IPv4
- * too no table tells: it counts for an IPv4 address only when no IPv4 listener explains the conflict (with one of those
- * beside it it must be IPv6 only) and a bind shows that it does.
- */
+/** The listeners that keep any of these addresses from being bound (undefined: all of the port). */
 export async function listenersInTheWay(
   proc: Proc,
   port: number,
@@ -122,7 +118,14 @@ export async function listenersInTheWay(
 ): Promise<Socket[]> {
   const rows = readListeners(proc, port);
   if (hosts === undefined) return rows;
-  const all = rows.length > 0 ? rows : await confirmListeners(proc, port, createSlice());
+  return inTheWay(rows.length > 0 ? rows : await confirmListeners(proc, port, createSlice()), port, hosts);
+}
+
+/**
+ * Of the listeners of a port. Whether `::` claims IPv4 too no table tells: it counts for an IPv4 address only when no IPv4
+ * listener explains the conflict (with one of those beside it it must be IPv6 only) and a bind shows that it does.
+ */
+export async function inTheWay(all: readonly Socket[], port: number, hosts: readonly string[]): Promise<Socket[]> {
   const found = new Set<Socket>();
   for (const host of hosts) for (const row of conflicting(all, host)) found.add(row);
   const v4Unexplained = hosts.some((host) => net.isIPv4(host) && conflicting(all, host).length === 0);

@@ -3,6 +3,8 @@ import { expect } from 'chai';
 import { freePort } from '#lib/port/free.js';
 import { isPortFree, waitForPort } from '#lib/port/wait.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
+import { type Clock, systemClock } from '#lib/time.js';
+import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { startTree } from '../support/processes.js';
@@ -95,6 +97,41 @@ describe('waitForPort()', () => {
     const error = await rejection(waitForPort(port, { state: 'listening', host: '127.0.0.1', timeoutMs: 30 }));
     expect(error).to.have.property('code', 'ERR_TIMEOUT');
     await waitForPort(port, { state: 'listening', host: '::1', timeoutMs: 30 });
+  });
+
+  it('sees a listener also where connections come first in the table', async () => {
+    using fake = createFakeProc();
+    const connection = socketLine({ address: '0100007F', port: 1, remotePort: 2, state: '01' });
+    fake.write('net/tcp', connection + socketLine({ address: '0100007F', port: 9443 }));
+    for (const host of [undefined, '127.0.0.1']) {
+      await waitForPort(9443, { state: 'listening', host, proc: fake.proc, timeoutMs: 1000 });
+    }
+  });
+
+  it('reads the whole of long tables a tenth of the time, and the listeners all along', async () => {
+    using fake = createFakeProc();
+    fake.write('net/tcp', socketLine({ address: '0100007F', port: 1, remotePort: 2, state: '01' }));
+    fake.write('net/sockstat6', 'TCP6: inuse 0\n');
+    const counts = { listeners: 0, whole: 0 };
+    let now = 0;
+    const pages: Proc['pages'] = (path) => {
+      // The second table is read by a whole reading alone.
+      if (path === 'net/tcp') counts.listeners++;
+      else counts.whole++;
+      if (path !== 'net/tcp') now += 100;
+      return fake.proc.pages(path);
+    };
+    const sleep = async (ms: number) => {
+      now += ms;
+    };
+    const clock: Clock = { ...systemClock, now: () => now, sleep };
+    const options = { proc: { ...fake.proc, pages }, clock, timeoutMs: 5000 };
+    expect(await rejection(waitForPort(9443, { state: 'listening', ...options }))).to.have.property(
+      'code',
+      'ERR_TIMEOUT',
+    );
+    expect(counts.whole).to.be.within(3, 6);
+    expect(counts.listeners).to.be.above(50);
   });
 
   it('ends at its bound with a message that says what, and until when', async () => {
