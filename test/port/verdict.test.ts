@@ -91,7 +91,7 @@ describe('what a verdict says', () => {
     const { verdict, explanation } = judgeSockets(9443, [row], [info, { ...info, pid: 813 }]);
     expect(verdict).to.equal('client_holds');
     expect(explanation).to.match(
-      /of pid 812 \(curl http:\/\/x\) of me, 1m 2s old, and 1 more to 127\.0\.0\.1:80: it is free when/,
+      /a connection to 127\.0\.0\.1:80 of pid 812 \(curl http:\/\/x\) of me, 1m 2s old, and 1 more: it is free when/,
     );
     expect(judgeSockets(9443, [row], []).explanation).to.include('a process of root that cannot be seen here');
     const after = judgeSockets(9443, [{ ...row, state: 'TIME_WAIT', inode: 0 }], []);
