@@ -129,7 +129,7 @@ function addressesOf({ listeners }: PortReport, pid: number): string[] {
 /** The chain as a tree in columns: who it is, what it has to do with the port, whose, how old, what it runs. */
 export function drawChain({ processes, unlisted }: Chain): Line[] {
   const pids = new Set(processes.map(({ pid }) => pid));
-  const several = new Set(processes.flatMap(({ holds }) => holds.join())).size > 2;
+  const several = new Set(processes.filter(({ role }) => role === 'holds').map(({ holds }) => holds.join())).size > 1;
   const rows: Span[][] = [];
   const draw = (one: ChainProcess, branch: string, rest: string): void => {
     rows.push(rowOf(one, branch, several));

@@ -143,10 +143,11 @@ export function explainFreed(port: number, kill: KillReport | null): string {
   return `Port ${port} is free: killed ${pids.length === 1 ? 'pid' : 'pids'} ${pids.join(', ')}, then bound it`;
 }
 
-/** Each process once, however many sockets it has. */
+/** Each process once, however many sockets it has; the oldest first, which is the one that opened it before it forked. */
 export function holdersOf(listeners: readonly Listener[]): ProcessInfo[] {
   const holders = listeners.flatMap((listener) => listener.holders);
-  return [...new Map(holders.map((holder) => [holder.pid, holder])).values()];
+  const each = [...new Map(holders.map((holder) => [holder.pid, holder])).values()];
+  return each.sort((one, other) => one.startTicks - other.startTicks || one.pid - other.pid);
 }
 
 /** This process and all above it, nearest first. */

@@ -72,6 +72,17 @@ describe('tunward who', () => {
     expect(chain.at(-1)).to.deep.include({ holds: [`127.0.0.1:${port}`], tunnel: null, ppid: loop.pid });
   });
 
+  it('says who holds which address where they differ, and only there', async () => {
+    const one = await startListener(reaper, { host: '127.0.0.1' }).ready;
+    const port = one.ports[0]?.port ?? 0;
+    const alone = await tunward(reaper, ['who', String(port)]);
+    expect(alone.stdout).to.match(new RegExp(`node ${one.pid} +holds it +`));
+    const other = await startListener(reaper, { host: '127.0.0.2', port }).ready;
+    const { stdout } = await tunward(reaper, ['who', String(port)]);
+    expect(stdout).to.match(new RegExp(`node ${one.pid} +holds 127\\.0\\.0\\.1:${port} +`));
+    expect(stdout).to.match(new RegExp(`node ${other.pid} +holds 127\\.0\\.0\\.2:${port} +`));
+  });
+
   it('says of a tunnel of tunward which it is, and whether its daemon runs', async () => {
     const env = { TUNNEL_ID: '0123456789abcdef', TUNWARD_INSTANCE: 'f'.repeat(32) };
     const { ports } = await startListener(reaper, { env }).ready;

@@ -6,8 +6,17 @@ import { expect } from 'chai';
 import type { KillReport } from '#lib/kill.js';
 import { freePort } from '#lib/port/free.js';
 import { inspectPort, type PortReport } from '#lib/port/inspect.js';
-import { judgeProbes, judgeReturn, judgeSockets, judgeSurvivors } from '#lib/port/verdict.js';
+import { toListener } from '#lib/port/listeners.js';
+import {
+  holdersOf,
+  judgeListeners,
+  judgeProbes,
+  judgeReturn,
+  judgeSockets,
+  judgeSurvivors,
+} from '#lib/port/verdict.js';
 import type { Socket } from '#lib/proc/net.js';
+import { openProc } from '#lib/proc/read.js';
 import { createFakeProc } from '../support/fakeproc.js';
 import { startHolder, startTimeWait } from '../support/holders.js';
 import { parseEmitted, startContained } from '../support/namespace.js';
@@ -87,11 +96,18 @@ describe('what a verdict says', () => {
   };
   const info = { pid: 812, startTicks: 5, command: '/usr/bin/curl http://x', user: 'me', ageS: 62 };
 
+  it('of many holders: the oldest, which is the one that opened the socket for the others', () => {
+    const holders = [820, 813, 812, 830].map((pid) => ({ ...info, pid, startTicks: pid === 830 ? 4 : 5 }));
+    const { explanation } = judgeListeners(openProc(), [{ ...toListener(row), holders }], '9443');
+    expect(explanation).to.include('held by pid 830 (curl http://x) of me, 1m 2s old, and 3 more');
+    expect(holdersOf([{ ...toListener(row), holders }]).map(({ pid }) => pid)).to.deep.equal([830, 812, 813, 820]);
+  });
+
   it('of a connection: whose, to where, and that its end is what frees the port', () => {
     const { verdict, explanation } = judgeSockets(9443, [row], [info, { ...info, pid: 813 }]);
     expect(verdict).to.equal('client_holds');
     expect(explanation).to.match(
-      /a connection to 127\.0\.0\.1:80 of pid 812 \(curl http:\/\/x\) of me, 1m 2s old, and 1 more: it is free when/,
+      /connection to 127\.0\.0\.1:80 of pid 812 \(curl http:\/\/x\) of me, 1m 2s old, and 1 more: it is free when/,
     );
     expect(judgeSockets(9443, [row], []).explanation).to.include('a process of root that cannot be seen here');
     const after = judgeSockets(9443, [{ ...row, state: 'TIME_WAIT', inode: 0 }], []);
