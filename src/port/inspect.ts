@@ -54,6 +54,8 @@ export interface PortLook {
   readonly host: string | null;
   readonly probes: readonly HostProbe[];
   readonly rows: readonly Socket[];
+  /** Without a host: an address that was not asked for keeps the port from being bound on all of them at once. */
+  readonly isTakenElsewhere?: boolean;
 }
 
 /**
@@ -88,7 +90,9 @@ async function lookEverywhere(proc: Proc, port: number): Promise<PortLook> {
   const free = new Set(probes.filter(({ probe }) => probe === 'free').map((probe) => probe.host));
   const present = listened.filter((row) => !free.has(hostOf(row)));
   const isKnown = present.length > 0 || unbound.length === 0;
-  return { port, host: null, probes, rows: isKnown ? present : await listenersInTheWay(proc, port, unbound) };
+  const rows = isKnown ? present : await listenersInTheWay(proc, port, unbound);
+  const isTakenElsewhere = rows.length === 0 && unbound.length === 0 && (await probeEverywhere(port)) === 'busy';
+  return { port, host: null, probes, rows, isTakenElsewhere };
 }
 
 /** A privileged port cannot be bound by an ordinary user, held or not: the tables tell then. */
@@ -123,7 +127,7 @@ export async function describePort(proc: Proc, first: PortLook, signal: AbortSig
   if (listeners.length > 0) return { ...base, listeners, ...judgeListeners(proc, listeners, target) };
   const busy = probes.filter(({ probe }) => probe === 'busy').map((probe) => probe.host);
   if (busy.length > 0) return { ...base, ...(await describeConflict(proc, port, busy, signal)) };
-  const judgement = judgeProbes(proc, port, probes);
+  const judgement = judgeProbes(proc, port, look);
   return { ...base, ...judgement, free: judgement.verdict === 'free' };
 }
 

@@ -79,7 +79,11 @@ export function judgeSockets(port: number, rows: readonly Socket[], owners: read
 }
 
 /** Nothing is in the way: then it is free, or may not or cannot be bound. */
-export function judgeProbes(proc: Proc, port: number, probes: readonly HostProbe[]): Judgement {
+export function judgeProbes(
+  proc: Proc,
+  port: number,
+  { probes, isTakenElsewhere = false }: { readonly probes: readonly HostProbe[]; readonly isTakenElsewhere?: boolean },
+): Judgement {
   if (probes.every(({ probe }) => probe === 'absent')) {
     const hosts = probes.map(({ host }) => host).join(', ');
     const off = hosts.includes(':') && known(proc.text('net/if_inet6')) === undefined ? ' (IPv6 is off here)' : '';
@@ -94,6 +98,11 @@ export function judgeProbes(proc: Proc, port: number, probes: readonly HostProbe
         ? `ports below ${first} need root or CAP_NET_BIND_SERVICE, so use that or a port from ${first} on`
         : 'a security policy of this host forbids it, so ask there or use another port';
     return { verdict: 'forbidden', explanation: `Port ${port} may not be bound by ${who}: ${why}` };
+  }
+  if (isTakenElsewhere) {
+    const hosts = probes.filter(({ probe }) => probe === 'free').map(({ host }) => host);
+    const explanation = `Port ${port} is free on ${hosts.join(', ')}: it was bound there, and cannot be on all addresses at once, since a socket that does not listen has it on another one (tunward who '*:${port}')`;
+    return { verdict: 'free', explanation };
   }
   return { verdict: 'free', explanation: `Port ${port} is free: it was bound` };
 }

@@ -50,6 +50,18 @@ describe('inspectPort()', () => {
     expect(other.clients.map(({ pid }) => pid)).to.deep.equal([client.pid]);
   });
 
+  it('says of a port that an address has which was not asked for that it is free on the others', async function () {
+    need(this, 'perl');
+    const port = await freeLocalPort();
+    await startPerlSocket(reaper, { port, address: '127.0.0.2' });
+    const report = await inspectPort(port);
+    expect(report).to.include({ free: true, verdict: 'free' });
+    expect(report.explanation).to.match(
+      new RegExp(`^Port ${port} is free on 127\\.0\\.0\\.1.*cannot be on all addresses`),
+    );
+    expect(await inspectPort(port, { host: '*' })).to.include({ free: false, verdict: 'hidden_bind' });
+  });
+
   it('does not call a client who holds the port itself, nor in a dry run who is to die below it', async function () {
     need(this, 'perl');
     const port = await freeLocalPort();

@@ -118,19 +118,21 @@ describe('what a verdict says', () => {
     using fake = createFakeProc();
     fake.write('sys/net/ipv4/ip_unprivileged_port_start', '1024\n');
     const forbidden = [{ host: '127.0.0.1', probe: 'forbidden' as const }];
-    const low = judgeProbes(fake.proc, 80, forbidden);
+    const low = judgeProbes(fake.proc, 80, { probes: forbidden });
     expect(low.verdict).to.equal('forbidden');
     expect(low.explanation).to.include('ports below 1024 need root or CAP_NET_BIND_SERVICE');
-    expect(judgeProbes(fake.proc, 8080, forbidden).explanation).to.include('a security policy of this host');
+    expect(judgeProbes(fake.proc, 8080, { probes: forbidden }).explanation).to.include(
+      'a security policy of this host',
+    );
   });
 
   it('of an address that is not there: also that IPv6 is off', () => {
     using fake = createFakeProc();
     const absent = [{ host: '::1', probe: 'absent' as const }];
-    expect(judgeProbes(fake.proc, 80, absent)).to.deep.include({ verdict: 'no_address' });
-    expect(judgeProbes(fake.proc, 80, absent).explanation).to.include('IPv6 is off here');
+    expect(judgeProbes(fake.proc, 80, { probes: absent })).to.deep.include({ verdict: 'no_address' });
+    expect(judgeProbes(fake.proc, 80, { probes: absent }).explanation).to.include('IPv6 is off here');
     fake.write('net/if_inet6', '');
-    expect(judgeProbes(fake.proc, 80, absent).explanation).not.to.include('IPv6 is off');
+    expect(judgeProbes(fake.proc, 80, { probes: absent }).explanation).not.to.include('IPv6 is off');
   });
 
   for (const [why, verdict, remedy] of [
