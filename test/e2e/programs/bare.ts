@@ -116,7 +116,10 @@ async function commands(): Promise<void> {
     says: [`"pid":${ssh.pid}`, '"survivors":[]'],
   });
   await run('kill, nobody', { args: ['kill', String(tree.pid)], says: ['No process has the pid'] });
-  await run('kill, protected', { args: ['kill', '1', '--timeout', '200'], says: ['protected: pid 1'] });
+  await run('kill, protected', {
+    args: ['kill', '1', '--timeout', '200'],
+    says: ['pid 1 is still there, and nobody was killed', 'protected', 'pid 1'],
+  });
   await run('ps, nobody', { args: ['ps'], says: ['No ssh and no autossh runs here'] });
   await run('usage', { args: ['who', 'http'], says: ['http'] });
   emit(
