@@ -84,11 +84,15 @@ function answer<T>(read: () => T): Read<T> {
   try {
     return read();
   } catch (error) {
-    // ENOENT: no such process when the path was looked up. ESRCH: it died between open and read.
-    if (isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR')) return undefined;
-    if (isErrno(error, 'EACCES', 'EPERM')) return denied;
-    throw error;
+    return absence(error);
   }
+}
+
+function absence(error: unknown): undefined | typeof denied {
+  // ENOENT: no such process when the path was looked up. ESRCH: it died between open and read.
+  if (isErrno(error, 'ENOENT', 'ESRCH', 'ENOTDIR')) return undefined;
+  if (isErrno(error, 'EACCES', 'EPERM')) return denied;
+  throw error;
 }
 
 function* readPieces(path: string, size: number): Generator<Read<string[]>> {
@@ -109,37 +113,25 @@ function* readPieces(path: string, size: number): Generator<Read<string[]>> {
   }
 }
 
-/**
- * A look-up reads every descriptor of every process, and a third of that is not the kernel's time: paths are put
- * together in a buffer, which is quicker than strings that are encoded each time.
- */
+/** Of a look-up that reads every descriptor of every process most of the time is spent in here, and of that most in the kernel. */
 function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
-  const bytes = Buffer.alloc(4096);
-  const views: Buffer[] = [];
-  const pathOf = (start: number, name: string): Buffer => {
-    const length = start + name.length;
-    for (let at = 0; at < name.length; at++) bytes[start + at] = name.charCodeAt(at);
-    views[length] ??= bytes.subarray(0, length);
-    return views[length];
-  };
-  const begin = (folder: string) => bytes.write(`${root}/${folder}/`, 'utf8');
   return {
     links: (folder, names, from, to) => {
-      const start = begin(folder);
+      const before = `${root}/${folder}/`;
       const found: string[] = [];
       for (let at = from; at < Math.min(to, names.length); at++) {
-        const link = readLink(pathOf(start, names[at] ?? ''));
+        const link = readLink(before + names[at]);
         if (link === denied) return denied;
         if (link !== undefined) found.push(link);
       }
       return found;
     },
     numberedLinks: (folder, from, to) => {
-      const start = begin(folder);
+      const before = `${root}/${folder}/`;
       const found: string[] = [];
       let isThere = true;
       for (let number = from; number < to; number++) {
-        const path = pathOf(start, String(number));
+        const path = before + number;
         // A link that is missing costs an exception, so among missing ones it is asked for first.
         if (!isThere && !fs.existsSync(path)) continue;
         const link = readLink(path);
@@ -152,8 +144,13 @@ function createLinkReader(root: string): Pick<Proc, 'links' | 'numberedLinks'> {
   };
 }
 
-function readLink(path: Buffer): Read<string> {
-  return answer(() => fs.readlinkSync(path));
+/** Without a function made for each, as {@link answer} would take. */
+function readLink(path: string): Read<string> {
+  try {
+    return fs.readlinkSync(path);
+  } catch (error) {
+    return absence(error);
+  }
 }
 
 function readWhole(path: string, buffer: Buffer): string {
