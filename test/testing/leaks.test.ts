@@ -20,8 +20,11 @@ describe('watchLeaks()', () => {
       await using reserved = await reservePort();
       const server = net.createServer().listen(0, '127.0.0.1');
       await once(server, 'listening');
-      expect(await watch.find(), `${tree.pid} ${reserved.port}`).to.have.length(4);
+      const found = await watch.find();
+      // Before the assertion: a listener that stays open keeps the whole run from ending.
       server.close();
+      const whats = found.map(({ what }) => what).join('; ');
+      expect(found, `${whats}, where ${tree.pid} and ${reserved.port} are ours`).to.have.length(4);
     }
     await watch.assertNoLeaks();
     expect(await watch.find()).to.deep.equal([]);
