@@ -1,6 +1,6 @@
 // What P8 runs in a mount namespace of its own: /etc/hosts says something else there, and `localhost` is what it is.
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { inspectPort } from '#lib/port/inspect.js';
@@ -12,9 +12,12 @@ import { createReaper } from '../support/reaper.js';
 
 assertIsolated();
 const [lines = '', times = '0'] = process.argv.slice(2);
-const file = join(mkdtempSync(join(tmpdir(), 'tunward-hosts-')), 'hosts');
+const folder = mkdtempSync(join(tmpdir(), 'tunward-hosts-'));
+const file = join(folder, 'hosts');
 writeFileSync(file, lines);
 spawnSync('mount', ['--bind', file, '/etc/hosts']);
+// The mount has the file, and goes with the namespace; its name would stay.
+rmSync(folder, { recursive: true });
 if (readFileSync('/etc/hosts', 'utf8') !== lines) throw new Error('/etc/hosts is what it was');
 const reaper = createReaper();
 const wrong: string[] = [];
