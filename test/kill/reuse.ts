@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { killChains, killTree } from '#lib/kill.js';
 import { openProc } from '#lib/proc/read.js';
-import { readPinned, readStat } from '#lib/proc/stat.js';
+import { readPinned, readStat, readUptimeTicks } from '#lib/proc/stat.js';
 import { until } from '#lib/time.js';
 import { assertIsolated, emit } from '../support/namespace.js';
 import { descendantsOf, isAlive, sendSignal, statOf } from '../support/proc.js';
@@ -100,6 +100,8 @@ emit('mistaken', mistaken);
   reaper.ownPid(pid);
   const parent = statOf(pid) ?? { pid: 0, startTicks: 0 };
   await until(() => /perl/.test(String(proc.text(`${pid}/cmdline`))), { timeoutMs: 5000 });
+  // A start is known by the tick (10 ms): an heir within the same one would be the same process to anybody.
+  await until(() => (readUptimeTicks(proc) ?? 0) > parent.startTicks, { timeoutMs: 5000 });
   const strangers: number[] = [];
   let reads = 0;
   let isDue = false;
