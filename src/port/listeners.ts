@@ -6,7 +6,7 @@ import { openProc, type Proc } from '../proc/read.js';
 import { describeProcess, type ProcessInfo } from '../proc/stat.js';
 import { type Clock, createSlice, type Slice } from '../time.js';
 import { explainHidden, type HiddenReason } from './hidden.js';
-import { assertPort, probeAddress, probeEverywhere, resolveHosts } from './probe.js';
+import { assertPort, probeAddress, resolveHosts } from './probe.js';
 
 /** One listening socket and everyone who has it open. No holders is explained in `hidden`, never "nobody". */
 export interface Listener {
@@ -43,8 +43,8 @@ export async function findListeners(port: number, options: FindListenersOptions 
   const proc = options.proc ?? openProc();
   const hosts = options.host === undefined ? undefined : resolveHosts(options.host);
   const first = await listenersInTheWay(proc, port, hosts);
-  // "Nobody" is confirmed: by a bind, which costs next to nothing, or by the whole of the tables.
-  const isUnsure = first.length === 0 && hosts === undefined && (await probeEverywhere(port)) !== 'free';
+  // "Nobody" is confirmed by the whole of the tables: a bind would be quicker, and in the way of who is about to listen.
+  const isUnsure = first.length === 0 && hosts === undefined;
   const found = isUnsure ? await confirmListeners(proc, port, createSlice(options.signal)) : first;
   const rows = found.filter((row) => options.protocol === undefined || row.protocol === options.protocol);
   return withHolders(proc, rows, options.signal);

@@ -1,7 +1,7 @@
+import net from 'node:net';
 import { expect } from 'chai';
 import { freePort } from '#lib/port/free.js';
 import { findListeners } from '#lib/port/listeners.js';
-import { reservePort } from '#lib/testing/ports.js';
 import { until } from '#lib/time.js';
 import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
@@ -131,18 +131,30 @@ describe('findListeners()', () => {
   });
 
   it('reads on before it says that nobody listens, where the order of the rows is another one', async () => {
-    await using reserved = await reservePort();
     using fake = createFakeProc();
+    const port = await freeLocalPort();
     const row = { address: '0100007F', uid: process.geteuid?.() ?? 0 };
     const connection = socketLine({ ...row, port: 1, remotePort: 2, state: '01', inode: 6 });
-    fake.write('net/tcp', connection + socketLine({ ...row, port: reserved.port, inode: 5 }));
+    fake.write('net/tcp', connection + socketLine({ ...row, port, inode: 5 }));
     fake.add({ pid: 7, sockets: [5] });
-    const pids = async () =>
-      (await findListeners(reserved.port, { proc: fake.proc })).flatMap(({ holders }) => holders.map(({ pid }) => pid));
-    expect(await pids()).to.deep.equal([7]);
-    // What can be bound nobody listens on: no table is read to its end for that.
-    await reserved.release();
-    expect(await pids()).to.deep.equal([]);
+    const [listener] = await findListeners(port, { proc: fake.proc });
+    expect(listener?.holders.map(({ pid }) => pid)).to.deep.equal([7]);
+  });
+
+  it('binds nothing, and so is in nobody’s way who is about to listen', async () => {
+    const port = await freeLocalPort();
+    const { listen } = net.Server.prototype;
+    let binds = 0;
+    net.Server.prototype.listen = function (this: net.Server, ...args: unknown[]) {
+      binds++;
+      return Reflect.apply(listen, this, args);
+    };
+    try {
+      for (const host of [undefined, '127.0.0.1', '*']) expect(await findListeners(port, { host })).to.deep.equal([]);
+    } finally {
+      net.Server.prototype.listen = listen;
+    }
+    expect(binds).to.equal(0);
   });
 
   it('throws for a port or a host that is none, and the reason of an abort', async () => {
