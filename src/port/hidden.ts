@@ -188,7 +188,9 @@ export function hidesOthers(proc: Proc): boolean {
 function readHidepid(proc: Proc): string | undefined {
   const lines = (known(proc.text('self/mountinfo')) ?? '').split('\n');
   const mount = lines.findLast((line) => line.split(' ')[4] === proc.root && / - proc /.test(line));
-  const level = /\bhidepid=(\w+)/.exec(mount?.split(' - ')[1] ?? '')?.[1];
+  // Behind the dash stand the type, what was mounted (a name that anybody may choose), and the options of this /proc.
+  const options = mount?.slice(mount.indexOf(' - ')).split(' ')[4]?.split(',') ?? [];
+  const level = options.find((option) => option.startsWith('hidepid='))?.slice('hidepid='.length);
   return level === '0' || level === 'off' ? undefined : level;
 }
 

@@ -64,9 +64,9 @@ function mayStart(proc: Proc, parent: ProcessStat, child: ProcessStat): boolean 
   return parent.pid !== 1 || (!reapers.has(parent.comm) && parent.sid === child.sid);
 }
 
-/** The service of systemd that a process belongs to, by its control group. */
+/** The service of systemd that a process belongs to, by its control group: the innermost, below a person's own manager. */
 export function unitOf(proc: Proc, pid: number): string | undefined {
-  return /\/([^/\n]+\.service)(?:\/|$)/m.exec(known(proc.text(`${pid}/cgroup`)) ?? '')?.[1];
+  return /^\d+:[^:\n]*:\S*\/([^/\n]+\.service)(?=\/|$)/m.exec(known(proc.text(`${pid}/cgroup`)) ?? '')?.[1];
 }
 
 interface Watch {
