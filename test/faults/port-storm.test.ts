@@ -36,7 +36,7 @@ describe('fault: a port that is probed and read while much goes on', () => {
     await systemClock.sleep(20);
     const stalled = samples.filter((ms) => ms > 50).length;
     // On a machine that does other things too a probe may have to wait for a processor; half a second it never does.
-    expect(Math.max(...samples)).to.be.below(500);
+    expect(samples.filter((ms) => ms >= 500)).to.deep.equal([]);
     expect(stalled, 'probes of more than 50 ms').to.be.below(samples.length / 100);
     expect(connected, 'or nobody disturbed it').to.be.greaterThan(0);
     expect(countSockets()).to.equal(before);
