@@ -8,6 +8,7 @@ import { type Clock, systemClock } from '../time.js';
 import { type Chains, createChains, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
 import { findLeftovers, type Leftover } from './leftovers.js';
+import { createRounds } from './rounds.js';
 import {
   createRunner,
   type OperationResult,
@@ -84,6 +85,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const search = { proc, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {
     ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers },
+    rounds: createRounds(clock),
     engineFor: chains.engineFor,
   };
   const runners = new Map<string, Runner>();
@@ -96,9 +98,9 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   return {
     sweep,
     reconcile,
-    start: (which, request) => bounded(which, (runner) => runner.start(request)),
+    start: (which, request) => bounded(which, (runner) => asked(runner).start(request)),
     stop: (which) => bounded(which, (runner) => runner.stop()),
-    restart: (which, request) => bounded(which, (runner) => runner.restart(request)),
+    restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request)),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
     close,
@@ -140,8 +142,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     for (const spec of wanted.values()) {
       const runner = before.get(spec.id) ?? createRunner(spec, context);
       runners.set(spec.id, runner);
-      if (!before.has(spec.id)) runner.boot(swept.has(spec.id));
-      else if (!isSameSpec(runner.spec(), spec)) runner.respec(spec);
+      if (!before.has(spec.id)) asked(runner).boot(swept.has(spec.id));
+      else if (!isSameSpec(runner.spec(), spec)) asked(runner).respec(spec);
     }
     swept.clear();
   }
@@ -186,6 +188,12 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     throw new TunwardError('ERR_TUNNEL_AMBIGUOUS', `'${which}' could be any of ${candidates.join(', ')}: give the id`, {
       candidates,
     });
+  }
+
+  /** Somebody asks for a start: what ssh_config says of it may have been changed just now. */
+  function asked(runner: Runner): Runner {
+    if (!runner.spec().interactive) chains.refresh(runner.spec());
+    return runner;
   }
 
   /** An answer in time, whatever becomes of the operation, which goes on. */

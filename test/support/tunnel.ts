@@ -2,6 +2,7 @@ import { isTunwardError, type TunwardError } from '#lib/errors.js';
 import type { KillReport } from '#lib/kill.js';
 import { openProc } from '#lib/proc/read.js';
 import { createGate, type Gate } from '#lib/tunnel/gate.js';
+import { createRounds } from '#lib/tunnel/rounds.js';
 import { createRunner, type OperationResult, type Runner, type TunnelEvent } from '#lib/tunnel/runner.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
 import { createFakeClock, type FakeClock } from './fakeclock.js';
@@ -35,6 +36,7 @@ export function createBench(spec: TunnelSpec = makeSpec(), gate?: Gate): Bench {
     clock,
     random: () => bench.random,
     gate: gate ?? createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, clock),
+    rounds: createRounds(clock),
     publish: (event) => events.push(event),
     engineFor: () => engine,
     async clearLeftovers(_spec, takeover, signal) {
