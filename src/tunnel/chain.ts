@@ -6,6 +6,7 @@ import type { Readable } from 'node:stream';
 import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
 import { hasIpv6Loopback } from '../port/probe.js';
+import type { Census } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import type { Proc } from '../proc/read.js';
 import { type ProcessRef, readStat } from '../proc/stat.js';
@@ -26,12 +27,16 @@ export interface ChainOptions {
   readonly knownHosts: string | null;
   readonly proc: Proc;
   readonly clock: Clock;
+  /** What others have seen just now of all processes. */
+  readonly census?: Census | undefined;
 }
 
 /** Everything of one tunnel carries both; everything of one installation carries the second. */
 export function markerOf(id: string, instance: string): Marker {
   return [`TUNNEL_ID=${id}`, `TUNWARD_INSTANCE=${instance}`];
 }
+
+export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
 
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
@@ -194,6 +199,7 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
       clock,
       signal,
       marker: markerOf(spec.id, instance),
+      census: options.census,
     }).finally(() => {
       stopping = undefined;
     });

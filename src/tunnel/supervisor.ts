@@ -2,10 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
 import { requireLinux } from '../proc/backend.js';
+import { createCensus } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
-import { type Chains, createChains, markerOf } from './chain.js';
+import { type Chains, createChains, markerNames, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
 import { findLeftovers, type Leftover } from './leftovers.js';
 import { createRounds } from './rounds.js';
@@ -80,9 +81,10 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
-  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock });
+  const census = createCensus(clock, markerNames);
+  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock, census });
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
-  const search = { proc, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
+  const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {
     ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers },
     rounds: createRounds(clock),
@@ -166,7 +168,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     if (targets.length === 0) return { killed: [], left: [], survivors: [], tookMs: 0 };
     // To look for what carries the marker until nobody does costs a scan of every environment: only where somebody did.
     const isMarked = leftovers.some(({ layer }) => layer === 'marker');
-    return killChains(targets, { proc, clock, signal, marker: isMarked ? marker : undefined });
+    return killChains(targets, { proc, clock, signal, census, marker: isMarked ? marker : undefined });
   }
 
   function find(which: string): Runner {

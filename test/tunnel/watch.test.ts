@@ -16,9 +16,11 @@ describe('createWatch()', () => {
   const reaper = createReaper();
   const clock = createFakeClock();
   const watches: Watch[] = [];
+  let peer: net.Server | undefined;
 
   afterEach(async () => {
     for (const watch of watches.splice(0)) watch.close();
+    peer?.close();
     await reaper.end();
   });
 
@@ -90,11 +92,12 @@ describe('createWatch()', () => {
   });
 
   it('reads the tables of sockets when there is something new in them, and not while it has but its connection', async () => {
-    const peer = net.createServer((socket) => socket.unref().on('error', () => socket.destroy()));
-    await new Promise<void>((resolve) => peer.listen(0, '127.0.0.1', resolve));
+    const server = net.createServer((socket) => socket.on('error', () => socket.destroy()));
+    peer = server;
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const port = await freeLocalPort();
     const script = `const net = require('net');
-      net.connect(${(peer.address() as AddressInfo).port}, '127.0.0.1', () => console.log('connected'));
+      net.connect(${(server.address() as AddressInfo).port}, '127.0.0.1', () => console.log('connected'));
       setTimeout(() => process.exit(3), 180_000);
       process.on('SIGUSR2', () => net.createServer().listen(${port}, '127.0.0.1'));`;
     const { pid } = await startScript(reaper, process.execPath, ['-e', script]);
@@ -105,7 +108,6 @@ describe('createWatch()', () => {
       tables++;
       return real.pages(path, size);
     };
-    peer.unref();
     const watch = watchOver(root, { proc: { ...real, pages } });
     for (let look = 0; look < 20; look++) expect(watch.look()).to.equal('waiting');
     expect(tables).to.be.within(1, 2);
