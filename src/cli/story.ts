@@ -44,6 +44,10 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
     case 'tunnel.backoff':
     case 'tunnel.fatal':
       return [styled('bold', event.status.name), styled('red', '  not up'), `  ${reasonOf(event.status)}`];
+    case 'tunnel.degraded':
+      return [styled('bold', event.status.name), styled('yellow', '  degraded'), `  ${event.status.healthReason}`];
+    case 'tunnel.recovered':
+      return [styled('bold', event.status.name), styled('green', '  well again')];
     case 'tunnel.stopped':
       return [styled('bold', event.status.name), '  stopped'];
     // On the way from one to another, and ssh's own words: they are in the tunnel's log.
@@ -63,9 +67,10 @@ function placesOf({ socket, url }: { readonly socket: string; readonly url: stri
   return url === null ? `API at ${socket}` : `API at ${socket} and ${url}`;
 }
 
-function reasonOf({ reason, lastError, nextRetryAt }: TunnelStatus): string {
+function reasonOf({ reason, lastError, remedy, nextRetryAt }: TunnelStatus): string {
   const why = [reason, lastError].filter((text) => text !== null).join(': ');
-  return nextRetryAt === null ? `${why}; given up` : `${why}; next try at ${formatTime(nextRetryAt)}`;
+  const next = nextRetryAt === null ? 'given up' : `next try at ${formatTime(nextRetryAt)}`;
+  return [why, next, remedy].filter((text) => text !== null).join('; ');
 }
 
 function killLine(what: string, { killed, survivors }: KillReport): readonly Span[] | undefined {

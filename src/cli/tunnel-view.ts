@@ -72,12 +72,15 @@ export function listenOf({ listen }: Pick<TunnelStatus, 'listen'>): string {
 /** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */
 function troubleOf(tunnel: TunnelStatus | undefined, now: number): Line[] {
   if (!tunnel) return [];
-  const { state, health, healthReason, reason, lastError, nextRetryAt, attempt } = tunnel;
-  if (state === 'up') return health === 'degraded' ? [['  ', styled('yellow', `degraded: ${healthReason}`)]] : [];
+  const { state, health, healthReason, reason, lastError, remedy, nextRetryAt, attempt } = tunnel;
+  const branch = ['  ', styled('dim', '└ ')];
+  const advice: Line[] = remedy === null ? [] : [[`    ${remedy}`]];
+  if (state === 'up' && health !== 'degraded') return [];
+  if (state === 'up') return [[...branch, styled('yellow', `degraded: ${healthReason}`)], ...advice];
   if (reason === null && lastError === null) return [];
   const retry = nextRetryAt === null ? '' : retryText(Date.parse(nextRetryAt) - now, attempt);
   const why = [reason, lastError].filter((text) => text !== null).join(': ');
-  return [['  ', styled('dim', '└ '), styled(styleOf(tunnel), why), retry]];
+  return [[...branch, styled(styleOf(tunnel), why), retry], ...advice];
 }
 
 function retryText(inMs: number, attempt: number): string {

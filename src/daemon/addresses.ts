@@ -47,12 +47,18 @@ export function checkAddresses(
     ...places
       .filter(({ forward }) => forward.target.host === '*')
       .map((place) => document.problem(targetPath(place), "expected a host to connect to, found '*'")),
+    ...places
+      .filter(({ forward }) => forward.target.port === 0)
+      .map((place) => document.problem(targetPath(place), noChoice)),
     ...twins(sound).map(([place, twin]) => at(place, twinMessage(document, place, twin))),
     ...local.filter(({ forward }) => clash(forward.listen, apiListen)).map((place) => at(place, apiMessage(place))),
   ];
   const warnings = local.flatMap((place) => hostWarnings(place, host).map((message) => at(place, message)));
   return { errors, warnings };
 }
+
+const noChoice =
+  'expected a port from 1 to 65535, found 0: only a port that a server is to listen on can be its choice';
 
 /** The key that says where a tunnel listens. */
 function listenPath({ index, forward }: Place): Path {
@@ -95,6 +101,7 @@ function twins(places: readonly Place[]): [Place, Place][] {
   const byPort = new Map<string, { place: Place; hosts: string[] }[]>();
   for (const place of places) {
     const { side, listen } = place.forward;
+    if (listen.port === 0) continue;
     const key = `${side} ${side === 'remote' ? place.server : ''} ${listen.port}`;
     const earlier = byPort.get(key) ?? [];
     const hosts = boundBy(listen);

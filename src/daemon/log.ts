@@ -70,9 +70,13 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
     case 'tunnel.up':
       return `Up: ${entry.status.chain.map(({ pid }) => `pid ${pid}`).join(', ')}`;
     case 'tunnel.backoff':
-      return `Not up: ${reasonOf(entry.status)}; next try at ${entry.status.nextRetryAt ?? 'once'}`;
+      return `Not up: ${reasonOf(entry.status)}; next try at ${entry.status.nextRetryAt ?? 'once'}${adviceOf(entry.status)}`;
     case 'tunnel.fatal':
-      return `Given up: ${reasonOf(entry.status)}`;
+      return `Given up: ${reasonOf(entry.status)}${adviceOf(entry.status)}`;
+    case 'tunnel.degraded':
+      return `Degraded: ${entry.status.healthReason}`;
+    case 'tunnel.recovered':
+      return 'Well again';
     case 'tunnel.stopping':
       return entry.status.desired === 'down' ? 'Stopping' : undefined;
     case 'tunnel.stopped':
@@ -88,6 +92,10 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
 
 function reasonOf({ reason, lastError }: TunnelStatus): string {
   return `${reason ?? 'unknown'}${lastError ? ` (${lastError})` : ''}`;
+}
+
+function adviceOf({ remedy }: TunnelStatus): string {
+  return remedy === null ? '' : `; ${remedy}`;
 }
 
 function renderKill({ killed, survivors }: KillReport): string {

@@ -34,6 +34,8 @@ export function createSchema(bases: PathBases) {
     backoff: mapping({ min_ms: ms(1), max_ms: ms(1), stable_ms: ms(0) }).optional(),
     start_timeout_ms: ms(1),
     restart_timeout_ms: ms(1),
+    auth_retry: choice('slow', 'never').optional(),
+    check: checkSchema().optional(),
   };
   const address = addressShape();
   const directionMode = choice('default', 'ssh-standard').default('default');
@@ -111,8 +113,9 @@ function addressShape() {
   return {
     // ssh takes an IPv6 address as a destination without brackets only
     remote_host: text(destination, isSafeDestination).transform((host) => host.replace(/\[(.*)\]$/, '$1')),
-    remote_port: endpointSchema(),
-    local_port: endpointSchema(),
+    // 0 where it is the listening end: the server chooses. See checkAddresses.
+    remote_port: endpointSchema(0),
+    local_port: endpointSchema(1),
     direction: choice('remote_to_local', 'local_to_remote').default('remote_to_local'),
   };
 }
@@ -175,12 +178,24 @@ function wholeNumber(min: number, max: number, unit: string) {
   return z.int(message).min(min, message).max(max, message).optional();
 }
 
-function endpointSchema() {
+function endpointSchema(leastPort: 0 | 1) {
   return z.string(expected('a port, host:port or [IPv6 address]:port')).transform((written, context): Endpoint => {
-    const endpoint = parseEndpoint(written);
+    const endpoint = parseEndpoint(written, leastPort);
     if (typeof endpoint !== 'string') return endpoint;
     context.addIssue(endpoint);
     return z.NEVER;
+  });
+}
+
+function checkSchema() {
+  const path = text("a path of printable characters without blanks that begins with '/'", (value) =>
+    /^\/[!-~]*$/.test(value),
+  );
+  return mapping({
+    connect: z.literal(true, expected('true, which is what a check without http does')).optional(),
+    http: path.optional(),
+    every_ms: wholeNumber(1000, 86_400_000, ' of milliseconds'),
+    timeout_ms: ms(1),
   });
 }
 

@@ -1,5 +1,6 @@
 import {
   type BackoffOptions,
+  type CheckOptions,
   type Direction,
   type DirectionMode,
   forwardOf,
@@ -97,6 +98,8 @@ type Settings = Pick<
   | 'backoff'
   | 'startTimeoutMs'
   | 'restartTimeoutMs'
+  | 'authRetry'
+  | 'check'
 >;
 
 const defaultSettings: Settings = {
@@ -108,7 +111,11 @@ const defaultSettings: Settings = {
   backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
   startTimeoutMs: 15_000,
   restartTimeoutMs: 6000,
+  authRetry: 'slow',
+  check: null,
 };
+
+const defaultCheck: CheckOptions = { http: null, everyMs: 10_000, timeoutMs: 5000 };
 
 /** What the top level or a tunnel says, and `base` for the rest; ssh_options and backoff are merged key by key. */
 function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Settings, path: Path): Settings {
@@ -121,6 +128,20 @@ function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Sett
     backoff: own.backoff === undefined ? base.backoff : backoffOf(findings, own.backoff, base.backoff, path),
     startTimeoutMs: own.start_timeout_ms ?? base.startTimeoutMs,
     restartTimeoutMs: own.restart_timeout_ms ?? base.restartTimeoutMs,
+    authRetry: own.auth_retry ?? base.authRetry,
+    check: own.check === undefined ? base.check : checkOf(own.check, base.check ?? defaultCheck),
+  };
+}
+
+/** A path that stands at the top holds for all; `connect: true` of a tunnel puts an end to that. */
+function checkOf(
+  { connect, http, every_ms, timeout_ms }: NonNullable<FileShape['check']>,
+  base: CheckOptions,
+): CheckOptions {
+  return {
+    http: http ?? (connect ? null : base.http),
+    everyMs: every_ms ?? base.everyMs,
+    timeoutMs: timeout_ms ?? base.timeoutMs,
   };
 }
 

@@ -8,24 +8,33 @@ export interface SshFacts {
   readonly port: string;
   readonly strictHostKeyChecking: string;
   readonly userKnownHostsFile: string;
+  /** The keys that it would try, as written: `~/.ssh/id_ed25519`. */
+  readonly identityFiles: readonly string[];
+  /** The agent that it would ask: `SSH_AUTH_SOCK` (the variable's name), a path, or `none`. */
+  readonly identityAgent: string;
+  /** It connects to that host and port itself, not through another program or host. */
+  readonly isDirect: boolean;
   /** OpenSSH 8.7 and later know ForkAfterAuthentication; an older one would refuse to be told no. */
   readonly canFork: boolean;
 }
 
-/** Reads what `ssh -G` prints: a keyword and its value on each line. */
+/** Reads what `ssh -G` prints: a keyword and its value on each line; what may be there several times, line by line. */
 export function parseSshFacts(stdout: string): SshFacts {
-  const values = new Map(
-    stdout.split('\n').map((line) => {
-      const at = line.indexOf(' ');
-      return [line.slice(0, at), line.slice(at + 1)] as const;
-    }),
-  );
+  const entries = stdout.split('\n').map((line) => {
+    const at = line.indexOf(' ');
+    return [line.slice(0, at), line.slice(at + 1)] as const;
+  });
+  const values = new Map(entries);
+  const isNone = (name: string) => (values.get(name) ?? 'none') === 'none';
   return {
     user: values.get('user') ?? '',
     hostname: values.get('hostname') ?? '',
     port: values.get('port') ?? '22',
     strictHostKeyChecking: values.get('stricthostkeychecking') ?? 'ask',
     userKnownHostsFile: values.get('userknownhostsfile') ?? '~/.ssh/known_hosts',
+    identityFiles: entries.flatMap(([name, value]) => (name === 'identityfile' ? [value] : [])),
+    identityAgent: values.get('identityagent') ?? 'SSH_AUTH_SOCK',
+    isDirect: isNone('proxycommand') && isNone('proxyjump'),
     canFork: values.has('forkafterauthentication'),
   };
 }
@@ -61,7 +70,8 @@ export function sshArguments(
     ...(facts.canFork ? ['ForkAfterAuthentication=no'] : []),
   ];
   const defaults = [
-    'ServerAliveInterval=15',
+    // What is asked for whether bytes go through is to be told soon when they do not.
+    `ServerAliveInterval=${spec.check ? 5 : 15}`,
     'ServerAliveCountMax=3',
     'ConnectTimeout=10',
     ...hostKeyOptions(facts, knownHosts),
@@ -205,7 +215,8 @@ function withoutBrackets(host: string): string {
 
 /** Would two listening ends of one side be in each other's way? `localhost` is both loopback addresses, `*` all there are. */
 export function isSameListeningEnd(one: Forward, other: Forward): boolean {
-  if (one.side !== other.side || one.listen.port !== other.listen.port) return false;
+  // Two of port 0 have a port each.
+  if (one.side !== other.side || one.listen.port !== other.listen.port || one.listen.port === 0) return false;
   const theirs = addressesOf(other.listen.host);
   return addressesOf(one.listen.host).some((address) =>
     theirs.some((their) => their === address || isWildcard(their, address) || isWildcard(address, their)),

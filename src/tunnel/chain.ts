@@ -13,6 +13,7 @@ import type { Proc } from '../proc/read.js';
 import { type ProcessRef, type ProcessStat, readFamily, readStat } from '../proc/stat.js';
 import { type Clock, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
+import { diagnoseExit } from './diagnosis.js';
 import type { Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
 import { classifyExit } from './reason.js';
 import { type Bind, bindSet, type EngineName, type TunnelSpec } from './spec.js';
@@ -63,7 +64,7 @@ export function createChains(options: ChainOptions): Chains {
     const effective = await unlessAborted(factsOf(spec), linkOptions.signal);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
     const words = sshArguments(spec, binds, effective, options.knownHosts);
-    return spawnChain({ name, ssh, program, spec, binds, words }, options, linkOptions);
+    return spawnChain({ name, ssh, program, spec, facts: effective, binds, words }, options, linkOptions);
   }
 
   /** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
@@ -131,6 +132,7 @@ interface Plan {
   readonly ssh: string;
   readonly program: string;
   readonly spec: TunnelSpec;
+  readonly facts: SshFacts;
   readonly binds: readonly Bind[];
   readonly words: readonly string[];
 }
@@ -145,19 +147,27 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
     // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
     detached: true,
   });
-  const exited = whenExited(child, said, clock);
+  const exited = whenExited(child, said, clock).then((exit) =>
+    diagnoseExit(exit, { facts: plan.facts, said: said.lines(), env: options.env, clock }),
+  );
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
   const listens = createListenCheck(proc, binds);
   let stopping: Promise<KillReport> | undefined;
-  return { root, exited, check: async () => check(), lastLine: said.lastLine, stop };
+  const { lastLine, allocatedPort, refusals } = said;
+  return { root, exited, check: async () => check(), lastLine, allocatedPort, refusals, stop };
 
   function check(): LinkState {
     const family = root ? readFamily(proc, root) : [];
     if (family.some(({ state }) => state === 'T')) return 'frozen';
     if (family.length === 0) return 'waiting';
-    const ready = spec.forward.side === 'local' ? listens(family) : said.grantedForwards() >= binds.length;
+    const ready = spec.forward.side === 'local' ? listens(family) : isGranted();
     return ready ? 'ready' : 'waiting';
+  }
+
+  function isGranted(): boolean {
+    const isChosen = spec.forward.listen.port !== 0 || said.allocatedPort() !== undefined;
+    return isChosen && said.grantedForwards() >= binds.length;
   }
 
   function stop(signal?: AbortSignal): Promise<KillReport> {

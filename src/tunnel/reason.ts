@@ -18,7 +18,8 @@ export function classifyExit(
   for (const [reason, pattern] of rules) {
     const line = said.find((candidate) => pattern.test(candidate));
     if (line === undefined) continue;
-    return reason === 'auth_failed' ? explainDenial(said, line, code) : { code, signal, reason, lastError: line };
+    if (reason === 'auth_failed') return explainDenial(said, line, code);
+    return { code, signal, reason, lastError: reason === 'host_key_changed' ? nameOffender(said, line) : line };
   }
   return { code, signal, reason: 'exited', lastError: last };
 }
@@ -31,6 +32,12 @@ function explainDenial(said: readonly string[], denied: string, code: number | n
   const hint = said.find((line) => /^Load key .+: |^Warning: Identity file .+ not accessible/.test(line));
   const reason = hint?.includes('incorrect passphrase') ? 'needs_auth' : 'auth_failed';
   return { code, signal: null, reason, lastError: hint === undefined ? denied : `${hint}; ${denied}` };
+}
+
+/** Which line of which known_hosts has the other key. */
+function nameOffender(said: readonly string[], changed: string): string {
+  const offenders = said.flatMap((line) => /^Offending .*key in .+:\d+$/.exec(line)?.[0] ?? []);
+  return [changed.replace(/\.$/, ''), ...offenders].join('; ');
 }
 
 const rules: readonly (readonly [Reason, RegExp])[] = [

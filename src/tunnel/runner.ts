@@ -5,15 +5,8 @@ import { createUsageReader } from '../proc/usage.js';
 import { type Clock, until } from '../time.js';
 import type { Engine, Link, LinkExit } from './engine.js';
 import type { Gate, Place } from './gate.js';
-import {
-  backoffDelay,
-  type Condition,
-  type Effect,
-  initialCondition,
-  type MachineEvent,
-  type State,
-  transition,
-} from './machine.js';
+import { type CheckUps, createCheckUps } from './health.js';
+import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
 import {
   beginRoad,
   byItself,
@@ -26,8 +19,9 @@ import {
   type Road,
 } from './operation.js';
 import { describeHolders, findHolders, waitUntilFree } from './proof.js';
+import { retryDelay, scheduleOf } from './retry.js';
 import { serverOf, type Takeover, type TunnelSpec } from './spec.js';
-import { describeTunnel, type TunnelStatus } from './status.js';
+import { describeTunnel, type Health, type TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -42,6 +36,7 @@ export type TunnelEvent =
       readonly asked: boolean;
       readonly status: TunnelStatus;
     }
+  | { readonly type: 'tunnel.degraded' | 'tunnel.recovered'; readonly tunnel: string; readonly status: TunnelStatus }
   | { readonly type: 'tunnel.output'; readonly tunnel: string; readonly line: string }
   | { readonly type: 'process.killed'; readonly tunnel: string; readonly kill: KillReport };
 
@@ -57,6 +52,8 @@ export interface RunnerContext {
   /** Finds and kills what is in a tunnel's way, as far as that level goes. */
   readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<KillReport>;
   readonly logFileOf: (spec: TunnelSpec) => string | null;
+  /** Looks whether bytes go through. */
+  readonly checkUps?: CheckUps | undefined;
 }
 
 export interface RequestOptions {
@@ -91,12 +88,15 @@ const READY_EVERY_MS = 5;
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
   const usage = createUsageReader({ proc, clock });
+  const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
   let since = clock.wallTime();
   let timesUp = 0;
   let lastError: string | null = null;
   let nextRetryAt: number | null = null;
+  /** The least wait before the next attempt, as the server has said. */
+  let retryAfterMs = 0;
   let isClosed = false;
   let link: Link | undefined;
   let place: Place | undefined;
@@ -140,6 +140,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function respec(next: TunnelSpec): void {
     spec = next;
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    checkUps.forget();
     dispatch({ type: 'respec' });
   }
 
@@ -165,6 +166,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     operation?.reject(conflict(`is being ${kind === 'start' ? 'started' : 'stopped'} instead`));
     operation = createOperation(kind, force);
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    checkUps.forget();
     const { answer } = operation;
     dispatch(event);
     return answer;
@@ -234,7 +236,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
       recheck: () => awaitReady(signal, LOST_MS),
-      settle: () => watchOver(signal),
+      settle: () => Promise.all([watchOver(signal), attend(signal)]).then(() => undefined),
     };
     acts[effect]().catch((error: unknown) => {
       // The state that called a stage off goes on from there.
@@ -335,6 +337,21 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     }
   }
 
+  /** While it is up: do bytes go through it? */
+  async function attend(signal: AbortSignal): Promise<void> {
+    const { check } = spec;
+    if (!link || !check) return;
+    const onChange = (now: Health, before: Health) => {
+      const isFirst = before.state === 'unknown';
+      if (now.state === 'ok' && isFirst) return;
+      publish({ type: now.state === 'ok' ? 'tunnel.recovered' : 'tunnel.degraded', tunnel: spec.id, status: status() });
+    };
+    const why = await checkUps.attend({ spec, check, link, onChange }, signal);
+    signal.throwIfAborted();
+    lastError = why;
+    dispatch({ type: 'dead', reason: 'timeout' });
+  }
+
   /** Take the chain down, and whatever carries our marker where there is none; proved, or said who survived. */
   async function teardown(signal: AbortSignal): Promise<void> {
     const survivor = link ? await endLink() : await clearLeftovers('own');
@@ -349,7 +366,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function waitToRetry(signal: AbortSignal): Promise<void> {
-    const delayMs = backoffDelay(condition.attempt, spec.backoff, context.random);
+    const delayMs = Math.max(retryDelay(condition, spec.backoff, context.random), retryAfterMs);
+    retryAfterMs = 0;
     nextRetryAt = clock.wallTime() + delayMs;
     await clock.sleep(delayMs, signal);
     signal.throwIfAborted();
@@ -366,7 +384,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!isServing(ended)) return;
     if (!noteKill(report)) link = undefined;
     lastError = exit.lastError ?? describeExit(exit);
-    dispatch({ type: 'exited', reason: exit.reason });
+    retryAfterMs = exit.retryAfterMs ?? 0;
+    const isGivenUp = spec.authRetry === 'never' && scheduleOf(exit.reason) === 'login';
+    dispatch({ type: 'exited', reason: exit.reason, ...(isGivenUp ? { isFinal: true } : {}) });
   }
 
   /** The present link, and nobody has begun to take it down. */
@@ -419,7 +439,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const logFile = context.logFileOf(spec);
     const root = link?.root;
     const times = { since, restarts, nextRetryAt };
-    return describeTunnel(proc, { spec, condition, engine, root, usage, ...times, lastError, logFile });
+    const allocatedPort = link?.allocatedPort();
+    const parts = { spec, condition, health: health(), allocatedPort, engine, root, usage };
+    return describeTunnel(proc, { ...parts, ...times, lastError, logFile });
+  }
+
+  function health(): Health {
+    if (condition.state !== 'up') return { state: 'unknown', reason: null, detail: null };
+    return spec.check ? checkUps.health() : { state: 'ok', reason: null, detail: null };
   }
 }
 

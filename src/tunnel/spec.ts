@@ -13,7 +13,10 @@ export type EngineChoice = 'auto' | EngineName;
 /** How far the clean-up before a start may go: own processes; ssh and autossh chains in the way; anyone. */
 export type Takeover = 'own' | 'tunnels' | 'any';
 
-/** A host as written (a name, an address without brackets, `localhost` or `*`) and a port from 1 to 65535. */
+/**
+ * A host as written (a name, an address without brackets, `localhost` or `*`) and a port from 1 to 65535; 0 where a
+ * server is to choose the port that a remote forward listens on.
+ */
 export interface Endpoint {
   readonly host: string;
   readonly port: number;
@@ -32,6 +35,15 @@ export interface BackoffOptions {
   readonly maxMs: number;
   /** A tunnel that stayed up this long has proved stable: its next failure counts as the first. */
   readonly stableMs: number;
+}
+
+/** Asks now and then whether bytes go through to the target. */
+export interface CheckOptions {
+  /** A path to GET; null: to connect is enough. */
+  readonly http: string | null;
+  readonly everyMs: number;
+  /** What has not come through by then does not. */
+  readonly timeoutMs: number;
 }
 
 /** What is wanted of one tunnel: plain data, the same whether it came from a file, the API or a program. */
@@ -60,6 +72,10 @@ export interface TunnelSpec {
   readonly startTimeoutMs: number;
   readonly restartTimeoutMs: number;
   readonly backoff: BackoffOptions;
+  /** After a login that was refused: `slow`, by a schedule of minutes, or `never` by itself. */
+  readonly authRetry: 'slow' | 'never';
+  /** null: nothing is sent, and up is what the listening sockets say. */
+  readonly check: CheckOptions | null;
 }
 
 /** One address that a tunnel listens on. The whole of them is its bind set: what has to be free before a start. */
@@ -100,15 +116,15 @@ export function formatEndpoint({ host, port }: Endpoint): string {
 }
 
 /**
- * Reads `port`, `host:port` or `[v6]:port`. Without a host, or with an empty one, the host is `localhost`.
- * Answers a sentence that says what is wrong instead of throwing.
+ * Reads `port`, `host:port` or `[v6]:port`. Without a host, or with an empty one, the host is `localhost`. Port 0, where
+ * it may be, is any. Answers a sentence that says what is wrong instead of throwing.
  */
-export function parseEndpoint(text: string): Endpoint | string {
+export function parseEndpoint(text: string, leastPort: 0 | 1 = 1): Endpoint | string {
   const match = /^(?:(?:\[([^\]]*)\]|([^:[\]]*)):)?(\d+)$/.exec(text.trim());
   if (!match) return `expected a port, host:port or [IPv6 address]:port, found '${text}'`;
   const [, bracketed, plain, digits] = match;
   const port = Number(digits);
-  if (port < 1 || port > 65535) return `expected a port from 1 to 65535, found ${digits}`;
+  if (port < leastPort || port > 65535) return `expected a port from 1 to 65535, found ${digits}`;
   if (bracketed !== undefined && !isIPv6(bracketed))
     return `expected an IPv6 address in brackets, found '${bracketed}'`;
   const host = bracketed ?? (plain || 'localhost');

@@ -10,6 +10,10 @@ export interface Transcript {
   lastLine(): string | null;
   /** How many remote forwards the server has granted. ssh says so at DEBUG1 alone. */
   grantedForwards(): number;
+  /** The port that the server has chosen for a remote forward of port 0. */
+  allocatedPort(): number | undefined;
+  /** Connections that the far end of the forward refused, and what ssh said of the last one. */
+  refusals(): { readonly count: number; readonly last: string | null };
 }
 
 const KEPT_LINES = 50;
@@ -22,6 +26,8 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
   /** What comes up to the next line end belongs to a line that was too long, and has been handed on, cut off. */
   let isOverlong = false;
   let granted = 0;
+  let allocated: number | undefined;
+  let refused: { count: number; last: string | null } = { count: 0, last: null };
   const kept: string[] = [];
   return {
     take,
@@ -29,6 +35,8 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
     lines: () => kept,
     lastLine: () => kept.at(-1) ?? null,
     grantedForwards: () => granted,
+    allocatedPort: () => allocated,
+    refusals: () => refused,
   };
 
   function take(chunk: string): void {
@@ -53,6 +61,11 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
   function note(text: string): void {
     const line = printable(text.slice(0, MAX_LINE).replace(/\r$/, ''));
     if (/^debug1: remote forward success for: listen /.test(line)) granted++;
+    const port = /^Allocated port (\d+) for remote forward to /.exec(line)?.[1];
+    if (port !== undefined) allocated = Number(port);
+    if (/^channel \d+: open failed: |^connect_to .+: failed\.$/.test(line)) {
+      refused = { count: refused.count + 1, last: line };
+    }
     if (line === '' || debugging.test(line)) return;
     kept.push(line);
     if (kept.length > KEPT_LINES) kept.shift();

@@ -63,6 +63,7 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     desired: 'up',
     reason: null,
     health: 'ok',
+    remedy: null,
     health_reason: null,
     direction: 'remote_to_local',
     engine: 'autossh',

@@ -26,6 +26,7 @@ describe('tunward and its daemon', () => {
       reason: 'auth_failed',
       last_error: 'user@db: Permission denied (publickey).',
       next_retry_at: new Date(Date.now() + 3_600_000).toISOString(),
+      remedy: 'check the user',
       attempt: 3,
       pid: null,
       usage: null,
@@ -43,7 +44,7 @@ describe('tunward and its daemon', () => {
       daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord(), broken] } }));
       const { code, stdout } = await run('status');
       expect(code).to.equal(0);
-      const [head, web, db, trouble, ...rest] = stdout.split('\n');
+      const [head, web, db, trouble, advice, ...rest] = stdout.split('\n');
       expect(head?.split(/ {2,}/)).to.deep.equal([
         ...['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'],
       ]);
@@ -57,11 +58,22 @@ describe('tunward and its daemon', () => {
       expect(trouble).to.match(
         /^ {2}└ auth_failed: user@db: Permission denied \(publickey\)\.; tried 3 times, next try/,
       );
+      expect(advice).to.equal('    check the user');
       expect(rest).to.deep.equal(['']);
     });
 
+    it('says of one that is up what its target is at', async () => {
+      const reason = 'channel 2: open failed: connect failed: Connection refused';
+      const unwell = tunnelRecord({ health: 'degraded', reason: 'target_refused', health_reason: reason });
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [unwell] } }));
+      const { stdout } = await run('ls');
+      const [, web, trouble] = stdout.split('\n');
+      expect(web).to.match(/^web {3}up /);
+      expect(trouble).to.equal(`  └ degraded: ${reason}`);
+    });
+
     it('cannot be fooled by control characters in what a server said', async () => {
-      const evil = tunnelRecord({ ...broken, last_error: '\u001b[2Jgone\r\n\u202eevil' });
+      const evil = tunnelRecord({ ...broken, remedy: null, last_error: '\u001b[2Jgone\r\n\u202eevil' });
       daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [evil] } }));
       const { stdout } = await run('ls');
       expect(stdout).to.contain('?[2Jgone???evil');

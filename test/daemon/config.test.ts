@@ -73,6 +73,60 @@ function only(config: Config) {
 }
 
 describe('parseConfig()', () => {
+  describe('with what is said of checks and retries', () => {
+    const only1 = (...lines: string[]) => only(parse(file(...lines)));
+
+    it('has no check and slow logins when nothing is said', () => {
+      expect(only1('tunnels:', tunnel({ local_port: '1' }))).to.include({ check: null, authRetry: 'slow' });
+    });
+
+    it('takes a check by connecting or by a path, with bounds of its own', () => {
+      const check = (written: string) => only1('tunnels:', tunnel({ local_port: '1', check: written })).check;
+      expect(check('{connect: true}')).to.deep.equal({ http: null, everyMs: 10_000, timeoutMs: 5000 });
+      const http = { http: '/health?a=b', everyMs: 2000, timeoutMs: 500 };
+      expect(check('{http: "/health?a=b", every_ms: 2000, timeout_ms: 500}')).to.deep.equal(http);
+    });
+
+    it('takes what the top says for all tunnels, and a tunnel may say otherwise', () => {
+      const lines = ['auth_retry: never', 'check: {http: /up, every_ms: 3000}', 'tunnels:'];
+      const own = { check: '{connect: true}', auth_retry: 'slow' };
+      const { tunnels } = parse(file(...lines, tunnel({ local_port: '1' }), tunnel({ local_port: '2', ...own })));
+      expect(tunnels.map(({ check, authRetry }) => [check?.http, check?.everyMs, authRetry])).to.deep.equal([
+        ['/up', 3000, 'never'],
+        [null, 3000, 'slow'],
+      ]);
+    });
+
+    it('complains of what is none', () => {
+      const wrong = { check: '{http: health, every_ms: 5, connect: false}', auth_retry: 'sometimes' };
+      expect(complaints(file('tunnels:', tunnel({ local_port: '1', ...wrong })))).to.have.members([
+        "2:118: tunnels[0].auth_retry: expected slow or never, found 'sometimes'",
+        "2:68: tunnels[0].check.http: expected a path of printable characters without blanks that begins with '/', found 'health'",
+        '2:86: tunnels[0].check.every_ms: expected a whole number of milliseconds from 1000 to 86400000, found 5',
+        '2:98: tunnels[0].check.connect: expected true, which is what a check without http does, found false',
+      ]);
+    });
+  });
+
+  describe('with a port 0', () => {
+    it('leaves the choice to the server that a remote forward listens on, to as many as like', () => {
+      const remote = { direction: 'local_to_remote', remote_port: '0' };
+      const lines = [tunnel({ local_port: '80', ...remote }), tunnel({ name: 'b', local_port: '81', ...remote })];
+      const { tunnels } = parse(file('tunnels:', ...lines));
+      expect(tunnels.map(({ forward }) => forward.listen)).to.deep.equal(Array(2).fill({ host: 'localhost', port: 0 }));
+    });
+
+    it('is no port to listen on here, and none to connect to', () => {
+      expect(complaints(file('tunnels:', tunnel({ local_port: '0' })))).to.deep.equal([
+        '2:51: tunnels[0].local_port: expected a port from 1 to 65535, found 0',
+      ]);
+      expect(complaints(file('tunnels:', tunnel({ local_port: '1', remote_port: '0' })))).to.deep.equal([
+        '2:35: tunnels[0].remote_port: expected a port from 1 to 65535, found 0: ' +
+          'only a port that a server is to listen on can be its choice',
+      ]);
+    });
+  });
+
   describe('with an ancestor file', () => {
     const ancestor = file(
       '# tunnels of the office',
@@ -123,6 +177,8 @@ describe('parseConfig()', () => {
         takeover: 'tunnels',
         startTimeoutMs: 15_000,
         restartTimeoutMs: 6000,
+        authRetry: 'slow',
+        check: null,
         backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
       });
       expect(tunnels[2]).to.include({ name: 'jumphost-tunnel', interactive: true });

@@ -20,6 +20,8 @@ export interface FakeLink {
   isRunning(): boolean;
   /** It ends by itself. */
   exit(how?: Partial<LinkExit>): void;
+  /** The port that the server chose. */
+  allocated: number | undefined;
   say(line: string): void;
 }
 
@@ -89,6 +91,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     survivors: [],
     holdStop: Promise.resolve(),
     stops: 0,
+    allocated: undefined,
     isRunning: () => isRunning,
     exit: (how = {}) => end({ code: 255, signal: null, reason: 'exited', lastError: null, ...how }),
     say: (line) => {
@@ -106,6 +109,8 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
       return seen;
     },
     lastLine: () => lastLine,
+    allocatedPort: () => fake.allocated,
+    refusals: () => ({ count: 0, last: null }),
     async stop() {
       fake.stops++;
       await fake.holdStop;

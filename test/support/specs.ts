@@ -29,6 +29,8 @@ export function makeSpec({
     startTimeoutMs: 15_000,
     restartTimeoutMs: 6000,
     backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
+    authRetry: 'slow',
+    check: null,
     ...changes,
   };
 }

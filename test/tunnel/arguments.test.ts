@@ -19,6 +19,9 @@ const asking: SshFacts = {
   port: '22',
   strictHostKeyChecking: 'ask',
   userKnownHostsFile: '/home/u/.ssh/known_hosts /home/u/.ssh/known_hosts2',
+  identityFiles: [],
+  identityAgent: 'SSH_AUTH_SOCK',
+  isDirect: true,
   canFork: true,
 };
 
@@ -35,7 +38,13 @@ describe('parseSshFacts()', () => {
   it('reads what decides where ssh goes and whom it trusts', () => {
     const printed = [
       ...['host web', 'user me', 'hostname web.example', 'port 2222', 'forkafterauthentication no'],
-      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', ''],
+      ...[
+        'stricthostkeychecking true',
+        'userknownhostsfile /a /b c',
+        'identityfile ~/.ssh/id_rsa',
+        'identityfile /k',
+        '',
+      ],
     ].join('\n');
     expect(parseSshFacts(printed)).to.deep.equal({
       user: 'me',
@@ -43,8 +52,18 @@ describe('parseSshFacts()', () => {
       port: '2222',
       strictHostKeyChecking: 'true',
       userKnownHostsFile: '/a /b c',
+      identityFiles: ['~/.ssh/id_rsa', '/k'],
+      identityAgent: 'SSH_AUTH_SOCK',
+      isDirect: true,
       canFork: true,
     });
+  });
+
+  it('tells which agent is asked, and what goes another way than straight to the server', () => {
+    expect(parseSshFacts('identityagent none\n').identityAgent).to.equal('none');
+    expect(parseSshFacts('proxycommand nc %h %p\n').isDirect).to.equal(false);
+    expect(parseSshFacts('proxyjump gate\n').isDirect).to.equal(false);
+    expect(parseSshFacts('proxyjump none\nproxycommand none\n').isDirect).to.equal(true);
   });
 
   it('knows an ssh that cannot be told not to fork', () => {

@@ -58,6 +58,15 @@ const said: readonly (readonly [Reason, readonly string[], string?])[] = [
     ],
     'Host key for [127.0.0.1]:2222 has changed',
   ],
+  [
+    'host_key_changed',
+    [
+      'Add correct host key in /home/u/.ssh/known_hosts to get rid of this message.',
+      'Offending ED25519 key in /home/u/.ssh/known_hosts:7',
+      'Host key for web has changed and you have requested strict checking.',
+    ],
+    'Host key for web has changed and you have requested strict checking; Offending ED25519 key in /home/u/.ssh/known_hosts:7',
+  ],
   ['host_key_changed', ['@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @'], 'HAS CHANGED'],
   [
     'host_key_unknown',
