@@ -33,6 +33,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('red', 'configuration rejected, nothing changed'), `  ${event.message}`];
     case 'log.failed':
       return [styled('red', 'a log could not be written'), `  ${event.message}`];
+    case 'state.failed':
+      return [styled('red', 'state could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
     case 'boot.swept':

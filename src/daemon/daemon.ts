@@ -1,6 +1,7 @@
 import path from 'node:path';
 import { TunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
+import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
 import { type Config, loadConfig } from './config.js';
@@ -8,6 +9,7 @@ import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
+import { openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
 import { createRoutes } from './routes.js';
 
@@ -83,12 +85,26 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
       file: path.join(config.stateDir, 'instance'),
       message: instance.replaced,
     });
+  const ledger = openLedger({
+    stateDir: config.stateDir,
+    instance: instance.id,
+    proc: openProc(),
+    onFailure: (message) => journal.append({ type: 'state.failed', message }),
+  });
+  cleanups.push(() => ledger.close());
+  if (ledger.replaced)
+    journal.append({
+      type: 'state.replaced',
+      file: path.join(config.stateDir, 'ledger.json'),
+      message: ledger.replaced,
+    });
   const supervisor = createSupervisor({
     env,
     instance: instance.id,
     knownHosts: path.join(config.stateDir, 'known_hosts'),
     gate: config.start,
     isLiving,
+    ledger,
     publish: journal.append,
     logFileOf: ({ id }) => logs.fileOf(id),
   });

@@ -15,6 +15,7 @@ export type DaemonEvent =
   | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }
+  | { readonly type: 'state.failed'; readonly message: string }
   | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
 
 /** An event as it is kept: numbered from 1, with the time it happened (ISO 8601, UTC). */

@@ -35,8 +35,8 @@ export function openForAppend(file: string): number {
   });
 }
 
-/** The text of a small file of our own; undefined when there is none, or when it is not a plain file of ours. */
-export function readOwnFile(file: string): string | undefined {
+/** The text of a small file of our own; undefined when there is none, or when it is not a plain file of ours, or too large. */
+export function readOwnFile(file: string, maxBytes = MAX_BYTES): string | undefined {
   let fd: number;
   try {
     fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
@@ -46,8 +46,8 @@ export function readOwnFile(file: string): string | undefined {
   }
   try {
     const stat = fs.fstatSync(fd);
-    if (!stat.isFile() || stat.uid !== process.geteuid?.()) return undefined;
-    const buffer = Buffer.alloc(Math.min(stat.size, MAX_BYTES));
+    if (!stat.isFile() || stat.uid !== process.geteuid?.() || stat.size > maxBytes) return undefined;
+    const buffer = Buffer.alloc(stat.size);
     return buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, buffer.length, 0));
   } finally {
     fs.closeSync(fd);
@@ -65,6 +65,18 @@ export function replaceFile(file: string, text: string): void {
     fs.closeSync(fd);
   }
   fs.renameSync(fresh, file);
+}
+
+/** Loses nothing: what is there is kept beside it, whatever it is. Answers where; undefined where nothing is there. */
+export function moveAside(file: string): string | undefined {
+  const aside = `${file}.invalid-${randomBytes(4).toString('hex')}`;
+  try {
+    fs.renameSync(file, aside);
+  } catch (error) {
+    if (isErrno(error, 'ENOENT')) return undefined;
+    throw error;
+  }
+  return aside;
 }
 
 function open(file: string, flags: number): number {

@@ -6,6 +6,7 @@ import { type Clock, until } from '../time.js';
 import type { Engine, Link, LinkExit } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
+import type { Ledger } from './ledger.js';
 import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
 import {
   beginRoad,
@@ -52,6 +53,7 @@ export interface RunnerContext {
   /** Finds and kills what is in a tunnel's way, as far as that level goes. */
   readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<KillReport>;
   readonly logFileOf: (spec: TunnelSpec) => string | null;
+  readonly ledger?: Pick<Ledger, 'record' | 'erase'> | undefined;
   /** Looks whether bytes go through. */
   readonly checkUps?: CheckUps | undefined;
 }
@@ -266,6 +268,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       .catch((error: unknown) => {
         if (isServing(started)) fail(error);
       });
+    // On disk before it is trusted. Its handshake goes on meanwhile.
+    if (started.root) await context.ledger?.record(spec.id, started.root);
     await awaitReady(signal, spec.startTimeoutMs);
   }
 
@@ -382,7 +386,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!isServing(ended)) return;
     const report = await ended.stop();
     if (!isServing(ended)) return;
-    if (!noteKill(report)) link = undefined;
+    if (!noteKill(report)) forgetLink(ended);
     lastError = exit.lastError ?? describeExit(exit);
     retryAfterMs = exit.retryAfterMs ?? 0;
     const isGivenUp = spec.authRetry === 'never' && scheduleOf(exit.reason) === 'login';
@@ -399,8 +403,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const ended = link;
     if (!ended) return undefined;
     const survivor = noteKill(await ended.stop());
-    if (!survivor) link = undefined;
+    if (!survivor) forgetLink(ended);
     return survivor;
+  }
+
+  function forgetLink(ended: Link): void {
+    if (ended.root) context.ledger?.erase([ended.root]);
+    link = undefined;
   }
 
   /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */

@@ -7,6 +7,7 @@ import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
 import { type Chains, createChains, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
+import type { Ledger } from './ledger.js';
 import { findLeftovers, type Leftover } from './leftovers.js';
 import {
   createRunner,
@@ -37,6 +38,8 @@ export interface SupervisorOptions {
    * whoever knows of locks: none is.
    */
   readonly isLiving?: ((instance: string) => Promise<boolean>) | undefined;
+  /** Where is written down what has been started, for a later life; default: nowhere, and the mark must do. */
+  readonly ledger?: Ledger | undefined;
   readonly logFileOf?: ((spec: TunnelSpec) => string | null) | undefined;
   readonly proc?: Proc | undefined;
   readonly clock?: Clock | undefined;
@@ -75,7 +78,7 @@ export interface Supervisor {
 export function createSupervisor(options: SupervisorOptions): Supervisor {
   requireLinux('keep tunnels up', options);
   const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
-  const { logFileOf = () => null, isLiving = async () => false } = options;
+  const { logFileOf = () => null, isLiving = async () => false, ledger } = options;
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
@@ -83,7 +86,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
   const search = { proc, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {
-    ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers },
+    ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers, ledger },
     engineFor: chains.engineFor,
   };
   const runners = new Map<string, Runner>();
@@ -110,13 +113,16 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const marker = [`TUNWARD_INSTANCE=${instance}`];
     const levels: Takeover[] = ['own', 'tunnels', 'any'];
     const leftovers: Leftover[] = [];
+    const records = ledger?.former;
     for (const takeover of levels) {
       const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive);
       if (takeover !== 'own' && covered.length === 0) continue;
-      leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker })));
+      leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker, records })));
     }
     const kill = await killLeftovers(leftovers, { marker });
     for (const { id } of specs) swept.add(id);
+    const isLeft = (pid: number) => kill.survivors.some((survivor) => survivor.pid === pid);
+    ledger?.erase(ledger.former.filter(({ pid }) => !isLeft(pid)));
     publish({ type: 'boot.swept', kill });
     return kill;
   }
