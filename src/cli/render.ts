@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { printable } from '../proc/stat.js';
-import { toWire } from '../wire.js';
+import { toJson } from '../wire.js';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -53,8 +53,8 @@ export function createScreen(options: ScreenOptions = {}): Screen {
   };
   return {
     json,
-    data: (result) => stdout.write(`${JSON.stringify(toWire(result), null, stdout.isTTY ? 2 : 0)}\n`),
-    record: (entry) => stdout.write(`${JSON.stringify(toWire(entry))}\n`),
+    data: (result) => stdout.write(`${toJson(result, stdout.isTTY ? 2 : 0)}\n`),
+    record: (entry) => stdout.write(`${toJson(entry)}\n`),
     print: (...lines) => emit(stdout, lines),
     rows: (...lines) => emit(stdout, lines, (stdout.isTTY && stdout.columns) || undefined),
     say: (...lines) => emit(stderr, lines),

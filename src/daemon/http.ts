@@ -9,7 +9,7 @@ import { bodyLimit } from 'hono/body-limit';
 import { TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { Endpoint } from '../tunnel/spec.js';
-import { toProblem, toWire } from '../wire.js';
+import { toJson, toProblem } from '../wire.js';
 import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
 import { isAnswered } from './instance.js';
 import type { Route } from './routes.js';
@@ -66,7 +66,7 @@ function createServer(routes: readonly Route[], guard: (context: Context) => voi
         param: (name) => context.req.param(name),
         query: (name) => context.req.query(name),
       });
-      return context.json(toWire(body) as object, status);
+      return context.body(toJson(body), status, { 'content-type': 'application/json' });
     });
   }
   app.notFound((context) => {
@@ -85,7 +85,7 @@ function createServer(routes: readonly Route[], guard: (context: Context) => voi
 function problem(error: unknown, as?: number): Response {
   const { status, body } = toProblem(error);
   const headers = { 'content-type': 'application/problem+json' };
-  return new Response(JSON.stringify({ ...body, status: as ?? status }), { status: as ?? status, headers });
+  return new Response(toJson({ ...body, status: as ?? status }), { status: as ?? status, headers });
 }
 
 function authorize(context: Context, token: Buffer, hosts: ReadonlySet<string>): void {

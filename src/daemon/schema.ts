@@ -2,6 +2,7 @@ import { isIP, isIPv4 } from 'node:net';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import type { ConfigProblem } from '../errors.js';
+import { printable } from '../proc/stat.js';
 import { allowedSshOptions, type Endpoint, isSafeDestination, isSafeName, parseEndpoint } from '../tunnel/spec.js';
 import type { ConfigDocument, Path } from './document.js';
 
@@ -228,7 +229,7 @@ function pathSchema({ dir, home }: PathBases) {
 }
 
 function isName(text: string): boolean {
-  return text.length <= 200 && !/\p{Cc}/u.test(text);
+  return text.length <= 200 && printable(text) === text;
 }
 
 /** Names in ssh's own spelling, values as text. */

@@ -567,9 +567,11 @@ describe('parseConfig()', () => {
       ]);
     });
 
-    it('refuse names with control characters', () => {
-      const text = file('tunnels:', tunnel({ name: '"a\\nb"', local_port: '1' }));
-      expect(complaints(text)[0]).to.match(/^2:\d+: tunnels\[0\]\.name: expected a name of at most 200 characters/);
+    it('refuse names with control characters, and with what turns text around or breaks a line', () => {
+      for (const character of ['\\n', '\\x9b', '\\u202e', '\\u2067', '\\u200f', '\\u2028', '\\ud800']) {
+        const text = file('tunnels:', tunnel({ name: `"a${character}b"`, local_port: '1' }));
+        expect(complaints(text)[0]).to.match(/^2:\d+: tunnels\[0\]\.name: expected a name of at most 200 characters/);
+      }
     });
 
     it('refuse hosts and users that ssh could take for options, or a shell for commands', () => {
