@@ -11,12 +11,13 @@ import type { Marker } from '../proc/marker.js';
 import { readListeners } from '../proc/net.js';
 import type { Proc } from '../proc/read.js';
 import { type ProcessRef, type ProcessStat, readFamily, readStat } from '../proc/stat.js';
-import { type Clock, until } from '../time.js';
+import { type Clock, createSlice, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
 import { classifyExit } from './reason.js';
 import { type Bind, bindSet, type EngineName, type TunnelSpec } from './spec.js';
+import { type Allowance, createAllowance, createThrottle } from './throttle.js';
 import { createTranscript, type Transcript } from './transcript.js';
 
 export interface ChainOptions {
@@ -48,6 +49,7 @@ export interface Chains {
 export function createChains(options: ChainOptions): Chains {
   const { env } = options;
   const facts = new WeakMap<TunnelSpec, Promise<SshFacts>>();
+  const allowances = new WeakMap<TunnelSpec, Allowance>();
   const engines: Record<EngineName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
@@ -64,7 +66,9 @@ export function createChains(options: ChainOptions): Chains {
     const effective = await unlessAborted(factsOf(spec), linkOptions.signal);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
     const words = sshArguments(spec, binds, effective, options.knownHosts);
-    return spawnChain({ name, ssh, program, spec, facts: effective, binds, words }, options, linkOptions);
+    const allowance = allowances.get(spec) ?? createAllowance(options.clock);
+    allowances.set(spec, allowance);
+    return spawnChain({ name, ssh, program, spec, facts: effective, binds, words, allowance }, options, linkOptions);
   }
 
   /** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
@@ -135,21 +139,24 @@ interface Plan {
   readonly facts: SshFacts;
   readonly binds: readonly Bind[];
   readonly words: readonly string[];
+  readonly allowance: Allowance;
 }
 
 async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
-  const { spec, binds } = plan;
+  const { spec, binds, allowance } = plan;
   const { proc, clock, instance } = options;
-  const said = createTranscript(onOutput);
+  const output = createThrottle(onOutput, { allowance, clock });
+  // Hears everything: what explains an exit may be among the lines that are too many.
+  const said = createTranscript(output.take);
   const child = await spawnProgram(plan.program, plan.name === 'autossh' ? ['-M', '0', ...plan.words] : plan.words, {
     env: { ...environmentFor(options.env), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
     stdio: ['ignore', 'ignore', 'pipe'],
     // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
     detached: true,
   });
-  const exited = whenExited(child, said, clock).then((exit) =>
-    diagnoseExit(exit, { facts: plan.facts, said: said.lines(), env: options.env, clock }),
-  );
+  const exited = whenExited(child, said, clock)
+    .finally(output.end)
+    .then((exit) => diagnoseExit(exit, { facts: plan.facts, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
   const listens = createListenCheck(proc, binds);
@@ -222,10 +229,21 @@ async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): 
   return classifyExit(said.lines(), { code, signal });
 }
 
-/** Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other. */
+/**
+ * Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other.
+ * Read whatever comes and however much: one whose pipe is full stands still. But in slices, since Node hands on all that
+ * a flood brings in one turn of the event loop: with lines of one letter such a turn was 230 ms long.
+ */
 function hear(pipe: Readable | null, onText: (chunk: string) => void): () => boolean {
   let isOver = pipe === null;
-  pipe?.setEncoding('utf8').on('data', onText);
+  const slice = createSlice();
+  pipe?.setEncoding('utf8').on('data', (chunk: string) => {
+    onText(chunk);
+    const turn = slice();
+    if (!turn) return;
+    pipe.pause();
+    void turn.then(() => pipe.resume());
+  });
   for (const end of ['end', 'error']) {
     pipe?.once(end, () => {
       isOver = true;

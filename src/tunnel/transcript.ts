@@ -58,15 +58,20 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
     rest = '';
   }
 
+  /** A server that floods us is heard at this function's speed: nothing is done twice, nor for an empty line. */
   function note(text: string): void {
-    const line = printable(text.slice(0, MAX_LINE).replace(/\r$/, ''));
-    if (/^debug1: remote forward success for: listen /.test(line)) granted++;
+    if (text === '' || text === '\r') return;
+    const end = text.length <= MAX_LINE && text.endsWith('\r') ? -1 : MAX_LINE;
+    const line = printable(text.slice(0, end));
+    if (debugging.test(line)) {
+      if (/^debug1: remote forward success for: listen /.test(line)) granted++;
+      return;
+    }
     const port = /^Allocated port (\d+) for remote forward to /.exec(line)?.[1];
     if (port !== undefined) allocated = Number(port);
     if (/^channel \d+: open failed: |^connect_to .+: failed\.$/.test(line)) {
       refused = { count: refused.count + 1, last: line };
     }
-    if (line === '' || debugging.test(line)) return;
     kept.push(line);
     if (kept.length > KEPT_LINES) kept.shift();
     onOutput(line);

@@ -325,6 +325,24 @@ describe('chains', () => {
       expect(await link.stop()).to.deep.include({ killed: [], survivors: [] });
     });
 
+    it('hears all of one who talks too much, and hands on what a person can read, in one life as in two', async () => {
+      const flood = '{ seq 3000; echo "debug1: remote forward success for: listen 127.0.0.1:9443"; seq 2000; } >&2';
+      fakeSsh(`${flood}; sleep 0.2; echo "ssh: connect to host web port 22: Connection refused" >&2; exit 255`);
+      const chains = createChains({ instance, env, knownHosts: null, proc: openProc(), clock: systemClock });
+      const spec = makeSpec();
+      const output: string[] = [];
+      for (const life of [1, 2]) {
+        const signal = new AbortController().signal;
+        const link = await chains.engineFor(spec).start(spec, { signal, onOutput: (line) => output.push(line) });
+        if (link.root) reaper.ownPid(link.root.pid, link.root.startTicks);
+        expect(await becomes(link, 'ready'), 'it has heard of the grant').to.equal(true);
+        expect(await link.exited, `life ${life}`).to.include({ code: 255, reason: 'refused' });
+      }
+      expect(output.slice(0, 50)).to.deep.equal(Array.from({ length: 50 }, (_none, at) => String(at + 1)));
+      expect(output.length, 'both lives together').to.be.lessThan(100);
+      for (const line of [output[50], output.at(-1)]) expect(line).to.match(/^… [45],\d{3} lines not shown$/);
+    });
+
     it('is stopped once by all who ask at the same time', async () => {
       fakeSsh('exec sleep 100');
       const { link } = await start(makeSpec());
