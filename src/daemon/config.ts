@@ -5,6 +5,7 @@ import { type ConfigProblem, isErrno, TunwardError } from '../errors.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';
 import { type ConfigDocument, readDocument } from './document.js';
+import type { LogLimits } from './logfile.js';
 import {
   ancestorKeys,
   createSchema,
@@ -24,6 +25,7 @@ export interface Config {
   /** In the order of the file. */
   readonly tunnels: readonly TunnelSpec[];
   readonly logDir: string;
+  readonly log: LogLimits;
   readonly stateDir: string;
   readonly api: { readonly socket: string; readonly listen: Endpoint | null; readonly tokenFile: string };
   readonly start: { readonly concurrency: number; readonly perHost: number; readonly intervalMs: number };
@@ -179,8 +181,10 @@ function placesAndLimits(top: FileShape, defaults: Defaults) {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const { socket = defaults.socket, listen = null, token_file: tokenFile = join(stateDir, 'token') } = top.api;
   const { concurrency = 16, per_host: perHost = 8, interval_ms: intervalMs = 0 } = top.start;
+  const { max_bytes: maxBytes = 1_048_576, keep = 5 } = top.log;
   return {
     logDir: top.log_dir ?? defaults.logDir,
+    log: { maxBytes, keep },
     stateDir,
     api: { socket, listen, tokenFile },
     start: { concurrency, perHost, intervalMs },

@@ -76,8 +76,8 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
   let current = config;
   // Every spec there ever was: one that has left the configuration still has its last lines to write.
   const specs = new Map(config.tunnels.map((spec) => [spec.id, spec]));
-  const logs = createTunnelLogs(config.logDir, (id) => specs.get(id));
-  cleanups.push(() => logs.close());
+  const specOf = (id: string) => specs.get(id);
+  const logs = createTunnelLogs(config.logDir, { specOf, limits: () => current.log, clock: systemClock });
   journal.subscribe(logs.write);
   if (instance.replaced)
     journal.append({

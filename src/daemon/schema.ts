@@ -43,6 +43,10 @@ export function createSchema(bases: PathBases) {
   const file = mapping({
     ...settings,
     log_dir: path.optional(),
+    log: mapping({
+      max_bytes: wholeNumber(4096, 2 ** 30, ' of bytes'),
+      keep: wholeNumber(1, 100, ' of files'),
+    }).default({}),
     state_dir: path.optional(),
     api: mapping({
       socket: path.optional(),

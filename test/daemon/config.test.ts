@@ -303,6 +303,7 @@ describe('parseConfig()', () => {
         file: '/etc/t/tunward.yaml',
         tunnels: [],
         logDir: '/home/u/.local/state/tunward/log',
+        log: { maxBytes: 1_048_576, keep: 5 },
         stateDir: '/home/u/.local/state/tunward',
         api: {
           socket: '/home/u/.local/state/tunward/tunward.sock',
@@ -329,6 +330,7 @@ describe('parseConfig()', () => {
       const config = parse(
         file(
           'log_dir: logs',
+          'log: {max_bytes: 102400, keep: 1}',
           'state_dir: ~/state',
           'api: {socket: /run/x.sock, listen: 8080, token_file: ../token}',
           'start: {concurrency: 4, per_host: 2, interval_ms: 50}',
@@ -337,6 +339,7 @@ describe('parseConfig()', () => {
       );
       expect(config).to.deep.include({
         logDir: '/etc/t/logs',
+        log: { maxBytes: 102_400, keep: 1 },
         stateDir: '/home/u/state',
         api: { socket: '/run/x.sock', listen: { host: 'localhost', port: 8080 }, tokenFile: '/etc/token' },
         start: { concurrency: 4, perHost: 2, intervalMs: 50 },
@@ -565,6 +568,16 @@ describe('parseConfig()', () => {
       expect(complaints('log_dir: ~/log', { env: {} })).to.deep.equal([
         "1:10: log_dir: expected HOME in the environment for '~/log', found nothing",
       ]);
+    });
+
+    it('say between what a log may be bounded', () => {
+      expect(complaints('log: {max_bytes: 100KB, keep: 0, size: 1}')).to.deep.equal([
+        "1:18: log.max_bytes: expected a whole number of bytes from 4096 to 1073741824, found '100KB'",
+        '1:31: log.keep: expected a whole number of files from 1 to 100, found 0',
+        "1:34: log.size: expected one of max_bytes, keep, found 'size'",
+      ]);
+      expect(complaints('log: {max_bytes: 4095, keep: 101}')).to.have.length(2);
+      expect(complaints('log: 100')).to.deep.equal(['1:6: log: expected a mapping, found 100']);
     });
 
     it('refuse names with control characters, and with what turns text around or breaks a line', () => {
