@@ -35,6 +35,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('red', 'a log could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'init.missing':
+      return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
     case 'boot.swept':
       return killLine('cleared away', event.kill);
     case 'process.killed':

@@ -7,6 +7,7 @@ import { type Config, loadConfig } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
+import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { createTunnelLogs } from './log.js';
 import { createRoutes } from './routes.js';
@@ -101,6 +102,7 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
   cleanups.push(() => closeAll(doors));
   if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api.tokenFile, routes));
   announceConfig(journal, config);
+  watchInit(journal);
   await supervisor.sweep(config.tunnels);
   await supervisor.reconcile(config.tunnels);
   finishBoot();

@@ -15,6 +15,13 @@ export type DaemonEvent =
   | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }
+  | {
+      /** This process is pid 1, and nobody takes away the dead. */
+      readonly type: 'init.missing';
+      readonly pid: number;
+      readonly zombies: number;
+      readonly message: string;
+    }
   | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
 
 /** An event as it is kept: numbered from 1, with the time it happened (ISO 8601, UTC). */
