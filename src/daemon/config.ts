@@ -28,6 +28,8 @@ export interface Config {
   readonly api: { readonly socket: string; readonly listen: Endpoint | null; readonly tokenFile: string };
   readonly start: { readonly concurrency: number; readonly perHost: number; readonly intervalMs: number };
   readonly directionMode: DirectionMode;
+  /** The bound on everything that a shutdown does. */
+  readonly stopTimeoutMs: number;
   /** What is no error but will surprise somebody. */
   readonly warnings: readonly ConfigProblem[];
 }
@@ -185,6 +187,8 @@ function placesAndLimits(top: FileShape, defaults: Defaults) {
     api: { socket, listen, tokenFile },
     start: { concurrency, perHost, intervalMs },
     directionMode: top.direction_mode,
+    // Docker kills 10 s after SIGTERM, and wants an exit before that.
+    stopTimeoutMs: top.stop_timeout_ms ?? 8000,
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../time.js';
 import type { SupervisorEvent } from '../tunnel/supervisor.js';
+import type { StopReport } from './shutdown.js';
 
 /** What the daemon itself has to say. */
 export type DaemonEvent =
@@ -12,6 +13,7 @@ export type DaemonEvent =
       readonly tunnels: number;
     }
   | { readonly type: 'daemon.stopping' }
+  | ({ readonly type: 'daemon.stopped' } & StopReport)
   | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }

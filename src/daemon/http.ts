@@ -156,14 +156,18 @@ function listening(server: http.Server, listen: () => void): Promise<void> {
   });
 }
 
-function closeServer(server: http.Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    // An answer under way is finished by then; a client that merely stays connected must not keep us.
-    server.closeIdleConnections();
-    systemClock.sleep(250).then(
-      () => server.closeAllConnections(),
-      () => undefined,
-    );
-  });
+/** An answer under way is finished by then; a client that merely stays connected must not keep us. */
+const ANSWER_MS = 250;
+
+async function closeServer(server: http.Server): Promise<void> {
+  const done = new AbortController();
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const late = systemClock.sleep(ANSWER_MS, done.signal).then(
+    () => server.closeAllConnections(),
+    () => undefined, // called off: all have gone
+  );
+  await closed;
+  done.abort();
+  await late;
 }
