@@ -104,7 +104,7 @@ async function assemble({ config, load, journal, opened, env, signal }: Parts): 
   const routes = createRoutes({ supervisor, logs, shutdown: () => void close(), booted });
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
-  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api.tokenFile, routes));
+  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api, routes));
   announceConfig(journal, config);
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.

@@ -252,6 +252,7 @@ describe('parseConfig()', () => {
           socket: '/home/u/.local/state/tunward/tunward.sock',
           listen: null,
           tokenFile: '/home/u/.local/state/tunward/token',
+          keyDigests: [],
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
@@ -267,6 +268,7 @@ describe('parseConfig()', () => {
         socket: '/run/tunward/tunward.sock',
         listen: null,
         tokenFile: '/var/lib/tunward/token',
+        keyDigests: [],
       });
     });
 
@@ -283,7 +285,12 @@ describe('parseConfig()', () => {
       expect(config).to.deep.include({
         logDir: '/etc/t/logs',
         stateDir: '/home/u/state',
-        api: { socket: '/run/x.sock', listen: { host: 'localhost', port: 8080 }, tokenFile: '/etc/token' },
+        api: {
+          socket: '/run/x.sock',
+          listen: { host: 'localhost', port: 8080 },
+          tokenFile: '/etc/token',
+          keyDigests: [],
+        },
         start: { concurrency: 4, perHost: 2, intervalMs: 50 },
         directionMode: 'ssh-standard',
       });
