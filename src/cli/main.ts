@@ -35,4 +35,5 @@ process.exitCode = await runProgram(argv, {
   onHangup: (act) => {
     if (!hasTerminal) hangUp = act;
   },
+  exitNow: (exit) => process.exit(exit),
 });

@@ -1,10 +1,11 @@
 import type { DaemonEvent } from '../daemon/events.js';
+import type { StopReport } from '../daemon/shutdown.js';
 import type { KillReport } from '../kill.js';
 import { systemClock } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { type Line, type Span, styled } from './render.js';
 import { listenOf } from './tunnel-view.js';
-import { formatTime, programOf } from './units.js';
+import { formatMs, formatTime, programOf } from './units.js';
 
 /** An event, with the moment it happened where it is known. */
 export type ToldEvent = DaemonEvent & { readonly at?: string };
@@ -27,6 +28,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('green', 'ready'), `  pid ${event.pid}, ${count(event.tunnels, 'tunnel')}, ${placesOf(event)}`];
     case 'daemon.stopping':
       return ['stopping'];
+    case 'daemon.stopped':
+      return endLine(event);
     case 'config.loaded':
       return [`configuration ${event.file}`, ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`))];
     case 'config.rejected':
@@ -37,6 +40,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('red', 'state could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'init.missing':
+      return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
     case 'boot.swept':
       return killLine('cleared away', event.kill);
     case 'process.killed':
@@ -80,6 +85,14 @@ function killLine(what: string, { killed, survivors }: KillReport): readonly Spa
   const dead = killed.map(({ pid, command, why }) => `${programOf(command)} ${pid} (${why})`);
   const alive = survivors.map(({ pid, why }) => styled('red', `; pid ${pid} survived: ${why}`));
   return [`${what} ${dead.join(', ') || 'nobody'}`, ...alive];
+}
+
+/** The last line: what a clean end took, or what was left behind. */
+function endLine({ tookMs, late, survivors }: StopReport): readonly Span[] {
+  if (late === null && survivors.length === 0) return [`stopped after ${formatMs(tookMs)}`];
+  const said = late === null ? 'stopped' : `${late} not over after ${formatMs(tookMs)}, and not waited for any more`;
+  const left = survivors.map(({ tunnel, pid, command, why }) => `; ${tunnel}: pid ${pid} (${command}) is left: ${why}`);
+  return [styled('red', said), ...left];
 }
 
 function count(number: number, thing: string): string {

@@ -63,6 +63,7 @@ export async function health(options: DaemonOptions, context: Context): Promise<
   const answer = await (await findDaemon(options, context)).health();
   if (screen.json) screen.data(answer);
   else screen.print(answer.status);
+  if (answer.advice !== undefined) screen.say(styled('yellow', `${answer.zombies} zombies: ${answer.advice}`));
   return answer.status === 'ok' ? 0 : 1;
 }
 

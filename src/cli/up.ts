@@ -8,7 +8,8 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   const { screen, env, cwd } = context;
   const [{ startDaemon }, { watchParent }] = await Promise.all([import('../daemon/daemon.js'), import('./detach.js')]);
   const parent = watchParent(context.signal);
-  const starting = startDaemon({ configFile: config, env, cwd, onEvent: createTeller(context) });
+  const { signal } = parent;
+  const starting = startDaemon({ configFile: config, env, cwd, signal, onEvent: createTeller(context) });
   // From the first moment on: a SIGHUP that nobody listens to would end the process.
   const reload = () => {
     starting
@@ -19,10 +20,19 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   try {
     const daemon = await starting;
     parent.tellReady({ pid: process.pid, ...daemon.address });
-    await Promise.race([daemon.closed, aborted(parent.signal)]);
-    await daemon.close();
-    return 0;
-  } finally {
+    await Promise.race([daemon.closed, aborted(signal)]);
+    const { late, survivors } = await daemon.close();
+    return leave(late === null && survivors.length === 0 ? 0 : 1);
+  } catch (error) {
+    // Told to end before it was ready: so it has, and that is no failure.
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return leave(0);
+  }
+
+  /** What is still going on (an ssh that survived, an `ssh -G` that does not answer) must not keep the program. */
+  function leave(exit: number): number {
+    context.exitNow(exit);
+    return exit;
   }
 }
 

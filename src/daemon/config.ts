@@ -4,6 +4,7 @@ import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { type ConfigProblem, isErrno, TunwardError } from '../errors.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';
+import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from './defaults.js';
 import { type ConfigDocument, readDocument } from './document.js';
 import type { LogLimits } from './logfile.js';
 import {
@@ -27,9 +28,17 @@ export interface Config {
   readonly logDir: string;
   readonly log: LogLimits;
   readonly stateDir: string;
-  readonly api: { readonly socket: string; readonly listen: Endpoint | null; readonly tokenFile: string };
+  readonly api: {
+    readonly socket: string;
+    readonly listen: Endpoint | null;
+    readonly tokenFile: string;
+    /** Of keys that open the API beside the token, SHA-256 in hexadecimal. */
+    readonly keyDigests: readonly string[];
+  };
   readonly start: { readonly concurrency: number; readonly perHost: number; readonly intervalMs: number };
   readonly directionMode: DirectionMode;
+  /** The bound on everything that a shutdown does. */
+  readonly stopTimeoutMs: number;
   /** What is no error but will surprise somebody. */
   readonly warnings: readonly ConfigProblem[];
 }
@@ -58,14 +67,16 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
   if (file === undefined) throw nothingFound(cwd);
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  return parseConfig(await readText(file), { file, env, uid, ephemeralRange, hasIpv6Loopback });
+  const defaults = readEnvironmentDefaults(env, { file, cwd });
+  return parseConfig(await readText(file), { file, env, uid, ephemeralRange, hasIpv6Loopback, defaults });
 }
 
 /**
- * The configuration file to use: `explicit` (-c), `$TUNWARD_CONFIG`, `./tunward.yaml`,
- * `$XDG_CONFIG_HOME/tunward/tunward.yaml`, `/etc/tunward/tunward.yaml`; absolute, or undefined when there is none.
+ * The configuration file to use: `explicit` (-c), `$TUNWARD_CONFIG`, `$AUTOSSH_CONFIG_FILE` (the ancestor's name for it),
+ * `./tunward.yaml`, `$XDG_CONFIG_HOME/tunward/tunward.yaml`, `/etc/tunward/tunward.yaml`; absolute, or undefined when
+ * there is none.
  *
- * @throws TunwardError ERR_CONFIG_INVALID: the file that -c or $TUNWARD_CONFIG names does not exist
+ * @throws TunwardError ERR_CONFIG_INVALID: the file that the first three name does not exist
  */
 export function findConfigFile(options: {
   explicit?: string | undefined;
@@ -74,16 +85,21 @@ export function findConfigFile(options: {
   systemDir?: string | undefined;
 }): string | undefined {
   const { explicit, env, cwd, systemDir = '/etc/tunward' } = options;
-  const named = explicit ?? (env.TUNWARD_CONFIG || undefined);
+  const [named, source] = explicit === undefined ? namedIn(env) : [explicit, 'the option -c'];
   if (named !== undefined) {
     const file = resolve(cwd, named);
-    const source = explicit === undefined ? '$TUNWARD_CONFIG' : 'the option -c';
     if (isMissing(file)) throw invalid([atTop(file, `expected the file that ${source} names, found nothing`)]);
     return file;
   }
   const configDir = xdgDir(env, 'XDG_CONFIG_HOME', '.config');
   const dirs = [cwd, ...(configDir === undefined ? [] : [join(configDir, 'tunward')]), systemDir];
   return dirs.map((dir) => resolve(cwd, dir, 'tunward.yaml')).find((file) => existsSync(file));
+}
+
+function namedIn(env: NodeJS.ProcessEnv): [file: string | undefined, source: string] {
+  return env.TUNWARD_CONFIG
+    ? [env.TUNWARD_CONFIG, '$TUNWARD_CONFIG']
+    : [env.AUTOSSH_CONFIG_FILE || undefined, '$AUTOSSH_CONFIG_FILE'];
 }
 
 /** Not there, and not merely out of sight: what keeps it from being seen is for the reading to say. */
@@ -120,6 +136,8 @@ export interface ParseOptions extends HostFacts {
   readonly file: string;
   readonly env: NodeJS.ProcessEnv;
   readonly uid: number;
+  /** What the environment says where the file says nothing; default: nothing. */
+  readonly defaults?: EnvironmentDefaults;
 }
 
 /**
@@ -128,7 +146,7 @@ export interface ParseOptions extends HostFacts {
  * @throws TunwardError ERR_CONFIG_INVALID with every problem at once, in the order of the file
  */
 export function parseConfig(text: string, options: ParseOptions): Config {
-  const { env, uid } = options;
+  const { env, uid, defaults = { keyDigests: [], complaints: [] } } = options;
   const file = resolve(options.file);
   if (Buffer.byteLength(text) > maxBytes) throw invalid([atTop(file, tooLarge)]);
   const document = readDocument(text, file, keepsText);
@@ -137,11 +155,16 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   const schema = createSchema({ dir: dirname(file), home: absoluteDir(env, 'HOME') });
   const findings: Findings = { document, errors: [...document.problems], warnings: [] };
   const written = document.value ?? {};
-  const top = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
+  const own = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
+  const top = applyDefaults(own, written, defaults);
   const { tunnels, places } = readTunnels(findings, schema, written, top);
   const found = checkAddresses(document, places, { ...options, apiListen: top.api.listen ?? null });
-  const rest = placesAndLimits(top, defaultPaths(env, uid));
-  const errors = [...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
+  const rest = placesAndLimits(top, { ...defaultPaths(env, uid), keyDigests: defaults.keyDigests });
+  const ofEnvironment = defaults.complaints.map(({ variable, message }) => ({
+    ...atTop(file, message),
+    path: `$${variable}`,
+  }));
+  const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
   if (errors.length > 0) throw invalid(errors);
   return deepFreeze({ file, tunnels, ...rest, warnings: inOrder([...findings.warnings, ...found.warnings]) });
 }
@@ -177,7 +200,7 @@ function keepsText(keys: readonly string[]): boolean {
   return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
 }
 
-function placesAndLimits(top: FileShape, defaults: Defaults) {
+function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api'], 'keyDigests'>) {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const { socket = defaults.socket, listen = null, token_file: tokenFile = join(stateDir, 'token') } = top.api;
   const { concurrency = 16, per_host: perHost = 8, interval_ms: intervalMs = 0 } = top.start;
@@ -186,9 +209,11 @@ function placesAndLimits(top: FileShape, defaults: Defaults) {
     logDir: top.log_dir ?? defaults.logDir,
     log: { maxBytes, keep },
     stateDir,
-    api: { socket, listen, tokenFile },
+    api: { socket, listen, tokenFile, keyDigests: defaults.keyDigests },
     start: { concurrency, perHost, intervalMs },
     directionMode: top.direction_mode,
+    // Docker kills 10 s after SIGTERM, and wants an exit before that.
+    stopTimeoutMs: top.stop_timeout_ms ?? 8000,
   };
 }
 

@@ -8,10 +8,12 @@ import { type Config, loadConfig } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
+import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
 import { createRoutes } from './routes.js';
+import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
 
 export interface DaemonOptions {
   /** A configuration file; not given: the one that is found. */
@@ -19,6 +21,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   readonly cwd?: string | undefined;
   readonly onEvent?: ((entry: JournalEntry) => void) | undefined;
+  /** Gives up a start that is under way: rejects with the signal's reason, and nothing is left open. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Daemon {
@@ -26,11 +30,11 @@ export interface Daemon {
   readonly address: { readonly socket: string; readonly url: string | null };
   readonly supervisor: Supervisor;
   /** Resolves when it has been closed, by whomever. */
-  readonly closed: Promise<void>;
+  readonly closed: Promise<StopReport>;
   /** Reads the configuration again and makes the tunnels those. A bad one is said, and changes nothing. */
   reload(): Promise<void>;
-  /** Stops everything, in the reverse order of the start. Idempotent. */
-  close(): Promise<void>;
+  /** Stops everything, in the reverse order of the start, within `stop_timeout_ms`; answers who survived. Idempotent. */
+  close(): Promise<StopReport>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -45,17 +49,17 @@ export interface Daemon {
  * await daemon.closed;
  */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
-  const { onEvent, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
+  const { onEvent, signal, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
   const load = () => loadConfig({ file, env, cwd });
   const config = await load();
   requireLinux('run the daemon', {});
   const journal = createJournal(systemClock);
   if (onEvent) journal.subscribe(onEvent);
-  const cleanups: (() => Promise<void> | void)[] = [];
+  const opened: Opened[] = [];
   try {
-    return await assemble({ config, load, journal, cleanups, env });
+    return await assemble({ config, load, journal, opened, env, signal });
   } catch (error) {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    await closeAll(opened, config.stopTimeoutMs);
     throw error;
   }
 }
@@ -65,14 +69,15 @@ interface Parts {
   readonly load: () => Promise<Config>;
   readonly journal: Journal;
   /** What has been opened so far, in order: closed in reverse. */
-  readonly cleanups: (() => Promise<void> | void)[];
+  readonly opened: Opened[];
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly signal: AbortSignal | undefined;
 }
 
-async function assemble({ config, load, journal, cleanups, env }: Parts): Promise<Daemon> {
+async function assemble({ config, load, journal, opened, env, signal }: Parts): Promise<Daemon> {
   const instance = readInstance(config.stateDir);
   const lock = await takeLock(instance.id);
-  cleanups.push(() => lock.release());
+  opened.push({ what: 'the lock', close: () => lock.release() });
   let current = config;
   // Every spec there ever was: one that has left the configuration still has its last lines to write.
   const specs = new Map(config.tunnels.map((spec) => [spec.id, spec]));
@@ -91,7 +96,7 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
     proc: openProc(),
     onFailure: (message) => journal.append({ type: 'state.failed', message }),
   });
-  cleanups.push(() => ledger.close());
+  opened.push({ what: 'the ledger', close: () => ledger.close() });
   if (ledger.replaced)
     journal.append({
       type: 'state.replaced',
@@ -108,22 +113,32 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
     publish: journal.append,
     logFileOf: ({ id }) => logs.fileOf(id),
   });
-  cleanups.push(() => supervisor.close());
-  const [booted, finishBoot] = createLatch();
-  const [closed, finishClose] = createLatch();
-  let closing: Promise<void> | undefined;
+  opened.push({ what: 'the tunnels', close: () => supervisor.close() });
+  const [booted, finishBoot] = createLatch<void>();
+  const [closed, finishClose] = createLatch<StopReport>();
+  let closing: Promise<StopReport> | undefined;
   const routes = createRoutes({ supervisor, logs, shutdown: () => void close(), booted });
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
-  cleanups.push(() => closeAll(doors));
-  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api.tokenFile, routes));
+  opened.push({ what: 'the API', close: () => closeDoors(doors) });
+  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api, routes));
   announceConfig(journal, config);
-  await supervisor.sweep(config.tunnels);
+  watchInit(journal);
+  // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
+  await Promise.race([supervisor.sweep(config.tunnels), rejectAtAbort(signal)]);
   await supervisor.reconcile(config.tunnels);
   finishBoot();
   const url = doors.find((door) => door.url !== null)?.url ?? null;
   const address = { socket: config.api.socket, url };
   journal.append({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
-  return { config, address, supervisor, closed, reload, close, [Symbol.asyncDispose]: close };
+  return {
+    config,
+    address,
+    supervisor,
+    closed,
+    reload,
+    close,
+    [Symbol.asyncDispose]: async () => void (await close()),
+  };
 
   async function reload(): Promise<void> {
     let next: Config;
@@ -139,26 +154,33 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
     await supervisor.reconcile(current.tunnels);
   }
 
-  function close(): Promise<void> {
-    closing ??= (async () => {
-      journal.append({ type: 'daemon.stopping' });
-      for (const cleanup of cleanups.reverse()) await cleanup();
-      finishClose();
-    })();
+  function close(): Promise<StopReport> {
+    closing ??= stop();
     return closing;
+  }
+
+  async function stop(): Promise<StopReport> {
+    journal.append({ type: 'daemon.stopping' });
+    const began = systemClock.now();
+    const late = (await closeAll(opened, current.stopTimeoutMs)) ?? null;
+    const tookMs = Math.round(systemClock.now() - began);
+    const report = { tookMs, late, survivors: findSurviving(supervisor) };
+    journal.append({ type: 'daemon.stopped', ...report });
+    finishClose(report);
+    return report;
   }
 }
 
 /** A promise, and what resolves it. */
-function createLatch(): [reached: Promise<void>, reach: () => void] {
-  let reach: () => void = () => undefined;
-  const reached = new Promise<void>((resolve) => {
+function createLatch<T>(): [reached: Promise<T>, reach: (value: T) => void] {
+  let reach: (value: T) => void = () => undefined;
+  const reached = new Promise<T>((resolve) => {
     reach = resolve;
   });
   return [reached, reach];
 }
 
-async function closeAll(doors: readonly Door[]): Promise<void> {
+async function closeDoors(doors: readonly Door[]): Promise<void> {
   await Promise.all(doors.map((door) => door.close()));
 }
 

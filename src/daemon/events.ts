@@ -1,5 +1,6 @@
 import type { Clock } from '../time.js';
 import type { SupervisorEvent } from '../tunnel/supervisor.js';
+import type { StopReport } from './shutdown.js';
 
 /** What the daemon itself has to say. */
 export type DaemonEvent =
@@ -12,10 +13,18 @@ export type DaemonEvent =
       readonly tunnels: number;
     }
   | { readonly type: 'daemon.stopping' }
+  | ({ readonly type: 'daemon.stopped' } & StopReport)
   | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }
   | { readonly type: 'state.failed'; readonly message: string }
+  | {
+      /** This process is pid 1, and nobody takes away the dead. */
+      readonly type: 'init.missing';
+      readonly pid: number;
+      readonly zombies: number;
+      readonly message: string;
+    }
   | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
 
 /** An event as it is kept: numbered from 1, with the time it happened (ISO 8601, UTC). */

@@ -41,7 +41,7 @@ export function readTunnels(
   });
   // Under a mode that cannot be read nobody knows which side listens
   const mode = schema.directionMode.safeParse(isRecord(written) ? written.direction_mode : undefined);
-  const places = mode.success ? candidates.flatMap((one) => toPlace(schema, one, settings, mode.data)) : [];
+  const places = mode.success ? candidates.flatMap((one) => toPlace(schema, one, settings, top.direction_mode)) : [];
   return { tunnels, places };
 }
 

@@ -1,6 +1,7 @@
 import { walkNumbers } from '../proc/fd.js';
 import type { Socket } from '../proc/net.js';
 import { known, type Proc } from '../proc/read.js';
+import { hidesOthers } from '../proc/rights.js';
 import {
   describeProcess,
   type ProcessInfo,
@@ -178,27 +179,3 @@ async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promi
   }
   return false;
 }
-
-/** Does this /proc keep the processes of other users from us? */
-export function hidesOthers(proc: Proc): boolean {
-  return readHidepid(proc) !== undefined && !maySeeAll(proc);
-}
-
-/** The hidepid option of this /proc, where it hides anything (proc(5)). The last mount on a place is the one that is seen. */
-function readHidepid(proc: Proc): string | undefined {
-  const lines = (known(proc.text('self/mountinfo')) ?? '').split('\n');
-  const mount = lines.findLast((line) => line.split(' ')[4] === proc.root && / - proc /.test(line));
-  // Behind the dash stand the type, what was mounted (a name that anybody may choose), and the options of this /proc.
-  const options = mount?.slice(mount.indexOf(' - ')).split(' ')[4]?.split(',') ?? [];
-  const level = options.find((option) => option.startsWith('hidepid='))?.slice('hidepid='.length);
-  return level === '0' || level === 'off' ? undefined : level;
-}
-
-/** Whom hidepid does not bind: the bearers of CAP_SYS_PTRACE, as root is. */
-function maySeeAll(proc: Proc): boolean {
-  const caps = /^CapEff:\s*([0-9a-f]+)/m.exec(known(proc.text('self/status')) ?? '')?.[1];
-  if (caps === undefined) return process.geteuid?.() === 0;
-  return ((BigInt(`0x${caps}`) >> CAP_SYS_PTRACE) & 1n) === 1n;
-}
-
-const CAP_SYS_PTRACE = 19n;

@@ -180,6 +180,10 @@ describe('tunward and its daemon', () => {
     daemon.routes.set('GET /health', () => ({ body: { status: 'ok' } }));
     expect(await run('health')).to.deep.equal({ code: 0, stdout: 'ok\n', stderr: '' });
     expect(JSON.parse((await run('health', '--json')).stdout)).to.deep.equal({ status: 'ok' });
+    daemon.routes.set('GET /health', () => ({ body: { status: 'ok', zombies: 3, advice: 'put an init in front' } }));
+    const { code, stdout, stderr } = await run('health');
+    expect({ code, stdout }, 'zombies make nobody ill').to.deep.equal({ code: 0, stdout: 'ok\n' });
+    expect(stderr).to.equal('3 zombies: put an init in front\n');
     daemon.routes.set('GET /health', () => ({ body: { status: 'ailing' } }));
     expect((await run('health')).code).to.equal(1);
   });

@@ -309,9 +309,11 @@ describe('parseConfig()', () => {
           socket: '/home/u/.local/state/tunward/tunward.sock',
           listen: null,
           tokenFile: '/home/u/.local/state/tunward/token',
+          keyDigests: [],
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
+        stopTimeoutMs: 8000,
         warnings: [],
       });
     });
@@ -323,6 +325,7 @@ describe('parseConfig()', () => {
         socket: '/run/tunward/tunward.sock',
         listen: null,
         tokenFile: '/var/lib/tunward/token',
+        keyDigests: [],
       });
     });
 
@@ -341,7 +344,12 @@ describe('parseConfig()', () => {
         logDir: '/etc/t/logs',
         log: { maxBytes: 102_400, keep: 1 },
         stateDir: '/home/u/state',
-        api: { socket: '/run/x.sock', listen: { host: 'localhost', port: 8080 }, tokenFile: '/etc/token' },
+        api: {
+          socket: '/run/x.sock',
+          listen: { host: 'localhost', port: 8080 },
+          tokenFile: '/etc/token',
+          keyDigests: [],
+        },
         start: { concurrency: 4, perHost: 2, intervalMs: 50 },
         directionMode: 'ssh-standard',
       });
