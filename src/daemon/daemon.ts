@@ -1,15 +1,17 @@
 import path from 'node:path';
-import { TunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
 import { systemClock } from '../time.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
-import { type Config, loadConfig } from './config.js';
+import { type Config, type ConfigSource, parseSource, readSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { createTunnelLogs } from './log.js';
+import { createReloader, type Reloader, warningsOf } from './reload.js';
 import { createRoutes } from './routes.js';
+import { watchFile } from './watch.js';
 
 export interface DaemonOptions {
   /** A configuration file; not given: the one that is found. */
@@ -20,12 +22,13 @@ export interface DaemonOptions {
 }
 
 export interface Daemon {
+  /** What holds now: after a reload the one that was read last. */
   readonly config: Config;
   readonly address: { readonly socket: string; readonly url: string | null };
   readonly supervisor: Supervisor;
   /** Resolves when it has been closed, by whomever. */
   readonly closed: Promise<void>;
-  /** Reads the configuration again and makes the tunnels those. A bad one is said, and changes nothing. */
+  /** Reads the configuration again, asked by somebody, and makes the tunnels those. A bad one is said, and changes nothing. */
   reload(): Promise<void>;
   /** Stops everything, in the reverse order of the start. Idempotent. */
   close(): Promise<void>;
@@ -44,14 +47,14 @@ export interface Daemon {
  */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const { onEvent, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
-  const load = () => loadConfig({ file, env, cwd });
-  const config = await load();
+  const source = await readSource({ file, env, cwd });
+  const config = parseSource(source, { env });
   requireLinux('run the daemon', {});
   const journal = createJournal(systemClock);
   if (onEvent) journal.subscribe(onEvent);
   const cleanups: (() => Promise<void> | void)[] = [];
   try {
-    return await assemble({ config, load, journal, cleanups, env });
+    return await assemble({ source, config, journal, cleanups, env });
   } catch (error) {
     for (const cleanup of cleanups.reverse()) await cleanup();
     throw error;
@@ -59,19 +62,18 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> 
 }
 
 interface Parts {
+  readonly source: ConfigSource;
   readonly config: Config;
-  readonly load: () => Promise<Config>;
   readonly journal: Journal;
   /** What has been opened so far, in order: closed in reverse. */
   readonly cleanups: (() => Promise<void> | void)[];
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-async function assemble({ config, load, journal, cleanups, env }: Parts): Promise<Daemon> {
+async function assemble({ source, config, journal, cleanups, env }: Parts): Promise<Daemon> {
   const instance = readInstance(config.stateDir);
   const lock = await takeLock(instance.id);
   cleanups.push(() => lock.release());
-  let current = config;
   // Every spec there ever was: one that has left the configuration still has its last lines to write.
   const specs = new Map(config.tunnels.map((spec) => [spec.id, spec]));
   const logs = createTunnelLogs(config.logDir, (id) => specs.get(id));
@@ -100,27 +102,25 @@ async function assemble({ config, load, journal, cleanups, env }: Parts): Promis
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
   cleanups.push(() => closeAll(doors));
   if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api.tokenFile, routes));
-  announceConfig(journal, config);
+  journal.append({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
   await supervisor.sweep(config.tunnels);
   await supervisor.reconcile(config.tunnels);
   finishBoot();
+  const reloader = createReloader({ source, config, env, clock: systemClock, publish: journal.append, apply });
+  if (config.reload === 'auto') cleanups.push(watchConfig(journal, config.file, reloader.look));
   const url = doors.find((door) => door.url !== null)?.url ?? null;
   const address = { socket: config.api.socket, url };
   journal.append({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
-  return { config, address, supervisor, closed, reload, close, [Symbol.asyncDispose]: close };
+  return {
+    get config() {
+      return reloader.config();
+    },
+    ...{ address, supervisor, closed, reload: reloader.reload, close, [Symbol.asyncDispose]: close },
+  };
 
-  async function reload(): Promise<void> {
-    let next: Config;
-    try {
-      next = await load();
-    } catch (error) {
-      if (!(error instanceof TunwardError)) throw error;
-      return journal.append({ type: 'config.rejected', file: current.file, message: error.message });
-    }
-    current = { ...next, logDir: current.logDir, stateDir: current.stateDir, api: current.api, start: current.start };
-    for (const spec of next.tunnels) specs.set(spec.id, spec);
-    announceConfig(journal, current);
-    await supervisor.reconcile(current.tunnels);
+  function apply(tunnels: readonly TunnelSpec[]): Promise<void> {
+    for (const spec of tunnels) specs.set(spec.id, spec);
+    return supervisor.reconcile(tunnels);
   }
 
   function close(): Promise<void> {
@@ -146,9 +146,8 @@ async function closeAll(doors: readonly Door[]): Promise<void> {
   await Promise.all(doors.map((door) => door.close()));
 }
 
-function announceConfig(journal: Journal, { file, warnings }: Config): void {
-  const texts = warnings.map(
-    ({ line, column, path: where, message }) => `${file}:${line}:${column}: ${where}: ${message}`,
-  );
-  journal.append({ type: 'config.loaded', file, warnings: texts });
+/** Has every change of the file looked at; answers how to stop. */
+function watchConfig(journal: Journal, file: string, look: Reloader['look']): () => void {
+  const onTrouble = (message: string) => journal.append({ type: 'config.unwatched', file, message });
+  return watchFile(file, { clock: systemClock, look, onTrouble }).close;
 }

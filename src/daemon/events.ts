@@ -1,5 +1,16 @@
 import type { Clock } from '../time.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import type { SupervisorEvent } from '../tunnel/supervisor.js';
+
+/** A tunnel as an event names it. Two may bear one name, so it is the id that counts. */
+export type TunnelName = Pick<TunnelSpec, 'id' | 'name'>;
+
+/** How a configuration differs from the one before it. */
+export interface TunnelChanges {
+  readonly added: readonly TunnelName[];
+  readonly removed: readonly TunnelName[];
+  readonly changed: readonly TunnelName[];
+}
 
 /** What the daemon itself has to say. */
 export type DaemonEvent =
@@ -12,8 +23,15 @@ export type DaemonEvent =
       readonly tunnels: number;
     }
   | { readonly type: 'daemon.stopping' }
-  | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
+  | {
+      readonly type: 'config.loaded';
+      readonly file: string;
+      readonly warnings: readonly string[];
+      /** What became of the tunnels; null at the start, when all of them are new. */
+      readonly changes: TunnelChanges | null;
+    }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
+  | { readonly type: 'config.unwatched'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }
   | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
 

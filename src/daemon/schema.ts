@@ -48,6 +48,7 @@ export function createSchema(bases: PathBases) {
     }).default({}),
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
+    reload: choice('auto', 'signal').default('auto'),
     tunnels: z.array(z.unknown(), expected('a list of tunnels')).default([]),
   });
   const name = text('a name of at most 200 characters, none of them a control character', isName);

@@ -255,6 +255,7 @@ describe('parseConfig()', () => {
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
+        reload: 'auto',
         warnings: [],
       });
     });
