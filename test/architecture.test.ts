@@ -58,6 +58,11 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     keepers: ['cli/render.ts'],
   },
   { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts', 'testing/actor.ts'] },
+  {
+    door: 'files are watched',
+    opens: /\bfs\.watch|\bwatchFile\b.*'node:fs|\bFSWatcher\b|import \{[^}]*\bwatch\b[^}]*\} from 'node:fs/,
+    keepers: ['daemon/watch.ts'],
+  },
   // An actor of the demo gives itself a name there.
   { door: '/proc is opened', opens: /['"`]\/proc\b/, keepers: ['proc/read.ts', 'cli/demo/actor.ts'] },
 ];

@@ -1,4 +1,4 @@
-import type { DaemonEvent } from '../daemon/events.js';
+import type { DaemonEvent, TunnelChanges, TunnelName } from '../daemon/events.js';
 import type { StopReport } from '../daemon/shutdown.js';
 import type { KillReport } from '../kill.js';
 import { systemClock } from '../time.js';
@@ -31,9 +31,14 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
     case 'daemon.stopped':
       return endLine(event);
     case 'config.loaded':
-      return [`configuration ${event.file}`, ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`))];
+      return [
+        `configuration ${event.file}${changesOf(event.changes)}`,
+        ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`)),
+      ];
     case 'config.rejected':
       return [styled('red', 'configuration rejected, nothing changed'), `  ${event.message}`];
+    case 'config.unwatched':
+      return [styled('yellow', 'configuration not watched'), `  ${event.message}`];
     case 'log.failed':
       return [styled('red', 'a log could not be written'), `  ${event.message}`];
     case 'state.failed':
@@ -68,6 +73,23 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
 /** `localhost:8080 → db:5432 via user@web`, as the connection goes. */
 export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'remoteHost'>): string {
   return `${listenOf(status)} → ${status.target} via ${status.remoteHost}`;
+}
+
+/** Names at most in one line. */
+const MAX_NAMES = 8;
+
+/** ` read again: added web, removed db`; nothing at the start. */
+function changesOf(changes: TunnelChanges | null): string {
+  if (changes === null) return '';
+  const kinds = (['added', 'removed', 'changed'] as const).filter((kind) => changes[kind].length > 0);
+  const parts = kinds.map((kind) => `${kind} ${namesOf(changes[kind])}`);
+  return ` read again: ${parts.join('; ') || 'no tunnel changed'}`;
+}
+
+function namesOf(tunnels: readonly TunnelName[]): string {
+  const names = tunnels.slice(0, MAX_NAMES).map(({ id, name }) => (name === 'unnamed' ? id.slice(0, 8) : name));
+  const more = tunnels.length - names.length;
+  return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
 }
 
 function placesOf({ socket, url }: { readonly socket: string; readonly url: string | null }): string {

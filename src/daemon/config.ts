@@ -39,6 +39,8 @@ export interface Config {
   readonly directionMode: DirectionMode;
   /** The bound on everything that a shutdown does. */
   readonly stopTimeoutMs: number;
+  /** What reads the file again: every change of it, or SIGHUP alone. */
+  readonly reload: 'auto' | 'signal';
   /** What is no error but will surprise somebody. */
   readonly warnings: readonly ConfigProblem[];
 }
@@ -62,13 +64,31 @@ export interface LoadOptions extends Partial<HostFacts> {
  * console.log(config.tunnels.map((tunnel) => tunnel.name));
  */
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
-  const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1, systemDir } = options;
+  return parseSource(await readSource(options), options);
+}
+
+/** A configuration before it is parsed. */
+export interface ConfigSource {
+  /** Absolute. */
+  readonly file: string;
+  readonly text: string;
+}
+
+/** The first half of {@link loadConfig}: finds the file and reads it. */
+export async function readSource(options: LoadOptions = {}): Promise<ConfigSource> {
+  const { env = process.env, cwd = process.cwd(), systemDir } = options;
   const file = findConfigFile({ explicit: options.file, env, cwd, systemDir });
   if (file === undefined) throw nothingFound(cwd);
+  return { file, text: await readText(file) };
+}
+
+/** The second half: what the text says on this host. */
+export function parseSource({ file, text }: ConfigSource, options: LoadOptions = {}): Config {
+  const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(await readText(file), { file, env, uid, ephemeralRange, hasIpv6Loopback, defaults });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, defaults });
 }
 
 /**
@@ -214,6 +234,7 @@ function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api']
     directionMode: top.direction_mode,
     // Docker kills 10 s after SIGTERM, and wants an exit before that.
     stopTimeoutMs: top.stop_timeout_ms ?? 8000,
+    reload: top.reload,
   };
 }
 
@@ -263,10 +284,13 @@ const remedies: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'found a path that is too long: use a shorter one',
   ENXIO: 'found a socket or a device without a driver: name a regular file',
   EIO: 'found a read error: look at the disk',
+  ESTALE: 'found one whose file system is gone: look at the mount',
+  EMFILE: 'found no descriptor left to read it with: raise the limit (ulimit -n)',
+  ENFILE: 'found no descriptor left on this host to read it with: raise fs.file-max',
 };
 
 /** The text of a regular file of at most 1 MiB. Never waits: opened non-blocking, a FIFO without a writer returns at once. */
-async function readText(file: string): Promise<string> {
+export async function readText(file: string): Promise<string> {
   const bytes = await readBytes(file).catch((error: unknown) => {
     const codes = Object.keys(remedies);
     if (!isErrno(error, ...codes)) throw error;
@@ -288,7 +312,8 @@ async function readBytes(file: string): Promise<Buffer> {
     const stats = await handle.stat();
     const kind = stats.isDirectory() ? 'a folder' : 'a pipe or a device';
     if (!stats.isFile()) throw invalid([atTop(file, `expected a regular file, found ${kind}: name a file with -c`)]);
-    const buffer = Buffer.alloc(maxBytes + 1);
+    // Not filled with zeros: the daemon reads its file every 2 s, and mostly touches one page of this.
+    const buffer = Buffer.allocUnsafe(maxBytes + 1);
     let length = 0;
     for (let read = -1; read !== 0; length += read) {
       read = (await handle.read(buffer, length, buffer.length - length, null)).bytesRead;

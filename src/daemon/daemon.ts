@@ -1,19 +1,21 @@
 import path from 'node:path';
-import { TunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
 import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
-import { type Config, loadConfig } from './config.js';
+import { type Config, type ConfigSource, parseSource, readSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
 import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
-import { openLedger } from './ledger.js';
+import { type LedgerFile, openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
+import { createReloader, type Reloader, warningsOf } from './reload.js';
 import { createRoutes } from './routes.js';
 import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
+import { watchFile } from './watch.js';
 
 export interface DaemonOptions {
   /** A configuration file; not given: the one that is found. */
@@ -50,14 +52,14 @@ export interface Daemon {
  */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
   const { onEvent, signal, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
-  const load = () => loadConfig({ file, env, cwd });
-  const config = await load();
+  const source = await readSource({ file, env, cwd });
+  const config = parseSource(source, { env, cwd });
   requireLinux('run the daemon', {});
   const journal = createJournal(systemClock);
   if (onEvent) journal.subscribe(onEvent);
   const opened: Opened[] = [];
   try {
-    return await assemble({ config, load, journal, opened, env, signal });
+    return await assemble({ source, config, journal, opened, env, cwd, signal });
   } catch (error) {
     await closeAll(opened, config.stopTimeoutMs);
     throw error;
@@ -65,52 +67,30 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> 
 }
 
 interface Parts {
+  readonly source: ConfigSource;
   readonly config: Config;
-  readonly load: () => Promise<Config>;
   readonly journal: Journal;
   /** What has been opened so far, in order: closed in reverse. */
   readonly opened: Opened[];
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
   readonly signal: AbortSignal | undefined;
 }
 
-async function assemble({ config, load, journal, opened, env, signal }: Parts): Promise<Daemon> {
-  const instance = readInstance(config.stateDir);
-  const lock = await takeLock(instance.id);
-  opened.push({ what: 'the lock', close: () => lock.release() });
-  let current = config;
+async function assemble({ source, config, journal, opened, env, cwd, signal }: Parts): Promise<Daemon> {
+  const publish = journal.append;
+  const { instance, ledger } = await openState(config.stateDir, journal, opened);
+  const reloader = createReloader({ source, config, env, cwd, clock: systemClock, publish, apply });
   // Every spec there ever was: one that has left the configuration still has its last lines to write.
   const specs = new Map(config.tunnels.map((spec) => [spec.id, spec]));
   const specOf = (id: string) => specs.get(id);
-  const logs = createTunnelLogs(config.logDir, { specOf, limits: () => current.log, clock: systemClock });
+  const limits = () => reloader.config().log;
+  const logs = createTunnelLogs(config.logDir, { specOf, limits, clock: systemClock });
   journal.subscribe(logs.write);
-  if (instance.replaced)
-    journal.append({
-      type: 'state.replaced',
-      file: path.join(config.stateDir, 'instance'),
-      message: instance.replaced,
-    });
-  const ledger = openLedger({
-    stateDir: config.stateDir,
-    instance: instance.id,
-    proc: openProc(),
-    onFailure: (message) => journal.append({ type: 'state.failed', message }),
-  });
-  opened.push({ what: 'the ledger', close: () => ledger.close() });
-  if (ledger.replaced)
-    journal.append({
-      type: 'state.replaced',
-      file: path.join(config.stateDir, 'ledger.json'),
-      message: ledger.replaced,
-    });
   const supervisor = createSupervisor({
-    env,
-    instance: instance.id,
+    ...{ env, instance, isLiving, ledger, publish },
     knownHosts: path.join(config.stateDir, 'known_hosts'),
     gate: config.start,
-    isLiving,
-    ledger,
-    publish: journal.append,
     logFileOf: ({ id }) => logs.fileOf(id),
   });
   opened.push({ what: 'the tunnels', close: () => supervisor.close() });
@@ -121,37 +101,27 @@ async function assemble({ config, load, journal, opened, env, signal }: Parts): 
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
   if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api, routes));
-  announceConfig(journal, config);
+  publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
   await Promise.race([supervisor.sweep(config.tunnels), rejectAtAbort(signal)]);
   await supervisor.reconcile(config.tunnels);
   finishBoot();
+  if (config.reload === 'auto') opened.push({ what: 'the watch', close: watchConfig(journal, config.file, reloader) });
   const url = doors.find((door) => door.url !== null)?.url ?? null;
   const address = { socket: config.api.socket, url };
-  journal.append({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
+  publish({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
   return {
-    config,
-    address,
-    supervisor,
-    closed,
-    reload,
-    close,
+    get config() {
+      return reloader.config();
+    },
+    ...{ address, supervisor, closed, reload: reloader.reload, close },
     [Symbol.asyncDispose]: async () => void (await close()),
   };
 
-  async function reload(): Promise<void> {
-    let next: Config;
-    try {
-      next = await load();
-    } catch (error) {
-      if (!(error instanceof TunwardError)) throw error;
-      return journal.append({ type: 'config.rejected', file: current.file, message: error.message });
-    }
-    current = { ...next, logDir: current.logDir, stateDir: current.stateDir, api: current.api, start: current.start };
-    for (const spec of next.tunnels) specs.set(spec.id, spec);
-    announceConfig(journal, current);
-    await supervisor.reconcile(current.tunnels);
+  function apply(tunnels: readonly TunnelSpec[]): Promise<void> {
+    for (const spec of tunnels) specs.set(spec.id, spec);
+    return supervisor.reconcile(tunnels);
   }
 
   function close(): Promise<StopReport> {
@@ -160,15 +130,34 @@ async function assemble({ config, load, journal, opened, env, signal }: Parts): 
   }
 
   async function stop(): Promise<StopReport> {
-    journal.append({ type: 'daemon.stopping' });
+    publish({ type: 'daemon.stopping' });
     const began = systemClock.now();
-    const late = (await closeAll(opened, current.stopTimeoutMs)) ?? null;
+    const late = (await closeAll(opened, reloader.config().stopTimeoutMs)) ?? null;
     const tookMs = Math.round(systemClock.now() - began);
     const report = { tookMs, late, survivors: findSurviving(supervisor) };
-    journal.append({ type: 'daemon.stopped', ...report });
+    publish({ type: 'daemon.stopped', ...report });
     finishClose(report);
     return report;
   }
+}
+
+/** The state folder, for this daemon alone: whose it is, and what a former life has written there. */
+async function openState(
+  stateDir: string,
+  { append }: Journal,
+  opened: Opened[],
+): Promise<{ instance: string; ledger: LedgerFile }> {
+  const { id: instance, replaced } = readInstance(stateDir);
+  const lock = await takeLock(instance);
+  opened.push({ what: 'the lock', close: () => lock.release() });
+  const onFailure = (message: string) => append({ type: 'state.failed', message });
+  const ledger = openLedger({ stateDir, instance, proc: openProc(), onFailure });
+  opened.push({ what: 'the ledger', close: () => ledger.close() });
+  const found = { instance: replaced, 'ledger.json': ledger.replaced };
+  for (const [name, message] of Object.entries(found)) {
+    if (message !== undefined) append({ type: 'state.replaced', file: path.join(stateDir, name), message });
+  }
+  return { instance, ledger };
 }
 
 /** A promise, and what resolves it. */
@@ -184,9 +173,8 @@ async function closeDoors(doors: readonly Door[]): Promise<void> {
   await Promise.all(doors.map((door) => door.close()));
 }
 
-function announceConfig(journal: Journal, { file, warnings }: Config): void {
-  const texts = warnings.map(
-    ({ line, column, path: where, message }) => `${file}:${line}:${column}: ${where}: ${message}`,
-  );
-  journal.append({ type: 'config.loaded', file, warnings: texts });
+/** Has every change of the file looked at; answers how to stop. */
+function watchConfig({ append }: Journal, file: string, { look }: Reloader): () => void {
+  const onTrouble = (message: string) => append({ type: 'config.unwatched', file, message });
+  return watchFile(file, { clock: systemClock, look, onTrouble }).close;
 }

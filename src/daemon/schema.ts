@@ -56,6 +56,7 @@ export function createSchema(bases: PathBases) {
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
     stop_timeout_ms: ms(1),
+    reload: choice('auto', 'signal').default('auto'),
     tunnels: z.array(z.unknown(), expected('a list of tunnels')).default([]),
   });
   const name = text('a name of at most 200 characters, none of them a control character', isName);

@@ -314,6 +314,7 @@ describe('parseConfig()', () => {
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
         stopTimeoutMs: 8000,
+        reload: 'auto',
         warnings: [],
       });
     });

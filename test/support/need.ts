@@ -10,6 +10,7 @@ export type Need =
   | 'root'
   | 'not-root'
   | 'unshare'
+  | 'userns'
   | 'ip'
   | 'ipv6'
   | 'perl'
@@ -50,6 +51,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   root: () => (process.getuid?.() === 0 ? undefined : 'needs root'),
   'not-root': () => (process.getuid?.() === 0 ? 'needs an ordinary user' : undefined),
   unshare: lacksNamespaces,
+  userns: lacksUserNamespaces,
   ip: () => lacksProgram('ip', 'iproute2'),
   ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
   perl: () => lacksProgram('perl', 'perl-base'),
@@ -68,6 +70,11 @@ function lacksNamespaces(): string | undefined {
   if (!which('ip') && !which('perl')) return 'needs ip or perl to bring a loopback interface up';
   const { status, stderr } = spawnSync(unshare, ['-n', '-m', '-p', '-f', '--mount-proc', 'true'], { encoding: 'utf8' });
   return status === 0 ? undefined : `needs the right to make namespaces (${stderr?.trim()})`;
+}
+
+function lacksUserNamespaces(): string | undefined {
+  const { status, stderr } = spawnSync('unshare', ['-U', '-r', 'true'], { encoding: 'utf8' });
+  return status === 0 ? undefined : `needs the right to make user namespaces (${stderr?.trim()})`;
 }
 
 function hasLoopback6(): boolean {
