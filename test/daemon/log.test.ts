@@ -25,6 +25,7 @@ const status = {
   chain: [{ pid: 7 }],
   reason: 'refused',
   lastError: 'Connection refused',
+  remedy: null,
   desired: 'up',
 } as unknown as TunnelStatus;
 
