@@ -8,10 +8,10 @@ import { type CheckOptions, type Endpoint, formatEndpoint, type TunnelSpec } fro
 
 /**
  * What a check has found. `ok`: bytes go through to the target. `target`: they go through, and the target is not well.
- * `silent`: nothing shows that they go through.
+ * `silent`: nothing shows that they go through. `unasked`: this process could not even ask.
  */
 export interface CheckOutcome {
-  readonly verdict: 'ok' | 'target' | 'silent';
+  readonly verdict: 'ok' | 'target' | 'silent' | 'unasked';
   readonly reason: Reason | null;
   readonly detail: string | null;
 }
@@ -38,11 +38,14 @@ export function checkTarget({ forward }: TunnelSpec, context: CheckContext): Pro
 }
 
 const OK: CheckOutcome = { verdict: 'ok', reason: null, detail: null };
-const unwell = (detail: string, reason: Reason = 'target_refused'): CheckOutcome => ({
-  verdict: 'target',
-  reason,
-  detail,
-});
+
+function unwell(detail: string | null, reason: Reason = 'target_refused'): CheckOutcome {
+  return { verdict: 'target', reason, detail: detail ?? 'closed without an answer' };
+}
+
+function unasked(detail: string | null): CheckOutcome {
+  return { verdict: 'unasked', reason: null, detail };
+}
 
 /**
  * Through a local forward. Without `http` no byte reaches the target: the connection is only closed on our side. ssh
@@ -55,13 +58,14 @@ async function checkThrough(entry: Endpoint, target: Endpoint, context: CheckCon
   const hasRefused = () => link.refusals().count > before;
   const talk = await (check.http === null ? knock(entry, context) : ask(entry, target, context));
   if (talk.end === 'answered') return judge(talk.detail);
+  if (talk.end === 'unasked') return unasked(talk.detail);
   if (talk.end === 'silent') return { verdict: 'silent', reason: 'timeout', detail: missed(target, check) };
   // Nobody listens at our own entrance: whoever looks after its sockets knows more of that.
   if (talk.end === 'refused') return { verdict: 'silent', reason: 'timeout', detail: talk.detail };
   // ssh's line about it comes by another way than the end of the connection.
   await until(hasRefused, { timeoutMs: LINE_MS, signal, clock });
   if (hasRefused()) return unwell(link.refusals().last ?? 'the far end refused the connection');
-  return check.http === null ? OK : unwell(talk.detail ?? 'closed without an answer');
+  return check.http === null ? OK : unwell(talk.detail);
 }
 
 /** How long ssh's line about a refused connection may come after the connection's end. */
@@ -71,8 +75,8 @@ async function checkBeside(target: Endpoint, context: CheckContext): Promise<Che
   const { check } = context;
   const talk = await (check.http === null ? reach(target, context) : ask(target, target, context));
   if (talk.end === 'answered') return judge(talk.detail);
-  if (talk.end === 'silent') return unwell(missed(target, check), 'timeout');
-  return unwell(talk.detail ?? 'closed without an answer');
+  if (talk.end === 'unasked') return unasked(talk.detail);
+  return talk.end === 'silent' ? unwell(missed(target, check), 'timeout') : unwell(talk.detail);
 }
 
 function missed(target: Endpoint, { timeoutMs }: CheckOptions): string {
@@ -91,7 +95,7 @@ function entryOf({ host, port }: Endpoint): Endpoint {
 
 /** How a conversation went. `detail`: what is wrong with an answer, or how it ended before there was one. */
 interface Talk {
-  readonly end: 'answered' | 'closed' | 'refused' | 'silent';
+  readonly end: 'answered' | 'closed' | 'refused' | 'silent' | 'unasked';
   readonly detail: string | null;
 }
 
@@ -178,9 +182,13 @@ async function hasRead(
 }
 
 function failureOf(error: Error): Talk {
+  if (isErrno(error, ...ownTroubles)) return { end: 'unasked', detail: error.message };
   if (isErrno(error, 'ECONNREFUSED')) return { end: 'refused', detail: error.message };
   const isNoHttp = 'code' in error && String(error.code).startsWith('HPE_');
   return isNoHttp
     ? { end: 'answered', detail: 'it answers, and not in HTTP' }
     : { end: 'closed', detail: error.message };
 }
+
+/** No descriptor, no port, no memory is left for a connection: that says nothing of the other end. */
+const ownTroubles = ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EAGAIN', 'EADDRNOTAVAIL'];

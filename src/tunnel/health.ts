@@ -22,8 +22,8 @@ export interface Patient {
   readonly spec: TunnelSpec;
   readonly check: CheckOptions;
   readonly link: Link;
-  /** Called when the health has changed. */
-  readonly onChange: (now: Health, before: Health) => void;
+  /** Called when it is no longer well, for another reason, or well again. */
+  readonly onChange: (now: Health) => void;
 }
 
 export interface CheckUpOptions {
@@ -37,6 +37,7 @@ export interface CheckUpOptions {
 const SILENT_CHECKS = 3;
 
 const UNKNOWN: Health = { state: 'unknown', reason: null, detail: null };
+const WELL: Health = { state: 'ok', reason: null, detail: null };
 
 /**
  * Asks again and again. A target that refuses or answers badly is the target's trouble: the tunnel stays up, degraded.
@@ -45,35 +46,45 @@ const UNKNOWN: Health = { state: 'unknown', reason: null, detail: null };
  */
 export function createCheckUps({ proc, clock, look = checkTarget }: CheckUpOptions): CheckUps {
   let health = UNKNOWN;
-  let isTold = false;
+  let told = WELL;
+  /** A new life was tried because of a silence that still lasts. */
+  let isTried = false;
   return {
     health: () => health,
     attend,
     forget: () => {
-      isTold = false;
+      isTried = false;
     },
   };
 
   async function attend(patient: Patient, signal: AbortSignal): Promise<string> {
     const { spec, check, link } = patient;
     health = UNKNOWN;
+    told = WELL;
     for (let silent = 0; ; ) {
       const outcome = await look(spec, { check, link, proc, clock, signal });
       signal.throwIfAborted();
       note(outcome, patient);
-      silent = outcome.verdict === 'silent' ? silent + 1 : 0;
-      if (silent === 0) isTold = false;
-      if (silent >= SILENT_CHECKS && !isTold) {
-        isTold = true;
+      if (outcome.verdict === 'silent') silent++;
+      else if (outcome.verdict !== 'unasked') {
+        silent = 0;
+        isTried = false;
+      }
+      if (silent >= SILENT_CHECKS && !isTried) {
+        isTried = true;
         return `${outcome.detail}, ${silent} times in a row`;
       }
       await clock.sleep(check.everyMs, signal);
     }
   }
 
+  /** Well is what a tunnel is taken for, so that is told only after it was not. */
   function note({ verdict, reason, detail }: CheckOutcome, { onChange }: Patient): void {
-    const before = health;
-    health = { state: verdict === 'ok' ? 'ok' : 'degraded', reason, detail };
-    if (health.state !== before.state || health.reason !== before.reason) onChange(health, before);
+    health = { state: stateOf[verdict], reason, detail };
+    if (health.state === 'unknown' || (health.state === told.state && reason === told.reason)) return;
+    told = health;
+    onChange(health);
   }
 }
+
+const stateOf = { ok: 'ok', target: 'degraded', silent: 'degraded', unasked: 'unknown' } as const;

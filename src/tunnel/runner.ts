@@ -345,11 +345,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   async function attend(signal: AbortSignal): Promise<void> {
     const { check } = spec;
     if (!link || !check) return;
-    const onChange = (now: Health, before: Health) => {
-      const isFirst = before.state === 'unknown';
-      if (now.state === 'ok' && isFirst) return;
-      publish({ type: now.state === 'ok' ? 'tunnel.recovered' : 'tunnel.degraded', tunnel: spec.id, status: status() });
-    };
+    const onChange = ({ state }: Health) =>
+      publish({ type: state === 'ok' ? 'tunnel.recovered' : 'tunnel.degraded', tunnel: spec.id, status: status() });
     const why = await checkUps.attend({ spec, check, link, onChange }, signal);
     signal.throwIfAborted();
     lastError = why;

@@ -94,6 +94,18 @@ describe('the check-ups of a tunnel', () => {
     expect(bench.engine.links).to.have.length(1);
   });
 
+  it('draw no conclusion from what could not be asked, and forget nothing for it', async () => {
+    await startUp(silent);
+    await bench.clock.advance(10_000);
+    bench.outcome = { verdict: 'unasked', reason: null, detail: 'connect EMFILE' };
+    await bench.clock.advance(60_000);
+    expect(bench.runner.status()).to.include({ state: 'up', health: 'unknown', healthReason: 'connect EMFILE' });
+    expect(bench.engine.links).to.have.length(1);
+    bench.outcome = silent;
+    await bench.clock.advance(10_000);
+    expect(bench.states()).to.include('stopping');
+  });
+
   it('end with its life', async () => {
     await startUp(ok);
     await bench.runner.stop();
