@@ -19,6 +19,8 @@ const asking: SshFacts = {
   port: '22',
   strictHostKeyChecking: 'ask',
   userKnownHostsFile: '/home/u/.ssh/known_hosts /home/u/.ssh/known_hosts2',
+  proxyJump: null,
+  proxyCommand: null,
   canFork: true,
 };
 
@@ -35,7 +37,8 @@ describe('parseSshFacts()', () => {
   it('reads what decides where ssh goes and whom it trusts', () => {
     const printed = [
       ...['host web', 'user me', 'hostname web.example', 'port 2222', 'forkafterauthentication no'],
-      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', ''],
+      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa'],
+      ...['proxyjump me@bastion:2222,[::1]:22', ''],
     ].join('\n');
     expect(parseSshFacts(printed)).to.deep.equal({
       user: 'me',
@@ -43,6 +46,8 @@ describe('parseSshFacts()', () => {
       port: '2222',
       strictHostKeyChecking: 'true',
       userKnownHostsFile: '/a /b c',
+      proxyJump: 'me@bastion:2222,[::1]:22',
+      proxyCommand: null,
       canFork: true,
     });
   });
