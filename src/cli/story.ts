@@ -4,7 +4,7 @@ import type { KillReport } from '../kill.js';
 import { systemClock } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { type Line, type Span, styled } from './render.js';
-import { listenOf } from './tunnel-view.js';
+import { listenOf, viaOf } from './tunnel-view.js';
 import { formatMs, formatTime, programOf } from './units.js';
 
 /** An event, with the moment it happened where it is known. */
@@ -71,8 +71,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
 }
 
 /** `localhost:8080 → db:5432 via user@web`, as the connection goes. */
-export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'remoteHost'>): string {
-  return `${listenOf(status)} → ${status.target} via ${status.remoteHost}`;
+export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'jump' | 'remoteHost'>): string {
+  return `${listenOf(status)} → ${status.target} via ${viaOf(status)}`;
 }
 
 /** Names at most in one line. */

@@ -15,7 +15,7 @@ export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Li
       styled(styleOf(tunnel), tunnel.state),
       listenOf(tunnel),
       tunnel.target,
-      tunnel.remoteHost,
+      viaOf(tunnel),
       tunnel.pid === null ? '-' : String(tunnel.pid),
       cpu.cells[at] ?? '',
       memory.cells[at] ?? '',
@@ -67,6 +67,11 @@ export function listenOf({ listen }: Pick<TunnelStatus, 'listen'>): string {
   const both = hosts.length === 2 && hosts.includes('127.0.0.1') && hosts.includes('::1');
   const text = both ? `localhost:${first.port}` : listen.map(formatEndpoint).join(', ');
   return first.side === 'remote' ? `${text} (remote)` : text;
+}
+
+/** `bastion, me@web`: the hosts in between and the destination, as the connection goes. */
+export function viaOf({ jump, remoteHost }: Pick<TunnelStatus, 'jump' | 'remoteHost'>): string {
+  return [...jump, remoteHost].join(', ');
 }
 
 /** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */

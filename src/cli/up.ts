@@ -42,6 +42,7 @@ export interface OpenOptions {
   readonly identity?: string;
   readonly port?: string;
   readonly option?: Readonly<Record<string, string>>;
+  readonly jump?: string;
   readonly engine?: EngineChoice;
   readonly name?: string;
   readonly force?: boolean;
@@ -59,6 +60,7 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
     sshConfig: options.sshConfig,
     identityFile: options.identity,
     sshOptions: { ...(options.port === undefined ? {} : { Port: options.port }), ...options.option },
+    jump: options.jump,
     takeover: options.force ? 'any' : undefined,
     env,
     signal,

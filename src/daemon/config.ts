@@ -2,6 +2,7 @@ import { constants, existsSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { type ConfigProblem, isErrno, TunwardError } from '../errors.js';
+import { needsShell } from '../tunnel/jump.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';
 import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from './defaults.js';
@@ -87,8 +88,9 @@ export function parseSource({ file, text }: ConfigSource, options: LoadOptions =
   const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
+  const { hasShell = host.hasShell } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, defaults });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults });
 }
 
 /**
@@ -186,7 +188,14 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   }));
   const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
   if (errors.length > 0) throw invalid(errors);
-  return deepFreeze({ file, tunnels, ...rest, warnings: inOrder([...findings.warnings, ...found.warnings]) });
+  const warnings = [...findings.warnings, ...found.warnings, ...shellWarnings(document, tunnels, options)];
+  return deepFreeze({ file, tunnels, ...rest, warnings: inOrder(warnings) });
+}
+
+function shellWarnings(document: ConfigDocument, tunnels: readonly TunnelSpec[], { hasShell = true }: HostFacts) {
+  const message = 'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image';
+  const lacking = tunnels.map((spec) => !hasShell && needsShell(spec));
+  return lacking.flatMap((lacks, at) => (lacks ? [document.problem(['tunnels', at, 'jump'], message)] : []));
 }
 
 /** The top level without the keys that are wrong, so that they do not keep the tunnels from being checked. */

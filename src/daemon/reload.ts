@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import { isTunwardError } from '../errors.js';
 import type { Clock } from '../time.js';
-import { isSameSpec, type TunnelSpec } from '../tunnel/spec.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import { type Config, type ConfigSource, formatProblem, parseSource, readText } from './config.js';
 import type { DaemonEvent, TunnelChanges, TunnelName } from './events.js';
 
@@ -136,13 +136,13 @@ const fixedKeys: readonly (readonly [key: string, of: (config: Config) => unknow
   ['reload', ({ reload }) => reload],
 ];
 
-/** By id: two tunnels may bear one name. */
+/** By id: two tunnels may bear one name. Changed is also one that is labelled anew, and not restarted for that. */
 export function compareTunnels(before: readonly TunnelSpec[], after: readonly TunnelSpec[]): TunnelChanges {
   const old = new Map(before.map((spec) => [spec.id, spec]));
   const ids = new Set(after.map(({ id }) => id));
   const isChanged = (spec: TunnelSpec) => {
     const former = old.get(spec.id);
-    return former !== undefined && !isSameSpec(former, spec);
+    return former !== undefined && !isDeepStrictEqual(former, spec);
   };
   return {
     added: after.filter(({ id }) => !old.has(id)).map(nameOf),

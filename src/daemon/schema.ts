@@ -3,7 +3,15 @@ import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import type { ConfigProblem } from '../errors.js';
 import { printable } from '../proc/stat.js';
-import { allowedSshOptions, type Endpoint, isSafeDestination, isSafeName, parseEndpoint } from '../tunnel/spec.js';
+import {
+  allowedSshOptions,
+  type Endpoint,
+  type Hop,
+  isSafeDestination,
+  isSafeName,
+  parseEndpoint,
+  parseHop,
+} from '../tunnel/spec.js';
 import type { ConfigDocument, Path } from './document.js';
 
 export type Schema = ReturnType<typeof createSchema>;
@@ -31,6 +39,7 @@ export function createSchema(bases: PathBases) {
     ssh_config: path.optional(),
     identity_file: path.optional(),
     ssh_options: sshOptionsSchema().optional(),
+    jump: jumpSchema().optional(),
     takeover: choice('own', 'tunnels', 'any').optional(),
     backoff: mapping({ min_ms: ms(1), max_ms: ms(1), stable_ms: ms(0) }).optional(),
     start_timeout_ms: ms(1),
@@ -61,8 +70,10 @@ export function createSchema(bases: PathBases) {
   });
   const name = text('a name of at most 200 characters, none of them a control character', isName);
   const interactive = choice('true', 'false').default('false');
-  const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...settings });
-  return { file, tunnel, address: z.object(address), sshOptions: sshOptionsSchema(), directionMode };
+  const labels = { groups: groupsSchema().default([]), enabled: z.boolean(expected('true or false')).default(true) };
+  const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...labels, ...settings });
+  const place = z.object({ ...address, enabled: labels.enabled.catch(true), jump: settings.jump.catch(undefined) });
+  return { file, tunnel, place, sshOptions: sshOptionsSchema(), directionMode };
 }
 
 /** What a parse has found so far. */
@@ -232,6 +243,36 @@ function pathSchema({ dir, home }: PathBases) {
     context.addIssue(`expected HOME in the environment for ${show(path)}, found nothing`);
     return z.NEVER;
   });
+}
+
+const MAX_HOPS = 5;
+const MAX_GROUPS = 20;
+
+/** As for `ssh -J`, or a list. */
+function jumpSchema() {
+  const what = `[user@]host[:port], or a list of at most ${MAX_HOPS} of them`;
+  return z.union([z.string(), z.array(z.unknown())], expected(what)).transform((written, context): Hop[] => {
+    const texts = typeof written === 'string' ? written.split(',') : written;
+    if (texts.length > MAX_HOPS) context.addIssue(expected(what).error({ input: written }));
+    const hops = texts.map((text) => (typeof text === 'string' ? parseHop(text.trim()) : noHop(text)));
+    for (const [at, hop] of hops.entries()) {
+      if (typeof hop === 'string') context.addIssue({ code: 'custom', path: [at], message: hop });
+    }
+    return hops.filter((hop) => typeof hop !== 'string');
+  });
+}
+
+function noHop(value: unknown): string {
+  return `expected [user@]host[:port], found ${show(value)}`;
+}
+
+function groupsSchema() {
+  const group = text("a name of letters, digits, '.', '_' and '-', beginning with a letter or a digit", isGroup);
+  return z.array(group, expected('a list of groups')).max(MAX_GROUPS, expected(`at most ${MAX_GROUPS} groups`));
+}
+
+function isGroup(text: string): boolean {
+  return /^[A-Za-z0-9][\w.-]{0,99}$/.test(text);
 }
 
 function isName(text: string): boolean {

@@ -94,6 +94,7 @@ type Settings = Pick<
   | 'sshConfig'
   | 'identityFile'
   | 'sshOptions'
+  | 'jump'
   | 'takeover'
   | 'backoff'
   | 'startTimeoutMs'
@@ -107,6 +108,7 @@ const defaultSettings: Settings = {
   sshConfig: null,
   identityFile: null,
   sshOptions: {},
+  jump: [],
   takeover: 'tunnels',
   backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
   startTimeoutMs: 15_000,
@@ -124,6 +126,7 @@ function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Sett
     sshConfig: own.ssh_config ?? base.sshConfig,
     identityFile: own.identity_file ?? base.identityFile,
     sshOptions: { ...base.sshOptions, ...own.ssh_options },
+    jump: own.jump ?? base.jump,
     takeover: own.takeover ?? base.takeover,
     backoff: own.backoff === undefined ? base.backoff : backoffOf(findings, own.backoff, base.backoff, path),
     startTimeoutMs: own.start_timeout_ms ?? base.startTimeoutMs,
@@ -175,19 +178,21 @@ function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, 
     direction: shape.direction,
     forward: forwardOf(shape.direction, mode, shape.local_port, shape.remote_port),
     interactive: shape.interactive === 'true',
+    groups: [...new Set(shape.groups)],
+    enabled: shape.enabled,
     ...settings,
   };
 }
 
 function toPlace(schema: Schema, { index, value }: Candidate, settings: Settings, mode: DirectionMode): Place[] {
-  const address = schema.address.safeParse(value);
-  if (!address.success) return [];
-  const { remote_host: remoteHost, direction, local_port: local, remote_port: remote } = address.data;
+  const place = schema.place.safeParse(value);
+  if (!place.success) return [];
+  const { remote_host: remoteHost, direction, local_port: local, remote_port: remote, enabled } = place.data;
   const own = isRecord(value) ? schema.sshOptions.safeParse(value.ssh_options ?? {}).data : {};
-  const server = serverOf({ remoteHost, sshOptions: { ...settings.sshOptions, ...own } });
-  return [
-    { index, name: textOf(value, 'name') || 'unnamed', forward: forwardOf(direction, mode, local, remote), server },
-  ];
+  const jump = place.data.jump ?? settings.jump;
+  const server = serverOf({ remoteHost, sshOptions: { ...settings.sshOptions, ...own }, jump });
+  const name = textOf(value, 'name') || 'unnamed';
+  return [{ index, name, forward: forwardOf(direction, mode, local, remote), server, enabled }];
 }
 
 function textOf(value: unknown, key: string): string {

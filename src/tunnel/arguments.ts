@@ -12,8 +12,9 @@ export interface SshFacts {
   readonly identityFiles: readonly string[];
   /** The agent that it would ask: `SSH_AUTH_SOCK` (the variable's name), a path, or `none`. */
   readonly identityAgent: string;
-  /** It connects to that host and port itself, not through another program or host. */
-  readonly isDirect: boolean;
+  /** `[user@]host[:port],…`, the hosts it goes through; null: none. It has this or a ProxyCommand. */
+  readonly proxyJump: string | null;
+  readonly proxyCommand: string | null;
   /** OpenSSH 8.7 and later know ForkAfterAuthentication; an older one would refuse to be told no. */
   readonly canFork: boolean;
 }
@@ -25,7 +26,7 @@ export function parseSshFacts(stdout: string): SshFacts {
     return [line.slice(0, at), line.slice(at + 1)] as const;
   });
   const values = new Map(entries);
-  const isNone = (name: string) => (values.get(name) ?? 'none') === 'none';
+  const unlessNone = (name: string) => (values.get(name) === 'none' ? null : (values.get(name) ?? null));
   return {
     user: values.get('user') ?? '',
     hostname: values.get('hostname') ?? '',
@@ -34,7 +35,8 @@ export function parseSshFacts(stdout: string): SshFacts {
     userKnownHostsFile: values.get('userknownhostsfile') ?? '~/.ssh/known_hosts',
     identityFiles: entries.flatMap(([name, value]) => (name === 'identityfile' ? [value] : [])),
     identityAgent: values.get('identityagent') ?? 'SSH_AUTH_SOCK',
-    isDirect: isNone('proxycommand') && isNone('proxyjump'),
+    proxyJump: unlessNone('proxyjump'),
+    proxyCommand: unlessNone('proxycommand'),
     canFork: values.has('forkafterauthentication'),
   };
 }
@@ -92,7 +94,7 @@ export function sshArguments(
  * Never weaker than the person's own checking: only where ssh would ask somebody is a key taken at the first meeting,
  * into our file, and both files are checked from then on; a key that changed is refused.
  */
-function hostKeyOptions(facts: SshFacts, knownHosts: string | null): string[] {
+export function hostKeyOptions(facts: SshFacts, knownHosts: string | null): string[] {
   if (facts.strictHostKeyChecking !== 'ask') return [];
   if (knownHosts === null) return ['StrictHostKeyChecking=accept-new'];
   // `none` must stand alone: ssh would refuse the whole command line.
@@ -116,7 +118,7 @@ export interface SshCommand {
   /** `[user@]host` as written. */
   readonly destination: string;
   readonly forwards: readonly Forward[];
-  /** The words that decide where the destination is: -F, -l, -p and -o HostName, Port, User, HostKeyAlias. */
+  /** The words that decide where the destination is and how to get there: -F, -J, -l, -p and some of -o. */
   readonly destinationWords: readonly string[];
 }
 
@@ -195,8 +197,8 @@ function getopt(words: readonly string[], letters: string) {
 }
 
 function decides(letter: string, value: string): boolean {
-  if (letter === 'F' || letter === 'l' || letter === 'p') return true;
-  return letter === 'o' && /^\s*(HostName|Port|User|HostKeyAlias)\s*[= ]/i.test(value);
+  if (['F', 'J', 'l', 'p'].includes(letter)) return true;
+  return letter === 'o' && /^\s*(HostName|Port|User|HostKeyAlias|ProxyJump|ProxyCommand)\s*[= ]/i.test(value);
 }
 
 /** `[bind:]port:host:hostport`, brackets around IPv6. An empty bind address or `*` is every address, none is localhost. */

@@ -15,8 +15,9 @@ import { type Clock, createSlice, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
+import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
-import { type Bind, bindSet, type EngineName, type TunnelSpec } from './spec.js';
+import { type Bind, bindSet, type EngineName, formatHop, type TunnelSpec } from './spec.js';
 import { type Allowance, createAllowance, createThrottle } from './throttle.js';
 import { createTranscript, type Transcript } from './transcript.js';
 
@@ -39,7 +40,7 @@ export function markerOf(id: string, instance: string): Marker {
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
   readonly engineFor: (spec: TunnelSpec) => Engine;
-  /** Where a spec's ssh goes, as `user@host:port`; undefined when ssh cannot tell. Connects nowhere. */
+  /** Where a spec's ssh goes, as `user@host:port via hop,…`; undefined when ssh cannot tell. Connects nowhere. */
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
   /** The same for the words of another command line, see {@link destinationArguments}. */
   readonly resolve: (words: readonly string[]) => Promise<string | undefined>;
@@ -50,13 +51,14 @@ export function createChains(options: ChainOptions): Chains {
   const { env } = options;
   const facts = new WeakMap<TunnelSpec, Promise<SshFacts>>();
   const allowances = new WeakMap<TunnelSpec, Allowance>();
+  const routes = new WeakMap<TunnelSpec, Promise<readonly Step[]>>();
   const engines: Record<EngineName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
   };
   return {
     engineFor: ({ engine }) => engines[engine === 'auto' ? 'ssh' : engine],
-    resolveSpec: (spec) => destinationOf(factsOf(spec)),
+    resolveSpec: (spec) => destinationOf(factsOf(spec), spec.jump.map(formatHop).join()),
     resolve: (words) => destinationOf(askSsh(words)),
   };
 
@@ -64,19 +66,25 @@ export function createChains(options: ChainOptions): Chains {
     const ssh = requireProgram('ssh', env);
     const program = name === 'ssh' ? ssh : requireProgram('autossh', env);
     const effective = await unlessAborted(factsOf(spec), linkOptions.signal);
+    const steps = await unlessAborted(routeOf(spec), linkOptions.signal);
+    if (steps.length > 0 && !hasShell()) throw noShell(steps);
+    const left = describeLeft(steps, effective);
+    if (left !== undefined) linkOptions.onOutput(left);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
-    const words = sshArguments(spec, binds, effective, options.knownHosts);
+    const { knownHosts } = options;
+    const words = [...proxyArguments(steps, { ssh, knownHosts }), ...sshArguments(spec, binds, effective, knownHosts)];
     const allowance = allowances.get(spec) ?? createAllowance(options.clock);
     allowances.set(spec, allowance);
-    return spawnChain({ name, ssh, program, spec, facts: effective, binds, words, allowance }, options, linkOptions);
+    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance };
+    return spawnChain(plan, options, linkOptions);
   }
 
-  /** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
   function factsOf(spec: TunnelSpec): Promise<SshFacts> {
-    const asked = facts.get(spec) ?? askSsh(destinationArguments(spec));
-    facts.set(spec, asked);
-    asked.catch(() => facts.delete(spec));
-    return asked;
+    return remember(facts, spec, () => askSsh(destinationArguments(spec)));
+  }
+
+  function routeOf(spec: TunnelSpec): Promise<readonly Step[]> {
+    return remember(routes, spec, async () => planRoute(spec, await factsOf(spec), askSsh));
   }
 
   async function askSsh(words: readonly string[]): Promise<SshFacts> {
@@ -84,14 +92,37 @@ export function createChains(options: ChainOptions): Chains {
   }
 }
 
-async function destinationOf(asked: Promise<SshFacts>): Promise<string | undefined> {
+/** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
+function remember<T>(known: WeakMap<TunnelSpec, Promise<T>>, spec: TunnelSpec, ask: () => Promise<T>): Promise<T> {
+  const asked = known.get(spec) ?? ask();
+  known.set(spec, asked);
+  asked.catch(() => known.delete(spec));
+  return asked;
+}
+
+/** The same address behind two jump hosts may be two machines. */
+async function destinationOf(asked: Promise<SshFacts>, jump = ''): Promise<string | undefined> {
   try {
-    const { user, hostname, port } = await asked;
-    return `${user}@${hostname}:${port}`;
+    const { user, hostname, port, ...way } = await asked;
+    const via = jump || describeRoute(way);
+    return `${user}@${hostname}:${port}${via && ` via ${via}`}`;
   } catch (error) {
     if (isTunwardError(error, 'ERR_SPAWN_FAILED')) return undefined;
     throw error;
   }
+}
+
+/** What ssh starts a ProxyCommand by. */
+const SHELL = '/bin/sh';
+
+/** Without a shell ssh goes through no other host: an image with Node and ssh alone has none. */
+export function hasShell(): boolean {
+  return isExecutable(SHELL);
+}
+
+function noShell(steps: readonly Step[]): TunwardError {
+  const hops = steps.map(({ hop }) => formatHop(hop)).join(', ');
+  return new TunwardError('ERR_SPAWN_FAILED', `Cannot go through ${hops}: ssh needs ${SHELL} for that, found none`, {});
 }
 
 /** Finds a program on PATH. Debian's autossh is a shell script around the real one, which is taken instead: no shell. */
@@ -140,6 +171,8 @@ interface Plan {
   readonly binds: readonly Bind[];
   readonly words: readonly string[];
   readonly allowance: Allowance;
+  /** The hosts it goes through by a command of ours. */
+  readonly steps: readonly Step[];
 }
 
 async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
@@ -149,14 +182,14 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
   // Hears everything: what explains an exit may be among the lines that are too many.
   const said = createTranscript(output.take);
   const child = await spawnProgram(plan.program, plan.name === 'autossh' ? ['-M', '0', ...plan.words] : plan.words, {
-    env: { ...environmentFor(options.env), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
+    env: { ...environmentOf(plan, options), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
     stdio: ['ignore', 'ignore', 'pipe'],
     // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
     detached: true,
   });
   const exited = whenExited(child, said, clock)
     .finally(output.end)
-    .then((exit) => diagnoseExit(exit, { facts: plan.facts, said: said.lines(), env: options.env, clock }));
+    .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
   const listens = createListenCheck(proc, binds);
@@ -259,6 +292,12 @@ function environmentFor(env: ChainOptions['env']): Record<string, string> {
   return Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => passedOn.test(entry[0]) && entry[1] !== undefined),
   );
+}
+
+/** ssh starts a ProxyCommand by $SHELL, and by /bin/sh without it. Ours is quoted for sh, not for a csh or a fish. */
+function environmentOf({ steps }: Plan, { env }: ChainOptions): Record<string, string> {
+  const { SHELL: shell, ...rest } = environmentFor(env);
+  return shell === undefined || steps.length > 0 ? rest : { ...rest, SHELL: shell };
 }
 
 function markerEnvironment(id: string, instance: string): Record<string, string> {

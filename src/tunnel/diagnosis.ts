@@ -9,6 +9,8 @@ import type { LinkExit } from './engine.js';
 
 export interface DiagnosisOptions {
   readonly facts: SshFacts;
+  /** The hosts it goes through by a command of ours. */
+  readonly steps: readonly unknown[];
   /** What ssh said, oldest first. */
   readonly said: readonly string[];
   readonly env: Readonly<Record<string, string | undefined>>;
@@ -23,7 +25,12 @@ export interface DiagnosisOptions {
 export async function diagnoseExit(exit: LinkExit, options: DiagnosisOptions): Promise<LinkExit> {
   if (exit.reason === 'auth_failed') return explainKeys(exit, options);
   const hungUp = exit.reason === 'refused' && options.said.some((line) => /_exchange_identification: /.test(line));
-  return hungUp && options.facts.isDirect ? explainRefusal(exit, options) : exit;
+  return hungUp && isDirect(options) ? explainRefusal(exit, options) : exit;
+}
+
+/** Only then is it that host and port that hung up. */
+function isDirect({ facts, steps }: DiagnosisOptions): boolean {
+  return steps.length === 0 && facts.proxyJump === null && facts.proxyCommand === null;
 }
 
 async function explainKeys(exit: LinkExit, { facts, env, clock }: DiagnosisOptions): Promise<LinkExit> {

@@ -21,7 +21,7 @@ import {
 } from './operation.js';
 import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
-import { serverOf, type Takeover, type TunnelSpec } from './spec.js';
+import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import { describeTunnel, type Health, type TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
@@ -67,11 +67,12 @@ export interface RequestOptions {
 export interface Runner {
   readonly spec: () => TunnelSpec;
   readonly status: () => TunnelStatus;
-  /** The first start, in nobody's name. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
+  /** The first start, in nobody's name, of one that is enabled. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
   readonly boot: (isSwept: boolean) => void;
   readonly start: (options?: RequestOptions) => Promise<OperationResult>;
   readonly restart: (options?: RequestOptions) => Promise<OperationResult>;
   readonly stop: () => Promise<OperationResult>;
+  /** What is wanted from now on. Whatever asks for another tunnel restarts it, if it is not stopped. */
   readonly respec: (spec: TunnelSpec) => void;
   /** Stops it for good, in bounded time: what survives even that is left to the next life's sweep. Never rejects. */
   readonly close: () => Promise<void>;
@@ -115,7 +116,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   // What people ask for.
 
   function boot(isSwept: boolean): void {
-    if (spec.interactive) return;
+    if (spec.interactive || !spec.enabled || condition.desired === 'up') return;
     road = beginRoad(clock, { asked: true, cleanUp: isSwept ? 'swept' : spec.takeover });
     dispatch({ type: 'start' });
   }
@@ -140,7 +141,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   function respec(next: TunnelSpec): void {
+    const isSame = isSameSpec(spec, next);
     spec = next;
+    if (isSame) return;
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
     checkUps.forget();
     dispatch({ type: 'respec' });
@@ -274,7 +277,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
-    const taken = await context.gate.enter(serverOf(spec), { urgent: () => operation !== undefined, signal });
+    const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, signal });
     // Called off in the very turn in which the place was given: nobody would give it back.
     if (signal.aborted) taken.release('other');
     signal.throwIfAborted();

@@ -30,6 +30,13 @@ export interface Forward {
   readonly target: Endpoint;
 }
 
+/** A host on the way to the destination: `[user@]host`, and its port where one is written. */
+export interface Hop {
+  /** An IPv6 address without brackets, as ssh wants it. */
+  readonly destination: string;
+  readonly port: number | null;
+}
+
 export interface BackoffOptions {
   readonly minMs: number;
   readonly maxMs: number;
@@ -68,6 +75,12 @@ export interface TunnelSpec {
   readonly identityFile: string | null;
   /** `ssh -o`, names from {@link allowedSshOptions} only. */
   readonly sshOptions: Readonly<Record<string, string>>;
+  /** The hosts that ssh goes through, the first one first; none: as ssh_config says. */
+  readonly jump: readonly Hop[];
+  /** Labels, for commands that are meant for several tunnels. */
+  readonly groups: readonly string[];
+  /** Not enabled: known, and started by hand alone. */
+  readonly enabled: boolean;
   readonly takeover: Takeover;
   readonly startTimeoutMs: number;
   readonly restartTimeoutMs: number;
@@ -153,6 +166,31 @@ export function isSafeDestination(text: string): boolean {
   return (user === undefined || isSafeName(user)) && (isSafeName(host) || isIP(host) !== 0);
 }
 
+/**
+ * Reads `[user@]host[:port]`, an IPv6 address with a port in brackets. Answers a sentence that says what is wrong
+ * instead of throwing.
+ */
+export function parseHop(text: string): Hop | string {
+  const complaint = `expected [user@]host[:port], an IPv6 address in brackets, found '${text}'`;
+  const at = text.lastIndexOf('@') + 1;
+  const [user, rest] = [text.slice(0, at), text.slice(at)];
+  const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d+))?$/.exec(rest);
+  const [, bracketed, plain, digits] = match ?? [undefined, undefined, rest, undefined];
+  if (bracketed !== undefined && !isIPv6(bracketed)) return complaint;
+  const destination = `${user}${bracketed ?? plain ?? ''}`;
+  if (!isSafeDestination(destination)) return complaint;
+  const port = digits === undefined ? null : Number(digits);
+  if (port !== null && (port < 1 || port > 65535)) return `expected a port from 1 to 65535, found ${digits}`;
+  return { destination, port };
+}
+
+/** The way back: `user@host:2222`, `[::1]:2222`. */
+export function formatHop({ destination, port }: Hop): string {
+  if (port === null) return destination;
+  const at = destination.lastIndexOf('@') + 1;
+  return destination.slice(0, at) + formatEndpoint({ host: destination.slice(at), port });
+}
+
 /** The six fields that make a tunnel's id, as written in the configuration, defaults filled in. */
 export interface IdFields {
   readonly name: string;
@@ -234,14 +272,35 @@ export function describeSpec(spec: TunnelSpec): string {
 
 /**
  * What tells one SSH server from another, as far as a configuration says it: another sshd on the same machine is
- * another server, another login there is not.
+ * another server, another login there is not. Behind another jump host the same address may be another machine.
  */
-export function serverOf({ remoteHost, sshOptions }: Pick<TunnelSpec, 'remoteHost' | 'sshOptions'>): string {
-  const host = sshOptions.HostName ?? remoteHost.slice(remoteHost.lastIndexOf('@') + 1);
-  return sshOptions.Port === undefined ? host.toLowerCase() : `${host.toLowerCase()} ${sshOptions.Port}`;
+export function serverOf({
+  remoteHost,
+  sshOptions,
+  jump,
+}: Pick<TunnelSpec, 'remoteHost' | 'sshOptions' | 'jump'>): string {
+  const host = sshOptions.HostName ?? hostOf(remoteHost);
+  const server = sshOptions.Port === undefined ? host.toLowerCase() : `${host.toLowerCase()} ${sshOptions.Port}`;
+  return jump.length === 0 ? server : `${server} via ${jump.map(formatHop).join()}`;
 }
 
-/** Two specs that ask for the same thing, in whatever order: nothing has to be restarted when one replaces the other. */
+/** The server that is connected to from here, and that all these connections come to: the first one on the way. */
+export function entryOf(spec: Pick<TunnelSpec, 'remoteHost' | 'sshOptions' | 'jump'>): string {
+  const [first] = spec.jump;
+  if (!first) return serverOf(spec);
+  const host = hostOf(first.destination).toLowerCase();
+  return first.port === null ? host : `${host} ${first.port}`;
+}
+
+function hostOf(destination: string): string {
+  return destination.slice(destination.lastIndexOf('@') + 1);
+}
+
+/**
+ * Two specs that ask for the same thing, in whatever order: nothing has to be restarted when one replaces the other. How
+ * it is grouped, and whether it starts by itself, is not what it is.
+ */
 export function isSameSpec(one: TunnelSpec, other: TunnelSpec): boolean {
-  return isDeepStrictEqual(one, other);
+  const { groups, enabled } = one;
+  return isDeepStrictEqual(one, { ...other, groups, enabled });
 }

@@ -5,7 +5,7 @@ import { sumUsage, type Usage, type UsageReader } from '../proc/usage.js';
 import type { Reason } from './engine.js';
 import type { Condition, Desired, State } from './machine.js';
 import { remedyOf } from './remedy.js';
-import { type Bind, bindSet, formatEndpoint, type TunnelSpec } from './spec.js';
+import { type Bind, bindSet, formatEndpoint, formatHop, type TunnelSpec } from './spec.js';
 
 /** One process of a tunnel's chain. */
 export interface ChainProcess extends ProcessRef {
@@ -32,6 +32,10 @@ export interface TunnelStatus {
   /** Where the forward leads, `host:port` as seen from the other side. */
   readonly target: string;
   readonly remoteHost: string;
+  /** The hosts it goes through, `[user@]host[:port]`, as far as the configuration names them. */
+  readonly jump: readonly string[];
+  readonly groups: readonly string[];
+  readonly enabled: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -98,6 +102,9 @@ export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
     })),
     target: formatEndpoint(spec.forward.target),
     remoteHost: spec.remoteHost,
+    jump: spec.jump.map(formatHop),
+    groups: spec.groups,
+    enabled: spec.enabled,
     pid: family[0]?.pid ?? null,
     chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
     // Without its root there is no chain any more.

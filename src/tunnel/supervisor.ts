@@ -18,7 +18,7 @@ import {
   type TunnelEvent,
   type TunnelStatus,
 } from './runner.js';
-import { isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
+import type { Takeover, TunnelSpec } from './spec.js';
 
 export interface SupervisorOptions {
   /** The environment ssh is given a part of, and its PATH. */
@@ -53,7 +53,10 @@ export type SupervisorEvent = TunnelEvent | { readonly type: 'boot.swept'; reado
 export interface Supervisor {
   /** Clears away what a former life left in the way of these tunnels, each as far as its takeover goes. Before `reconcile`. */
   sweep(specs: readonly TunnelSpec[]): Promise<KillReport>;
-  /** Makes these the tunnels: new ones start, missing ones stop, changed ones restart, equal ones are not touched. */
+  /**
+   * Makes these the tunnels: new ones start, missing ones stop, changed ones restart, equal ones are not touched. One that
+   * is not enabled does not start; it stops when it was enabled before, and starts when it is now.
+   */
   reconcile(specs: readonly TunnelSpec[]): Promise<void>;
   /** By exact id, exact name, or a prefix of the id of 8 digits or more. Resolves once it is up (for stop: down). */
   start(which: string, options?: RequestOptions): Promise<OperationResult>;
@@ -115,7 +118,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const leftovers: Leftover[] = [];
     const records = ledger?.former;
     for (const takeover of levels) {
-      const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive);
+      // One that will not start has nobody in its way.
+      const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive && spec.enabled);
       if (takeover !== 'own' && covered.length === 0) continue;
       leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker, records })));
     }
@@ -139,17 +143,26 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const leaving = [...runners].filter(([id]) => !wanted.has(id));
     // Out of reach at once: nobody can start again what is on its way out.
     for (const [id] of leaving) runners.delete(id);
-    await Promise.all(leaving.map(([, runner]) => runner.close()));
+    // Down before anything starts: what is new may want the same port.
+    await Promise.all([...leaving.map(([, runner]) => runner.close()), ...specs.map(silence)]);
     refuseClosed();
     const before = new Map(runners);
     runners.clear();
     for (const spec of wanted.values()) {
-      const runner = before.get(spec.id) ?? createRunner(spec, context);
+      const known = before.get(spec.id);
+      const runner = known ?? createRunner(spec, context);
       runners.set(spec.id, runner);
-      if (!before.has(spec.id)) runner.boot(swept.has(spec.id));
-      else if (!isSameSpec(runner.spec(), spec)) runner.respec(spec);
+      const isNew = !known?.spec().enabled;
+      runner.respec(spec);
+      if (isNew) runner.boot(swept.has(spec.id));
     }
     swept.clear();
+  }
+
+  /** Stops what is no longer enabled. What survives that is retried by its runner, and waited for by nobody. */
+  async function silence({ id, enabled }: TunnelSpec): Promise<void> {
+    const runner = runners.get(id);
+    if (runner?.spec().enabled && !enabled) await Promise.allSettled([runner.stop()]);
   }
 
   function refuseClosed(): void {

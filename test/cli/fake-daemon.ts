@@ -73,6 +73,9 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     ],
     target: 'localhost:8000',
     remote_host: 'user@remote-host1',
+    jump: [],
+    groups: [],
+    enabled: true,
     pid: 812,
     chain: [{ pid: 812, start_ticks: 1, command: '/usr/lib/autossh/autossh -M 0' }],
     usage: {

@@ -81,6 +81,68 @@ describe('tunward and its daemon', () => {
     });
   });
 
+  describe('--group', () => {
+    const records = [
+      tunnelRecord({ id: 'a'.repeat(32), name: 'one', groups: ['eu', 'web'], jump: ['bastion', 'me@two:22'] }),
+      tunnelRecord({
+        id: 'b'.repeat(32),
+        name: 'two',
+        groups: ['web'],
+        enabled: false,
+        state: 'stopped',
+        desired: 'down',
+      }),
+      tunnelRecord({ id: 'c'.repeat(32), name: 'three' }),
+      tunnelRecord({ id: 'd'.repeat(32), name: 'four', groups: ['us'], enabled: false }),
+    ];
+    beforeEach(() => {
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: records } }));
+      for (const { id } of records)
+        daemon.routes.set(`POST /v1/tunnels/${id}/start`, () => ({ body: operationRecord() }));
+    });
+    const started = () =>
+      daemon.asked
+        .filter((line) => line.startsWith('POST'))
+        .map((line) => line.charAt(17))
+        .sort();
+
+    it('lists the tunnels of a group, or of several', async () => {
+      const names = async (...args: string[]) => {
+        const { stdout } = await run('ls', '--json', ...args);
+        return JSON.parse(stdout).tunnels.map(({ name }: { name: string }) => name);
+      };
+      expect(await names('--group', 'web')).to.deep.equal(['one', 'two']);
+      expect(await names('--group', 'us', '--group', 'eu')).to.deep.equal(['one', 'four']);
+    });
+
+    it('does something to every tunnel of the groups, also to those that are not enabled', async () => {
+      expect((await run('start', '--group', 'web', '--group', 'us')).code).to.equal(0);
+      expect(started()).to.deep.equal(['a', 'b', 'd']);
+    });
+
+    it('is no part of all: those that are not enabled are, when they are up', async () => {
+      expect((await run('start', '--all')).code).to.equal(0);
+      expect(started()).to.deep.equal(['a', 'c', 'd']);
+    });
+
+    it('names the groups that there are to who asks for another', async () => {
+      for (const command of [['ls'], ['stop']]) {
+        const { code, stderr } = await run(...command, '--group', 'webb');
+        expect(code).to.equal(4);
+        expect(stderr).to.equal("error: No tunnel is in the group 'webb': the groups are eu, us, web\n");
+      }
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord()] } }));
+      const { stderr } = await run('restart', '--group', 'web');
+      expect(stderr).to.equal("error: No tunnel is in the group 'web': no tunnel is in any group\n");
+      expect(started()).to.deep.equal([]);
+    });
+
+    it('is shown with the hosts on the way', async () => {
+      const { stdout } = await run('ls', '--group', 'eu');
+      expect(stdout.split('\n')[1]).to.contain('  bastion, me@two:22, user@remote-host1  ');
+    });
+  });
+
   describe('restart', () => {
     it('prints one line a tunnel', async () => {
       daemon.routes.set('POST /v1/tunnels/web/restart', () => ({ body: operationRecord() }));

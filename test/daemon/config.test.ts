@@ -174,6 +174,9 @@ describe('parseConfig()', () => {
         sshConfig: null,
         identityFile: null,
         sshOptions: {},
+        jump: [],
+        groups: [],
+        enabled: true,
         takeover: 'tunnels',
         startTimeoutMs: 15_000,
         restartTimeoutMs: 6000,
@@ -637,6 +640,93 @@ describe('parseConfig()', () => {
     });
   });
 
+  describe('jump', () => {
+    const jumpOf = (value: string, ...top: string[]) =>
+      only(parse(file(...top, 'tunnels:', tunnel({ local_port: '1', ...(value === '' ? {} : { jump: value }) })))).jump;
+
+    it('is a host, or several in order, as for ssh -J or as a list', () => {
+      const two = [
+        { destination: 'me@bastion', port: 2222 },
+        { destination: '::1', port: 22 },
+      ];
+      expect(jumpOf('bastion')).to.deep.equal([{ destination: 'bastion', port: null }]);
+      expect(jumpOf('"me@bastion:2222, [::1]:22"')).to.deep.equal(two);
+      expect(jumpOf('["me@bastion:2222", "[::1]:22"]')).to.deep.equal(two);
+    });
+
+    it('at the top is for all, but for those that say something else', () => {
+      expect(jumpOf('', 'jump: bastion')).to.deep.equal([{ destination: 'bastion', port: null }]);
+      expect(jumpOf('[]', 'jump: bastion')).to.deep.equal([]);
+    });
+
+    it('is no part of the id', () => {
+      const idOf = (fields: Record<string, string>) => only(parse(file('tunnels:', tunnel(fields)))).id;
+      const labels = { jump: 'a', groups: '[b]', enabled: 'false' };
+      expect(idOf({ local_port: '1', ...labels })).to.equal(idOf({ local_port: '1' }));
+    });
+
+    it('is refused where ssh or a shell could read more into it', () => {
+      const wrong = (jump: string) => complaints(file('tunnels:', tunnel({ local_port: '1', jump })));
+      const host = 'expected [user@]host[:port], an IPv6 address in brackets, found';
+      expect(wrong('["-oProxyCommand=x", ok, "a b", 7]')).to.deep.equal([
+        `2:61: tunnels[0].jump[0]: ${host} '-oProxyCommand=x'`,
+        `2:85: tunnels[0].jump[2]: ${host} 'a b'`,
+        '2:92: tunnels[0].jump[3]: expected [user@]host[:port], found 7',
+      ]);
+      expect(wrong('"$(id)"')).to.deep.equal([`2:60: tunnels[0].jump[0]: ${host} '$(id)'`]);
+      expect(wrong('a:70000')).to.deep.equal([
+        '2:60: tunnels[0].jump[0]: expected a port from 1 to 65535, found 70000',
+      ]);
+      const list = 'expected [user@]host[:port], or a list of at most 5 of them, found';
+      expect(wrong('[a, b, c, d, e, f]')).to.deep.equal([`2:60: tunnels[0].jump: ${list} a list`]);
+      expect(wrong('"a,b,c,d,e,f"')).to.deep.equal([`2:60: tunnels[0].jump: ${list} 'a,b,c,d,e,f'`]);
+      expect(wrong('{a: 1}')).to.deep.equal([`2:60: tunnels[0].jump: ${list} a mapping`]);
+    });
+
+    it('warns where there is no shell, without which ssh goes through nobody', () => {
+      const text = file('tunnels:', tunnel({ local_port: '1', jump: 'bastion' }), tunnel({ local_port: '2' }));
+      expect(parse(text).warnings).to.deep.equal([]);
+      expect(
+        parse(text, { hasShell: false }).warnings.map(({ line, path, message }) => [line, path, message]),
+      ).to.deep.equal([
+        [
+          2,
+          'tunnels[0].jump',
+          'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image',
+        ],
+      ]);
+    });
+  });
+
+  describe('groups and enabled', () => {
+    it('are labels of a tunnel', () => {
+      const { groups, enabled } = only(
+        parse(file('tunnels:', tunnel({ local_port: '1', groups: '[web, eu-1, web]', enabled: 'false' }))),
+      );
+      expect([groups, enabled]).to.deep.equal([['web', 'eu-1'], false]);
+    });
+
+    it('are refused in any other shape', () => {
+      const wrong = (fields: Record<string, string>) =>
+        complaints(file('tunnels:', tunnel({ local_port: '1', ...fields })));
+      const name = "expected a name of letters, digits, '.', '_' and '-', beginning with a letter or a digit, found";
+      expect(wrong({ groups: '[ok, -x, 3]' })).to.deep.equal([
+        `2:67: tunnels[0].groups[1]: ${name} '-x'`,
+        `2:71: tunnels[0].groups[2]: ${name} 3`,
+      ]);
+      expect(wrong({ groups: 'web' })).to.deep.equal([
+        "2:62: tunnels[0].groups: expected a list of groups, found 'web'",
+      ]);
+      const many = Array.from({ length: 21 }, (_, at) => `g${at}`).join(', ');
+      expect(wrong({ groups: `[${many}]` })).to.deep.equal([
+        '2:62: tunnels[0].groups: expected at most 20 groups, found a list',
+      ]);
+      expect(wrong({ enabled: 'maybe' })).to.deep.equal([
+        "2:63: tunnels[0].enabled: expected true or false, found 'maybe'",
+      ]);
+    });
+  });
+
   describe('addresses', () => {
     const pair = (one: Record<string, string>, other: Record<string, string>, ...top: string[]) =>
       file(...top, 'tunnels:', tunnel({ name: 'one', ...one }), tunnel({ name: 'other', ...other }));
@@ -682,6 +772,24 @@ describe('parseConfig()', () => {
         { remote_host: 'b@H', local_port: '2', direction: 'local_to_remote' },
       );
       expect(complaints(users)).to.have.length(1);
+    });
+
+    it('may be those of another tunnel that is not enabled: one of two is there to be started by hand', () => {
+      const two = (one: string, other: string) =>
+        pair({ local_port: '8001', enabled: one }, { local_port: '8001', enabled: other });
+      expect(parse(two('true', 'false')).tunnels).to.have.length(2);
+      expect(parse(two('false', 'false')).tunnels).to.have.length(2);
+      expect(complaints(two('true', 'true'))).to.have.length(1);
+    });
+
+    it('of servers behind different hosts are not in each other’s way', () => {
+      const two = (one: string, other: string) =>
+        pair(
+          { local_port: '1', direction: 'local_to_remote', jump: one },
+          { local_port: '1', direction: 'local_to_remote', jump: other },
+        );
+      expect(parse(two('a', 'b')).tunnels).to.have.length(2);
+      expect(complaints(two('a', '[a]'))).to.have.length(1);
     });
 
     it('finds twins under ssh-standard too, where the directions are turned round', () => {

@@ -113,6 +113,19 @@ describe('createReloader()', () => {
     expect([event.changes?.added, event.changes?.removed]).to.deep.equal([[], []]);
   });
 
+  it('tells of a tunnel that is not enabled any more, or labelled anew', async () => {
+    const tunnels = 'tunnels:\n  - {remote_host: me@host, remote_port: 80, local_port: 9001';
+    start(`${tunnels}}\n`);
+    for (const more of ['enabled: false', 'enabled: false, groups: [eu]']) {
+      writeFileSync(file, `${tunnels}, ${more}}\n`);
+      await look();
+    }
+    expect(changes()).to.deep.equal([
+      ['', '', 'unnamed'],
+      ['', '', 'unnamed'],
+    ]);
+  });
+
   describe('a file that may be half written', () => {
     const less: Record<string, string> = {
       'that is empty': '',

@@ -21,7 +21,8 @@ const asking: SshFacts = {
   userKnownHostsFile: '/home/u/.ssh/known_hosts /home/u/.ssh/known_hosts2',
   identityFiles: [],
   identityAgent: 'SSH_AUTH_SOCK',
-  isDirect: true,
+  proxyJump: null,
+  proxyCommand: null,
   canFork: true,
 };
 
@@ -38,13 +39,8 @@ describe('parseSshFacts()', () => {
   it('reads what decides where ssh goes and whom it trusts', () => {
     const printed = [
       ...['host web', 'user me', 'hostname web.example', 'port 2222', 'forkafterauthentication no'],
-      ...[
-        'stricthostkeychecking true',
-        'userknownhostsfile /a /b c',
-        'identityfile ~/.ssh/id_rsa',
-        'identityfile /k',
-        '',
-      ],
+      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', 'identityfile /k'],
+      ...['proxyjump me@bastion:2222,[::1]:22', ''],
     ].join('\n');
     expect(parseSshFacts(printed)).to.deep.equal({
       user: 'me',
@@ -54,16 +50,14 @@ describe('parseSshFacts()', () => {
       userKnownHostsFile: '/a /b c',
       identityFiles: ['~/.ssh/id_rsa', '/k'],
       identityAgent: 'SSH_AUTH_SOCK',
-      isDirect: true,
+      proxyJump: 'me@bastion:2222,[::1]:22',
+      proxyCommand: null,
       canFork: true,
     });
   });
 
-  it('tells which agent is asked, and what goes another way than straight to the server', () => {
+  it('tells which agent is asked', () => {
     expect(parseSshFacts('identityagent none\n').identityAgent).to.equal('none');
-    expect(parseSshFacts('proxycommand nc %h %p\n').isDirect).to.equal(false);
-    expect(parseSshFacts('proxyjump gate\n').isDirect).to.equal(false);
-    expect(parseSshFacts('proxyjump none\nproxycommand none\n').isDirect).to.equal(true);
   });
 
   it('knows an ssh that cannot be told not to fork', () => {

@@ -153,6 +153,16 @@ describe('chains', () => {
       expect(message).to.equal(`Cannot find ssh on PATH (${dir}): install openssh-client`);
     });
 
+    it('leaves a ProxyJump to ssh that it could not give to ssh itself, and says so', async () => {
+      fakeSsh('exec sleep 100', facts.replace('user me', 'proxyjump a+b@c\\nuser me'));
+      const { link, output } = await start(makeSpec());
+      expect(output).to.deep.equal([
+        'ProxyJump a+b@c of ssh_config is left to ssh: its hops are given none of our options',
+      ]);
+      expect(readFileSync(`/proc/${link.root?.pid}/cmdline`, 'utf8')).not.to.contain('Proxy');
+      await link.stop();
+    });
+
     it('fails with the kernel’s word where the program cannot be run, and leaves no timer', async () => {
       const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length;
       await new Promise(setImmediate); // from now on mocha has one for this test

@@ -134,7 +134,13 @@ describe('what ssh does not say of its end', () => {
     const facts = parseSshFacts(['', odd, pipe, dir, '/nowhere', locked].join('\nidentityfile '));
     const denied: LinkExit = { code: 255, signal: null, reason: 'auth_failed', lastError: 'Permission denied' };
     const began = performance.now();
-    const exit = await diagnoseExit(denied, { facts, said: [], env: { SSH_AUTH_SOCK: socket }, clock: systemClock });
+    const exit = await diagnoseExit(denied, {
+      facts,
+      steps: [],
+      said: [],
+      env: { SSH_AUTH_SOCK: socket },
+      clock: systemClock,
+    });
     expect(performance.now() - began).to.be.below(3000);
     mute.close();
     for (const each of sockets) each.destroy();
