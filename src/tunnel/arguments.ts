@@ -8,6 +8,8 @@ export interface SshFacts {
   readonly port: string;
   readonly strictHostKeyChecking: string;
   readonly userKnownHostsFile: string;
+  /** Keys that it would try, `~` and `%` as they were written. */
+  readonly identityFiles: readonly string[];
   /** OpenSSH 8.7 and later know ForkAfterAuthentication; an older one would refuse to be told no. */
   readonly canFork: boolean;
 }
@@ -26,6 +28,7 @@ export function parseSshFacts(stdout: string): SshFacts {
     port: values.get('port') ?? '22',
     strictHostKeyChecking: values.get('stricthostkeychecking') ?? 'ask',
     userKnownHostsFile: values.get('userknownhostsfile') ?? '~/.ssh/known_hosts',
+    identityFiles: [...stdout.matchAll(/^identityfile (.+)$/gm)].map(([, file = '']) => file),
     canFork: values.has('forkafterauthentication'),
   };
 }

@@ -19,6 +19,7 @@ const asking: SshFacts = {
   port: '22',
   strictHostKeyChecking: 'ask',
   userKnownHostsFile: '/home/u/.ssh/known_hosts /home/u/.ssh/known_hosts2',
+  identityFiles: [],
   canFork: true,
 };
 
@@ -35,7 +36,8 @@ describe('parseSshFacts()', () => {
   it('reads what decides where ssh goes and whom it trusts', () => {
     const printed = [
       ...['host web', 'user me', 'hostname web.example', 'port 2222', 'forkafterauthentication no'],
-      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', ''],
+      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa'],
+      ...['identityfile /keys/id b', ''],
     ].join('\n');
     expect(parseSshFacts(printed)).to.deep.equal({
       user: 'me',
@@ -43,6 +45,7 @@ describe('parseSshFacts()', () => {
       port: '2222',
       strictHostKeyChecking: 'true',
       userKnownHostsFile: '/a /b c',
+      identityFiles: ['~/.ssh/id_rsa', '/keys/id b'],
       canFork: true,
     });
   });
