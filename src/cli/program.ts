@@ -112,6 +112,13 @@ function addDaemonCommands(program: Command, run: Run): void {
     .action((options: { config?: string }) =>
       run(async (context) => (await import('./validate.js')).validate(options, context)),
     );
+  addDoctor(program, run);
+}
+
+function addDoctor(program: Command, run: Run): void {
+  toDaemon(withExample(program.command('doctor'), 'tunward doctor -c tunward.yaml'))
+    .description('look at all that tunnels need: programs, keys, /proc, limits, folders, ports, configuration')
+    .action((options: DaemonOptions) => run(async (context) => (await import('./doctor.js')).doctor(options, context)));
 }
 
 function addTunnelCommands(program: Command, run: Run): void {

@@ -1,7 +1,7 @@
 import { walkNumbers } from '../proc/fd.js';
 import type { Socket } from '../proc/net.js';
 import { known, type Proc } from '../proc/read.js';
-import { hidesOthers } from '../proc/rights.js';
+import { hidesOthers, isInFirstPidNamespace } from '../proc/rights.js';
 import {
   describeProcess,
   type ProcessInfo,
@@ -51,7 +51,7 @@ export async function explainHidden(
   if (bearers.length > 0) return ofOneThatRefuses(proc, owner, bearers);
   if (refusing.length > 0 && isRoot()) return ofOneThatRefuses(proc, owner, refusing);
   if (isHiding) return ofOneThatIsHidden(owner);
-  if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
+  if (!isInFirstPidNamespace(proc)) return outside(proc, owner);
   if (isComplete) {
     const by = 'by no process, so most likely by the kernel itself';
     return ofKernel(await findServices(proc, slice), by, 'all show what they have open');
@@ -59,9 +59,6 @@ export async function explainHidden(
   const text = `held by a socket of ${owner} that no process of ${owner} shows: another user's process has it, so look again as root`;
   return { reason: 'other_user', text };
 }
-
-/** What /proc/self/ns/pid links to in the namespace that a host boots with (PROC_PID_INIT_INO of the kernel). */
-const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 function ofOtherUser(
   proc: Proc,
@@ -92,8 +89,7 @@ function ofOneThatRefuses(proc: Proc, owner: string, refusing: readonly number[]
     const text = `held by a process of ${owner} that shows only root what it has open (${likely}): it was started with privileges of its own, or guards its memory, so look, or free it, as root${end}`;
     return { reason: 'other_user', text };
   }
-  const elsewhere =
-    known(proc.link('self/ns/pid')) === FIRST_PID_NAMESPACE ? '' : ', or by one outside of this container';
+  const elsewhere = isInFirstPidNamespace(proc) ? '' : ', or by one outside of this container';
   const text = `held by a process of ${owner} that not even this root may look into (${likely})${elsewhere}: it has privileges that this process lacks, or is guarded, so look, or free it, from where it was started`;
   return { reason: 'other_user', text };
 }

@@ -56,3 +56,11 @@ function readGroups(proc: Proc): number[] {
   const besides = /^Groups:[ \t]*(.*)$/m.exec(status)?.[1] ?? '';
   return `${own} ${besides}`.split(' ').filter(Boolean).map(Number);
 }
+
+/** What /proc/self/ns/pid links to in the namespace that a host boots with (PROC_PID_INIT_INO of the kernel). */
+const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
+
+/** Does this process see all there are? A container has a PID namespace of its own. */
+export function isInFirstPidNamespace(proc: Proc): boolean {
+  return known(proc.link('self/ns/pid')) === FIRST_PID_NAMESPACE;
+}

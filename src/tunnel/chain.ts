@@ -10,7 +10,7 @@ import { readSocketInodes } from '../proc/fd.js';
 import type { Marker } from '../proc/marker.js';
 import { readListeners } from '../proc/net.js';
 import type { Proc } from '../proc/read.js';
-import { type ProcessRef, type ProcessStat, readFamily, readStat } from '../proc/stat.js';
+import { type ProcessRef, type ProcessStat, printable, readFamily, readStat } from '../proc/stat.js';
 import { type Clock, createSlice, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { diagnoseExit } from './diagnosis.js';
@@ -134,6 +134,18 @@ export function findProgram(name: EngineName, env: ChainOptions['env']): string 
     return name === 'autossh' && isScript(file) && isExecutable(inner) ? inner : file;
   }
   return undefined;
+}
+
+/** Where a program of the chains is, and the first line of what it says of its version (`-V`); undefined: it is not there. */
+export async function readProgram(
+  name: EngineName,
+  env: ChainOptions['env'],
+): Promise<{ readonly file: string; readonly version: string } | undefined> {
+  const file = findProgram(name, env);
+  if (file === undefined) return undefined;
+  const { stdout, stderr } = await run(file, ['-V'], environmentFor(env));
+  // Not as a transcript, which takes what ssh says of itself for debugging.
+  return { file, version: printable((stderr || stdout).split('\n')[0] ?? '') };
 }
 
 /** `ssh -G` answers in 10 ms, unless the person's own `Match exec` does not. */
@@ -344,7 +356,7 @@ function isScript(file: string): boolean {
   return head.toString() === '#!';
 }
 
-/** Runs a program of ours to its end, bounded; for `ssh -G` alone. */
+/** Runs a program of ours to its end, bounded; for `ssh -G` and `-V` alone. */
 async function run(program: string, words: readonly string[], env: Record<string, string>) {
   const child = await spawnProgram(program, words, {
     env,
