@@ -41,7 +41,12 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     opens: /node:child_process/,
     keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts', 'testing/spawn.ts'],
   },
-  { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['hunt.ts'] },
+  // A program that stops itself, as Ctrl-Z asks it to, sends nobody a signal.
+  {
+    door: 'signals are sent',
+    opens: /\bprocess\.kill\b(?!\(process\.pid, 'SIGTSTP'\))|\bchild\.kill\(/,
+    keepers: ['hunt.ts'],
+  },
   {
     door: 'time is told and waited for',
     opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,

@@ -17,9 +17,13 @@ export function createStory(tell: (line: Line) => void): (event: ToldEvent) => v
   return (event) => {
     if ('status' in event) names.set(event.tunnel, event.status.name);
     const line = lineOf(event, (id) => names.get(id) ?? id.slice(0, 8));
-    if (line)
-      tell([styled('dim', formatTime(event.at ?? new Date(systemClock.wallTime()).toISOString())), '  ', ...line]);
+    if (line) tell([...momentOf(event), ...line]);
   };
+}
+
+/** When it happened, as each line begins. */
+export function momentOf({ at = new Date(systemClock.wallTime()).toISOString() }: ToldEvent): readonly Span[] {
+  return [styled('dim', formatTime(at)), '  '];
 }
 
 function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span[] | undefined {

@@ -1,7 +1,10 @@
 import { isTunwardError, TunwardError } from '../errors.js';
 import { type EngineChoice, type Forward, formatEndpoint } from '../tunnel/spec.js';
+import { type Board, createBoard, kindOf } from './board.js';
 import type { Context } from './context.js';
-import { createStory, type ToldEvent } from './story.js';
+import { type Live, openLive } from './live.js';
+import { describeSettled } from './live-view.js';
+import { createStory, momentOf, type ToldEvent } from './story.js';
 
 /** The daemon, until a signal or `tunward down` ends it. Without a terminal SIGHUP reads the configuration again. */
 export async function up({ config }: { readonly config?: string }, context: Context): Promise<number> {
@@ -9,7 +12,10 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   const [{ startDaemon }, { watchParent }] = await Promise.all([import('../daemon/daemon.js'), import('./detach.js')]);
   const parent = watchParent(context.signal);
   const { signal } = parent;
-  const starting = startDaemon({ configFile: config, env, cwd, signal, onEvent: createTeller(context) });
+  const board = createBoard();
+  const live = openLive(board, context);
+  const onEvent = createReporter(context, board, live);
+  const starting = startDaemon({ configFile: config, env, cwd, signal, onEvent });
   // From the first moment on: a SIGHUP that nobody listens to would end the process.
   const reload = () => {
     starting
@@ -20,17 +26,21 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   try {
     const daemon = await starting;
     parent.tellReady({ pid: process.pid, ...daemon.address });
+    live?.follow(daemon.supervisor);
     await Promise.race([daemon.closed, aborted(signal)]);
     const { late, survivors } = await daemon.close();
-    return leave(late === null && survivors.length === 0 ? 0 : 1);
+    return await leave(late === null && survivors.length === 0 ? 0 : 1);
   } catch (error) {
     // Told to end before it was ready: so it has, and that is no failure.
-    if (!signal.aborted || error !== signal.reason) throw error;
-    return leave(0);
+    if (signal.aborted && error === signal.reason) return await leave(0);
+    throw error;
+  } finally {
+    await live?.close();
   }
 
   /** What is still going on (an ssh that survived, an `ssh -G` that does not answer) must not keep the program. */
-  function leave(exit: number): number {
+  async function leave(exit: number): Promise<number> {
+    await live?.close();
     context.exitNow(exit);
     return exit;
   }
@@ -69,6 +79,21 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
   screen.say('Ctrl-C ends it');
   await aborted(signal);
   return 0;
+}
+
+/** The same of many tunnels: also what came of a start of several, and the picture of them all where there is one. */
+function createReporter(context: Context, board: Board, live: Live | undefined): (event: ToldEvent) => void {
+  const tell = createTeller(context);
+  return (event) => {
+    live?.note(event);
+    const settled = board.note(event);
+    tell(event);
+    // Of one tunnel its own line has said it.
+    if (context.screen.json || !settled || settled.tunnels < 2) return;
+    const tunnels = board.tunnels();
+    const isToldMore = live || tunnels.every((tunnel) => kindOf(tunnel) === 'up');
+    context.screen.say([...momentOf(event), ...describeSettled(settled, tunnels), isToldMore ? '' : ' (tunward ls)']);
+  };
 }
 
 /** Events as they come: lines of talk, or with `--json` records on stdout. */

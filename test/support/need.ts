@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { networkInterfaces } from 'node:os';
 import { which } from './paths.js';
 
@@ -16,7 +17,8 @@ export type Need =
   | 'perl'
   | 'python3'
   | 'cc'
-  | 'ps';
+  | 'ps'
+  | 'pty';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -58,6 +60,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
+  pty: lacksPty,
 };
 
 function lacksProgram(name: string, packages: string): string | undefined {
@@ -75,6 +78,16 @@ function lacksNamespaces(): string | undefined {
 function lacksUserNamespaces(): string | undefined {
   const { status, stderr } = spawnSync('unshare', ['-U', '-r', 'true'], { encoding: 'utf8' });
   return status === 0 ? undefined : `needs the right to make user namespaces (${stderr?.trim()})`;
+}
+
+function lacksPty(): string | undefined {
+  try {
+    createRequire(import.meta.url)('node-pty');
+    return undefined;
+  } catch (error) {
+    // It has no code: neither where the package is not installed for this platform, nor where it cannot be loaded.
+    return `needs node-pty (npm ci): ${error}`;
+  }
 }
 
 function hasLoopback6(): boolean {
