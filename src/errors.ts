@@ -45,7 +45,13 @@ export interface HolderInfo {
 /** What each code brings along. Codes that are not named here bring whatever the thrower knows. */
 export interface ErrorInfo {
   ERR_CONFIG_INVALID: { problems: readonly ConfigProblem[] };
-  ERR_START_FAILED: { id: string; reason: string; lastError: string | null; nextRetryAt: string | null };
+  ERR_START_FAILED: {
+    id: string;
+    reason: string;
+    lastError: string | null;
+    nextRetryAt: string | null;
+    remedy?: string | null;
+  };
   ERR_PORT_HELD: { port: number; holders: readonly HolderInfo[]; nextRetryAt?: string | null };
   ERR_TIMEOUT: { timeoutMs: number; going?: string };
   ERR_TUNNEL_AMBIGUOUS: { candidates: readonly string[] };

@@ -8,6 +8,7 @@ export type { Config } from './daemon/config.js';
 export type { Daemon, DaemonOptions } from './daemon/daemon.js';
 export type { DaemonEvent, JournalEntry } from './daemon/events.js';
 export type { OpenTunnel, OpenTunnelOptions } from './daemon/open.js';
+export type { StopReport } from './daemon/shutdown.js';
 export {
   createSupervisor,
   createUsageReader,

@@ -10,6 +10,20 @@ export function toWire(value: unknown): unknown {
   return renameKeys(value, (key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
 }
 
+/**
+ * Control characters (C0, DEL, C1), what turns text around (the bidirectional controls), line and paragraph separators,
+ * and halves of surrogate pairs: nothing that a person should meet in a text somebody else has written.
+ */
+export const unprintable = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\p{Cs}]/gu;
+
+/** JSON text of a record, in which whatever is {@link unprintable} is an escape: it may be shown as it is, and says the same. */
+export function toJson(value: unknown, indent = 0): string {
+  // JSON's own rules let DEL, C1 and the bidirectional controls stand in a text; line ends are its layout.
+  return JSON.stringify(toWire(value), null, indent).replace(unprintable, (character) =>
+    character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
 /** The way back: `{took_ms: 3}` becomes `{tookMs: 3}`. */
 export function fromWire(value: unknown): unknown {
   return renameKeys(value, (key) => key.replace(/_([a-z0-9])/g, (_all, letter: string) => letter.toUpperCase()));

@@ -41,7 +41,12 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     opens: /node:child_process/,
     keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts', 'testing/spawn.ts'],
   },
-  { door: 'signals are sent', opens: /\bprocess\.kill\b|\bchild\.kill\(/, keepers: ['hunt.ts'] },
+  // A program that stops itself, as Ctrl-Z asks it to, sends nobody a signal.
+  {
+    door: 'signals are sent',
+    opens: /\bprocess\.kill\b(?!\(process\.pid, 'SIGTSTP'\))|\bchild\.kill\(/,
+    keepers: ['hunt.ts'],
+  },
   {
     door: 'time is told and waited for',
     opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,
@@ -58,6 +63,11 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     keepers: ['cli/render.ts'],
   },
   { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts', 'testing/actor.ts'] },
+  {
+    door: 'files are watched',
+    opens: /\bfs\.watch|\bwatchFile\b.*'node:fs|\bFSWatcher\b|import \{[^}]*\bwatch\b[^}]*\} from 'node:fs/,
+    keepers: ['daemon/watch.ts'],
+  },
   // An actor of the demo gives itself a name there.
   { door: '/proc is opened', opens: /['"`]\/proc\b/, keepers: ['proc/read.ts', 'cli/demo/actor.ts'] },
 ];

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { fromWire, toWire } from '#lib/wire.js';
+import { fromWire, toJson, toWire, unprintable } from '#lib/wire.js';
 
 describe('toWire() and fromWire()', () => {
   it('rename keys at every depth and leave values alone', () => {
@@ -32,5 +32,24 @@ describe('toWire() and fromWire()', () => {
     const forged = fromWire(JSON.parse('{"__proto__": {"is_admin": true}}')) as { isAdmin?: boolean };
     expect(forged.isAdmin).to.equal(undefined);
     expect(Object.getPrototypeOf(forged)).to.equal(Object.prototype);
+  });
+});
+
+describe('toJson()', () => {
+  it('says the same as JSON does, and has nothing raw in it that a terminal or a reader could fall for', () => {
+    const key = fc.stringMatching(/^[a-z]{1,8}$/);
+    const text = fc.oneof(
+      fc.string({ unit: 'binary' }),
+      fc.constantFrom('\u009b2J', 'a\u202eb\u2066', '\u2028\u061c\u007f'),
+    );
+    fc.assert(
+      fc.property(fc.dictionary(key, text), (record) => {
+        const json = toJson(record);
+        expect(JSON.parse(json)).to.deep.equal(record);
+        expect(json.replace(unprintable, '')).to.equal(json);
+        expect(JSON.parse(toJson(record, 2))).to.deep.equal(record);
+      }),
+    );
+    expect(toJson({ lastError: '\u009b\ud800' })).to.equal('{"last_error":"\\u009b\\ud800"}');
   });
 });

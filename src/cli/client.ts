@@ -15,6 +15,15 @@ export interface TunnelLog {
   readonly lines: readonly string[];
 }
 
+/** An older daemon says no more than its status. */
+export interface Health {
+  readonly status: string;
+  readonly pid?: number;
+  readonly pid1?: boolean;
+  readonly zombies?: number;
+  readonly advice?: string;
+}
+
 /** The daemon's API, as functions. What the daemon throws is thrown here, with its code; see the issue for the shapes. */
 export interface Client {
   readonly address: Address;
@@ -22,7 +31,7 @@ export interface Client {
   tunnel(which: string): Promise<TunnelStatus>;
   operate(verb: Verb, which: string, options?: { force?: boolean }): Promise<OperationResult>;
   logs(which: string, lines: number): Promise<TunnelLog>;
-  health(): Promise<{ readonly status: string }>;
+  health(): Promise<Health>;
   /** Asks it to end; answers before it has. */
   shutdown(): Promise<{ readonly status: string; readonly pid: number }>;
 }

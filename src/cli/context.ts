@@ -14,6 +14,8 @@ export interface Context {
    * SIGHUP tells then, and a program without a head must not stay.
    */
   readonly onHangup: (act: () => void) => void;
+  /** Ends the program with that code, whatever of it still goes on. Everything has been said. */
+  readonly exitNow: (exit: number) => void;
 }
 
 /** The back end that TUNWARD_BACKEND names; undefined: the system's own. */

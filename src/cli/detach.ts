@@ -24,11 +24,14 @@ const READY_MS = 60_000;
 export async function detach({ config }: { readonly config?: string }, context: Context): Promise<number> {
   const { env, cwd, screen, signal } = context;
   const { loadConfig } = await import('../daemon/config.js');
-  const { makePrivateFolder, openForAppend } = await import('../daemon/files.js');
+  const [{ openForAppend }, { beginWhenFull }] = await Promise.all([
+    import('../daemon/files.js'),
+    import('../daemon/logfile.js'),
+  ]);
   // A wrong configuration is said here, where a person reads it.
-  const { file, logDir } = await loadConfig({ file: config, env, cwd });
-  makePrivateFolder(logDir);
+  const { file, logDir, log: limits } = await loadConfig({ file: config, env, cwd });
   const logFile = path.join(logDir, 'daemon.log');
+  beginWhenFull(logFile, limits);
   const log = openForAppend(logFile);
   const began = fs.fstatSync(log).size;
   const argv = [fileURLToPath(new URL('main.js', import.meta.url)), 'up', '-c', file, '--no-color'];

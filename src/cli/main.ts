@@ -15,7 +15,10 @@ const interrupt = (name: keyof typeof numbers) => {
   interrupted.abort(new Interruption(name, 128 + numbers[name]));
 };
 const hasTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
-let hangUp = () => interrupt('SIGHUP');
+// A terminal that goes away says so more than once (the shell that ends with it, the kernel): that is no impatience.
+let hangUp = () => {
+  if (!interrupted.signal.aborted) interrupt('SIGHUP');
+};
 process.on('SIGINT', interrupt).on('SIGTERM', interrupt);
 process.on('SIGHUP', () => hangUp());
 
@@ -35,4 +38,5 @@ process.exitCode = await runProgram(argv, {
   onHangup: (act) => {
     if (!hasTerminal) hangUp = act;
   },
+  exitNow: (exit) => process.exit(exit),
 });

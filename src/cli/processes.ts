@@ -1,10 +1,10 @@
 import { TunwardError } from '../errors.js';
 import { isForbidden } from '../hunt.js';
 import { type KillReport, killTree } from '../kill.js';
-import { hidesOthers } from '../port/hidden.js';
 import { requireLinux } from '../proc/backend.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
 import { openProc, type Proc } from '../proc/read.js';
+import { hidesOthers } from '../proc/rights.js';
 import { isGone, readLeader, readStat } from '../proc/stat.js';
 import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
 import { type Forward, formatEndpoint } from '../tunnel/spec.js';

@@ -20,7 +20,7 @@ import type { FreeOptions } from './ports.js';
 import type { KillOptions } from './processes.js';
 import type { Screen } from './render.js';
 import { report } from './report.js';
-import type { OperateOptions } from './tunnels.js';
+import type { GroupOptions, OperateOptions } from './tunnels.js';
 
 /*
  * The table of commands. Each loads its own code when it is called, so that `tunward who 80` does not pay for the
@@ -112,13 +112,21 @@ function addDaemonCommands(program: Command, run: Run): void {
     .action((options: { config?: string }) =>
       run(async (context) => (await import('./validate.js')).validate(options, context)),
     );
+  addDoctor(program, run);
+}
+
+function addDoctor(program: Command, run: Run): void {
+  toDaemon(withExample(program.command('doctor'), 'tunward doctor -c tunward.yaml'))
+    .description('look at all that tunnels need: programs, keys, /proc, limits, folders, ports, configuration')
+    .action((options: DaemonOptions) => run(async (context) => (await import('./doctor.js')).doctor(options, context)));
 }
 
 function addTunnelCommands(program: Command, run: Run): void {
   program.commandsGroup(daemonGroup);
   toDaemon(withExample(program.command('ls').alias('status'), 'tunward ls'))
     .description('list the tunnels and how they are')
-    .action((options: DaemonOptions) => run(async (context) => (await import('./tunnels.js')).list(options, context)));
+    .addOption(groupOption())
+    .action((options: GroupOptions) => run(async (context) => (await import('./tunnels.js')).list(options, context)));
   addOperation(program, run, 'start');
   addOperation(program, run, 'stop');
   addOperation(program, run, 'restart');
@@ -134,14 +142,17 @@ function addTunnelCommands(program: Command, run: Run): void {
 }
 
 function addOperation(program: Command, run: Run, verb: Verb): void {
-  toDaemon(withExample(program.command(verb), `tunward ${verb} web`, `tunward ${verb} --all`))
+  const examples = [`tunward ${verb} web`, `tunward ${verb} --group staging`, `tunward ${verb} --all`];
+  toDaemon(withExample(program.command(verb), ...examples))
     .argument('[id|name|prefix...]', 'the tunnels')
     .description(`${verb} tunnels, and answer when they are ${verb === 'stop' ? 'down' : 'up'}`)
-    .option('--all', 'every tunnel')
+    .option('--all', 'every tunnel, but for those that are not enabled and not up')
+    .addOption(groupOption())
     .option('--force', 'whoever holds the port goes, this once')
     .action((which: string[], options: OperateOptions, command: Command) => {
-      if (which.length > 0 === (options.all === true)) {
-        command.error(`error: name the tunnels to ${verb}, or give --all`);
+      const ways = [which.length > 0, options.all === true, options.group !== undefined];
+      if (ways.filter((given) => given).length !== 1) {
+        command.error(`error: name the tunnels to ${verb}, or give --group or --all`);
       }
       return run(async (context) => (await import('./tunnels.js')).operate({ verb, which }, options, context));
     });
@@ -154,6 +165,7 @@ interface OpenFlags {
   readonly identity?: string;
   readonly port?: string;
   readonly option?: Readonly<Record<string, string>>;
+  readonly jump?: string;
   readonly engine?: EngineChoice;
   readonly name?: string;
   readonly force?: boolean;
@@ -170,6 +182,7 @@ function addOpen(program: Command, run: Run): void {
     .option('-i, --identity <file>', 'the key to log in with')
     .option('-p, --port <port>', "the SSH server's port", parseSshPort)
     .option('-o, --option <name=value>', 'an option of ssh; may be repeated', parseSshOption)
+    .option('-J, --jump <[user@]host[:port],…>', 'the hosts to go through, the first one first')
     .addOption(new Option('--engine <engine>', 'what keeps it').choices(['auto', 'ssh', 'autossh']))
     .option('--name <name>', 'what it is called in what is said')
     .option('--force', 'whoever holds the port goes')
@@ -263,6 +276,11 @@ function toDaemon(command: Command): Command {
   return command
     .option('--socket <path>', "the daemon's socket, or http://host:port ($TUNWARD_SOCKET)")
     .addOption(configOption());
+}
+
+function groupOption(): Option {
+  const collect = (group: string, before: readonly string[] = []) => [...before, group];
+  return new Option('--group <group>', 'the tunnels of a group; may be repeated').argParser(collect);
 }
 
 function configOption(): Option {

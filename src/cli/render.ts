@@ -1,6 +1,8 @@
 import { styleText } from 'node:util';
 import { printable } from '../proc/stat.js';
-import { toWire } from '../wire.js';
+import { toJson } from '../wire.js';
+import { type Area, createArea, type Size, type Terminal } from './area.js';
+import { cutText, widthOfText } from './width.js';
 
 type Style = Parameters<typeof styleText>[0];
 
@@ -25,11 +27,11 @@ export interface Screen {
   /** Text that is laid out already (the help), as it is. */
   write(text: string): void;
   complain(text: string): void;
-}
-
-interface Stream extends NodeJS.WritableStream {
-  readonly isTTY?: boolean;
-  readonly columns?: number;
+  /**
+   * Lines below all talk that are drawn again and again, until it is closed; `render` answers what they are now, and a
+   * terminal cuts them at its width. undefined: talk goes to no terminal.
+   */
+  openArea(render: (size: Size) => readonly Line[]): Area | undefined;
 }
 
 export interface ScreenOptions {
@@ -38,8 +40,8 @@ export interface ScreenOptions {
   readonly color?: boolean;
   /** Called when nobody reads any more: the other end of a pipe, or the terminal, has gone. */
   readonly onBroken?: () => void;
-  readonly stdout?: Stream;
-  readonly stderr?: Stream;
+  readonly stdout?: Terminal;
+  readonly stderr?: Terminal;
 }
 
 export function createScreen(options: ScreenOptions = {}): Screen {
@@ -47,20 +49,48 @@ export function createScreen(options: ScreenOptions = {}): Screen {
   const { stdout = process.stdout, stderr = process.stderr } = options;
   stdout.on('error', toBreak('EPIPE', 'EIO', 'ERR_STREAM_DESTROYED'));
   // A daemon outlives whoever listened to its talk (EPIPE), but not the terminal that it was started in (EIO).
-  stderr.on('error', toBreak('EIO'));
-  const emit = (stream: Stream, lines: readonly Line[], width = Number.POSITIVE_INFINITY) => {
-    for (const line of lines) stream.write(`${paint(cut(spansOf(line), width), stream, color)}\n`);
-  };
+  const onTalkError = toBreak('EIO');
+  stderr.on('error', onTalkError);
+  let area: Area | undefined;
   return {
     json,
-    data: (result) => stdout.write(`${JSON.stringify(toWire(result), null, stdout.isTTY ? 2 : 0)}\n`),
-    record: (entry) => stdout.write(`${JSON.stringify(toWire(entry))}\n`),
+    data: (result) => put(stdout, `${toJson(result, stdout.isTTY ? 2 : 0)}\n`),
+    record: (entry) => put(stdout, `${toJson(entry)}\n`),
     print: (...lines) => emit(stdout, lines),
     rows: (...lines) => emit(stdout, lines, (stdout.isTTY && stdout.columns) || undefined),
     say: (...lines) => emit(stderr, lines),
-    write: (text) => stdout.write(text),
-    complain: (text) => stderr.write(text),
+    write: (text) => put(stdout, text),
+    complain: (text) => put(stderr, text),
+    openArea,
   };
+
+  function emit(stream: Terminal, lines: readonly Line[], width = Number.POSITIVE_INFINITY): void {
+    for (const line of lines) put(stream, `${paint(cut(spansOf(line), width), stream, color)}\n`);
+  }
+
+  /** While an area is open, whatever else goes to the terminal goes above it. */
+  function put(stream: Terminal, text: string): void {
+    if (area && stream.isTTY) area.say(text);
+    else stream.write(text);
+  }
+
+  function openArea(render: (size: Size) => readonly Line[]): Area | undefined {
+    if (!stderr.isTTY) return undefined;
+    const drawing = createArea({
+      terminal: stderr,
+      render: (size) => render(size).map((line) => paint(cut(spansOf(line), size.columns), stderr, color)),
+      onError(error) {
+        area = undefined;
+        onTalkError(error);
+      },
+    });
+    area = drawing;
+    const close = async () => {
+      await drawing.close();
+      area = undefined;
+    };
+    return { ...drawing, close };
+  }
 
   function toBreak(...fatal: string[]): (error: NodeJS.ErrnoException) => void {
     return (error) => {
@@ -74,14 +104,38 @@ export function styled(style: Style, text: string | number): Span {
   return { text: String(text), style };
 }
 
+export interface TableOptions {
+  /** The columns of figures, which stand one below the other at their right edge. */
+  readonly right?: readonly string[] | undefined;
+  /** How wide each column is; default: as its widest cell. */
+  readonly widths?: readonly number[] | undefined;
+}
+
 /** Columns two blanks apart, each as wide as its widest cell; the last one is not padded. No borders. */
-export function layTable(head: readonly string[], rows: readonly (readonly Span[])[]): Line[] {
+export function layTable(
+  head: readonly string[],
+  rows: readonly (readonly Span[])[],
+  { right = [], widths = measureTable(head, rows) }: TableOptions = {},
+): Line[] {
   const table = [head.map((title) => styled('bold', title)), ...rows];
-  const widths = head.map((_title, column) => Math.max(...table.map((row) => widthOf(row[column] ?? ''))));
   return table.map((row) =>
-    row.flatMap((cell, column) =>
-      column === row.length - 1 ? [cell] : [cell, ' '.repeat((widths[column] ?? 0) - widthOf(cell) + 2)],
-    ),
+    row.flatMap((cell, column) => {
+      const blanks = ' '.repeat(Math.max(0, (widths[column] ?? 0) - widthOf(cell)));
+      const isLast = column === row.length - 1;
+      if (right.includes(head[column] ?? '')) return [blanks, cell, isLast ? '' : '  '];
+      return isLast ? [cell] : [cell, `${blanks}  `];
+    }),
+  );
+}
+
+/** How wide each column of a table is: as its widest cell, and no less than it is to be. */
+export function measureTable(
+  head: readonly string[],
+  rows: readonly (readonly Span[])[],
+  atLeast: readonly number[] = [],
+): number[] {
+  return head.map((title, column) =>
+    Math.max(widthOfText(title), atLeast[column] ?? 0, ...rows.map((row) => widthOf(row[column] ?? ''))),
   );
 }
 
@@ -114,23 +168,23 @@ function textOf(span: Span): string {
 }
 
 function widthOf(span: Span): number {
-  return [...textOf(span)].length;
+  return widthOfText(textOf(span));
 }
 
-/** At most `width` characters, the last of them an ellipsis where something is missing. */
+/** At most `width` columns, the last of them an ellipsis where something is missing. */
 function cut(spans: readonly Span[], width: number): readonly Span[] {
   if (spans.reduce((sum, span) => sum + widthOf(span), 0) <= width) return spans;
   let room = width - 1;
   const kept: Span[] = [];
   for (const span of spans) {
-    const text = [...textOf(span)].slice(0, Math.max(0, room)).join('');
+    const text = cutText(textOf(span), room);
     room -= widthOf(span);
     kept.push(typeof span === 'string' ? text : { ...span, text });
   }
   return [...kept, '…'];
 }
 
-function paint(spans: readonly Span[], stream: Stream, color: boolean): string {
+function paint(spans: readonly Span[], stream: Terminal, color: boolean): string {
   const painted = spans.map((span) => {
     const text = textOf(span);
     return typeof span === 'string' || !color || text === '' ? text : styleText(span.style, text, { stream });

@@ -1,10 +1,11 @@
-import type { DaemonEvent } from '../daemon/events.js';
+import type { DaemonEvent, TunnelChanges, TunnelName } from '../daemon/events.js';
+import type { StopReport } from '../daemon/shutdown.js';
 import type { KillReport } from '../kill.js';
 import { systemClock } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { type Line, type Span, styled } from './render.js';
-import { listenOf } from './tunnel-view.js';
-import { formatTime, programOf } from './units.js';
+import { listenOf, viaOf } from './tunnel-view.js';
+import { formatMs, formatTime, programOf } from './units.js';
 
 /** An event, with the moment it happened where it is known. */
 export type ToldEvent = DaemonEvent & { readonly at?: string };
@@ -16,9 +17,13 @@ export function createStory(tell: (line: Line) => void): (event: ToldEvent) => v
   return (event) => {
     if ('status' in event) names.set(event.tunnel, event.status.name);
     const line = lineOf(event, (id) => names.get(id) ?? id.slice(0, 8));
-    if (line)
-      tell([styled('dim', formatTime(event.at ?? new Date(systemClock.wallTime()).toISOString())), '  ', ...line]);
+    if (line) tell([...momentOf(event), ...line]);
   };
+}
+
+/** When it happened, as each line begins. */
+export function momentOf({ at = new Date(systemClock.wallTime()).toISOString() }: ToldEvent): readonly Span[] {
+  return [styled('dim', formatTime(at)), '  '];
 }
 
 function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span[] | undefined {
@@ -27,14 +32,25 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('green', 'ready'), `  pid ${event.pid}, ${count(event.tunnels, 'tunnel')}, ${placesOf(event)}`];
     case 'daemon.stopping':
       return ['stopping'];
+    case 'daemon.stopped':
+      return endLine(event);
     case 'config.loaded':
-      return [`configuration ${event.file}`, ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`))];
+      return [
+        `configuration ${event.file}${changesOf(event.changes)}`,
+        ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`)),
+      ];
     case 'config.rejected':
       return [styled('red', 'configuration rejected, nothing changed'), `  ${event.message}`];
+    case 'config.unwatched':
+      return [styled('yellow', 'configuration not watched'), `  ${event.message}`];
     case 'log.failed':
       return [styled('red', 'a log could not be written'), `  ${event.message}`];
+    case 'state.failed':
+      return [styled('red', 'state could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'init.missing':
+      return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
     case 'boot.swept':
       return killLine('cleared away', event.kill);
     case 'process.killed':
@@ -44,6 +60,10 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
     case 'tunnel.backoff':
     case 'tunnel.fatal':
       return [styled('bold', event.status.name), styled('red', '  not up'), `  ${reasonOf(event.status)}`];
+    case 'tunnel.degraded':
+      return [styled('bold', event.status.name), styled('yellow', '  degraded'), `  ${event.status.healthReason}`];
+    case 'tunnel.recovered':
+      return [styled('bold', event.status.name), styled('green', '  well again')];
     case 'tunnel.stopped':
       return [styled('bold', event.status.name), '  stopped'];
     // On the way from one to another, and ssh's own words: they are in the tunnel's log.
@@ -55,17 +75,35 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
 }
 
 /** `localhost:8080 → db:5432 via user@web`, as the connection goes. */
-export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'remoteHost'>): string {
-  return `${listenOf(status)} → ${status.target} via ${status.remoteHost}`;
+export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'jump' | 'remoteHost'>): string {
+  return `${listenOf(status)} → ${status.target} via ${viaOf(status)}`;
+}
+
+/** Names at most in one line. */
+const MAX_NAMES = 8;
+
+/** ` read again: added web, removed db`; nothing at the start. */
+function changesOf(changes: TunnelChanges | null): string {
+  if (changes === null) return '';
+  const kinds = (['added', 'removed', 'changed'] as const).filter((kind) => changes[kind].length > 0);
+  const parts = kinds.map((kind) => `${kind} ${namesOf(changes[kind])}`);
+  return ` read again: ${parts.join('; ') || 'no tunnel changed'}`;
+}
+
+function namesOf(tunnels: readonly TunnelName[]): string {
+  const names = tunnels.slice(0, MAX_NAMES).map(({ id, name }) => (name === 'unnamed' ? id.slice(0, 8) : name));
+  const more = tunnels.length - names.length;
+  return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
 }
 
 function placesOf({ socket, url }: { readonly socket: string; readonly url: string | null }): string {
   return url === null ? `API at ${socket}` : `API at ${socket} and ${url}`;
 }
 
-function reasonOf({ reason, lastError, nextRetryAt }: TunnelStatus): string {
+function reasonOf({ reason, lastError, remedy, nextRetryAt }: TunnelStatus): string {
   const why = [reason, lastError].filter((text) => text !== null).join(': ');
-  return nextRetryAt === null ? `${why}; given up` : `${why}; next try at ${formatTime(nextRetryAt)}`;
+  const next = nextRetryAt === null ? 'given up' : `next try at ${formatTime(nextRetryAt)}`;
+  return [why, next, remedy].filter((text) => text !== null).join('; ');
 }
 
 function killLine(what: string, { killed, survivors }: KillReport): readonly Span[] | undefined {
@@ -73,6 +111,14 @@ function killLine(what: string, { killed, survivors }: KillReport): readonly Spa
   const dead = killed.map(({ pid, command, why }) => `${programOf(command)} ${pid} (${why})`);
   const alive = survivors.map(({ pid, why }) => styled('red', `; pid ${pid} survived: ${why}`));
   return [`${what} ${dead.join(', ') || 'nobody'}`, ...alive];
+}
+
+/** The last line: what a clean end took, or what was left behind. */
+function endLine({ tookMs, late, survivors }: StopReport): readonly Span[] {
+  if (late === null && survivors.length === 0) return [`stopped after ${formatMs(tookMs)}`];
+  const said = late === null ? 'stopped' : `${late} not over after ${formatMs(tookMs)}, and not waited for any more`;
+  const left = survivors.map(({ tunnel, pid, command, why }) => `; ${tunnel}: pid ${pid} (${command}) is left: ${why}`);
+  return [styled('red', said), ...left];
 }
 
 function count(number: number, thing: string): string {

@@ -1,4 +1,6 @@
 import fs from 'node:fs';
+import { openToRead } from '../daemon/files.js';
+import { type OpenFile, openFiles, readBack } from '../daemon/logfile.js';
 import { isErrno } from '../errors.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import type { Client } from './client.js';
@@ -22,25 +24,56 @@ export function openTail(client: Client, { id, logFile }: Pick<TunnelStatus, 'id
 /** As much of the past as is looked through for lines. */
 const PAST_BYTES = 1_048_576;
 
+/**
+ * Nothing is missed while the log is where it was opened, nor when it has been moved aside since, however often: what is
+ * between the file that was read last and the present one is read on the way. What was deleted is gone.
+ */
 export function openFileTail(file: string, past: number): Tail {
   let open: OpenLog | undefined;
   let isFirst = true;
   return { read: async () => read(), close };
 
   function read(): string[] {
-    // Looked at before the old file is drained: a log that is moved away gets nothing more after that.
-    const now = fs.statSync(file, { throwIfNoEntry: false });
-    const found = open ? drain(open) : [];
-    if (open && (!now || now.ino !== open.ino || now.size < open.offset)) close();
-    if (now && !open) {
-      open = openLog(file, isFirst ? PAST_BYTES : Number.POSITIVE_INFINITY);
-      // From the middle of a file the first line is none.
-      const isMiddle = open !== undefined && open.offset > 0;
-      if (open) found.push(...drain(open).slice(isMiddle ? 1 : 0));
-    }
-    if (!isFirst) return found;
+    const found = isFirst ? readPast() : readOn();
     isFirst = false;
-    return found.slice(-past);
+    return found;
+  }
+
+  function readPast(): string[] {
+    open = openLog(file);
+    if (!open) return readBack(openFiles(file), past, PAST_BYTES);
+    open.offset = Math.max(0, open.size - PAST_BYTES);
+    // From the middle of a file the first line is none.
+    const isMiddle = open.offset > 0;
+    const lines = drain(open).slice(isMiddle ? 1 : 0);
+    const missing = isMiddle ? 0 : past - lines.length;
+    const older = missing > 0 ? readBack(olderThan(open, openFiles(file)), missing, PAST_BYTES) : [];
+    return [...older, ...lines.slice(-past)];
+  }
+
+  function readOn(): string[] {
+    const now = fs.lstatSync(file, { throwIfNoEntry: false });
+    if (open && (!now || now.ino === open.ino)) {
+      if (now && now.size < open.offset) Object.assign(open, { offset: 0, rest: Buffer.alloc(0) });
+      return drain(open);
+    }
+    // Opened first, then looked back from: whatever is moved aside from now on comes after it.
+    const next = openLog(file);
+    if (!next) return open ? drain(open) : [];
+    const found = open ? [...drain(open), ...readBetween(open, next)] : [];
+    close();
+    open = next;
+    return [...found, ...drain(next)];
+  }
+
+  function readBetween(old: OpenLog, next: OpenLog): string[] {
+    let lines: string[] = [];
+    for (const log of olderThan(next, openFiles(file))) {
+      if (log.ino === old.ino) return lines;
+      lines = [...drain({ ...log, offset: 0, rest: Buffer.alloc(0) }), ...lines];
+    }
+    // It was deleted, or moved elsewhere: those that are here were before it.
+    return [];
   }
 
   function close(): void {
@@ -76,26 +109,27 @@ export function newLines(before: readonly string[], after: readonly string[]): r
   return after;
 }
 
-interface OpenLog {
-  readonly fd: number;
-  readonly ino: number;
+interface OpenLog extends OpenFile {
   offset: number;
   /** The line that is not complete yet. */
   rest: Buffer;
 }
 
-/** Undefined when it has gone since it was looked at. A link is not followed and a FIFO not waited for, as in the daemon. */
-function openLog(file: string, pastBytes: number): OpenLog | undefined {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = fs.constants;
-  let fd: number;
-  try {
-    fd = fs.openSync(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
+/** Those behind one of them. What is before it has been begun since that was opened, and has its turn later. */
+function* olderThan({ ino }: OpenFile, files: Iterable<OpenFile>): Generator<OpenFile> {
+  let isOlder = false;
+  for (const log of files) {
+    if (isOlder) yield log;
+    isOlder ||= log.ino === ino;
   }
+}
+
+/** Undefined when there is none, and when it is nothing that the daemon writes to: a link, a FIFO. */
+function openLog(file: string): OpenLog | undefined {
+  const fd = openToRead(file);
+  if (fd === undefined) return undefined;
   const { ino, size } = fs.fstatSync(fd);
-  return { fd, ino, offset: Math.max(0, size - pastBytes), rest: Buffer.alloc(0) };
+  return { fd, ino, size, offset: 0, rest: Buffer.alloc(0) };
 }
 
 /** The complete lines up to the present end of the file. */

@@ -1,39 +1,62 @@
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { formatEndpoint } from '../tunnel/spec.js';
 import type { Verb } from './client.js';
-import { type Line, layTable, type Span, styled } from './render.js';
+import { type Line, layTable, measureTable, type Span, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, formatPercent, programOf } from './units.js';
 
 /** One row a tunnel; below it, for one that is not up, what is the matter and when it is tried again. `now` in ms since the epoch. */
 export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Line[] {
-  const cpu = toTheRight('CPU', tunnels, ({ usage }) => (usage ? formatPercent(usage.cpu) : '-'));
-  const memory = toTheRight('MEM', tunnels, ({ usage }) => (usage ? formatBytes(usage.memory) : '-'));
-  const [head = '', ...rows] = layTable(
-    ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', cpu.title, memory.title, 'SINCE'],
-    tunnels.map((tunnel, at) => [
-      styled('bold', tunnel.name),
-      styled(styleOf(tunnel), tunnel.state),
-      listenOf(tunnel),
-      tunnel.target,
-      tunnel.remoteHost,
-      tunnel.pid === null ? '-' : String(tunnel.pid),
-      cpu.cells[at] ?? '',
-      memory.cells[at] ?? '',
-      formatAge((now - Date.parse(tunnel.since)) / 1000),
-    ]),
-  );
-  return [head, ...rows.flatMap((row, at) => [row, ...troubleOf(tunnels[at], now)])];
+  return [...layTunnels(tunnels, now).lines];
 }
 
-/** A column of figures, one below the other at its right edge. */
-function toTheRight(
-  title: string,
+/** What a narrow terminal can do without, in this order. */
+const dispensable = ['PID', 'MEM', 'CPU', 'VIA', 'TARGET'];
+
+export interface TableRoom {
+  /** Default: as many as it takes. */
+  readonly columns?: number;
+  /** How wide each column is at least. */
+  readonly widths?: readonly number[];
+}
+
+export interface LaidTable {
+  readonly lines: readonly Line[];
+  /** How wide each column has become. */
+  readonly widths: readonly number[];
+}
+
+/** The same without the columns that are too many for the room. */
+export function layTunnels(
   tunnels: readonly TunnelStatus[],
-  show: (tunnel: TunnelStatus) => string,
-): { title: string; cells: string[] } {
-  const cells = tunnels.map(show);
-  const width = Math.max(title.length, ...cells.map((cell) => cell.length));
-  return { title: title.padStart(width), cells: cells.map((cell) => cell.padStart(width)) };
+  now: number,
+  { columns = Number.POSITIVE_INFINITY, widths = [] }: TableRoom = {},
+): LaidTable {
+  const titles = ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'];
+  const cells = tunnels.map((tunnel) => [
+    styled('bold', tunnel.name),
+    styled(styleOf(tunnel), tunnel.state),
+    listenOf(tunnel),
+    tunnel.target,
+    viaOf(tunnel),
+    tunnel.pid === null ? '-' : String(tunnel.pid),
+    tunnel.usage ? formatPercent(tunnel.usage.cpu) : '-',
+    tunnel.usage ? formatBytes(tunnel.usage.memory) : '-',
+    formatAge((now - Date.parse(tunnel.since)) / 1000),
+  ]);
+  const measured = measureTable(titles, cells, widths);
+  const kept = chooseColumns(titles, measured, columns);
+  const pick = <T>(row: readonly T[]) => row.filter((_cell, column) => kept.has(titles[column] ?? ''));
+  const options = { right: ['CPU', 'MEM'], widths: pick(measured) };
+  const [head = '', ...rows] = layTable(pick(titles), cells.map(pick), options);
+  const lines = tunnels.flatMap((tunnel, at) => [rows[at] ?? '', ...troubleOf(tunnel, now)]);
+  return { lines: [head, ...lines], widths: measured };
+}
+
+function chooseColumns(titles: readonly string[], widths: readonly number[], room: number): ReadonlySet<string> {
+  const kept = new Set(titles);
+  const total = () => titles.reduce((sum, title, at) => sum + (kept.has(title) ? (widths[at] ?? 0) + 2 : 0), -2);
+  for (const title of dispensable) if (total() > room) kept.delete(title);
+  return kept;
 }
 
 /** `✔ web  up in 412 ms (stop 6, free 1, start 405) killed 2: autossh 812, ssh 815` */
@@ -69,15 +92,22 @@ export function listenOf({ listen }: Pick<TunnelStatus, 'listen'>): string {
   return first.side === 'remote' ? `${text} (remote)` : text;
 }
 
+/** `bastion, me@web`: the hosts in between and the destination, as the connection goes. */
+export function viaOf({ jump, remoteHost }: Pick<TunnelStatus, 'jump' | 'remoteHost'>): string {
+  return [...jump, remoteHost].join(', ');
+}
+
 /** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */
-function troubleOf(tunnel: TunnelStatus | undefined, now: number): Line[] {
-  if (!tunnel) return [];
-  const { state, health, healthReason, reason, lastError, nextRetryAt, attempt } = tunnel;
-  if (state === 'up') return health === 'degraded' ? [['  ', styled('yellow', `degraded: ${healthReason}`)]] : [];
+export function troubleOf(tunnel: TunnelStatus, now: number): Line[] {
+  const { state, health, healthReason, reason, lastError, remedy, nextRetryAt, attempt } = tunnel;
+  const branch = ['  ', styled('dim', '└ ')];
+  const advice: Line[] = remedy === null ? [] : [[`    ${remedy}`]];
+  if (state === 'up' && health !== 'degraded') return [];
+  if (state === 'up') return [[...branch, styled('yellow', `degraded: ${healthReason}`)], ...advice];
   if (reason === null && lastError === null) return [];
   const retry = nextRetryAt === null ? '' : retryText(Date.parse(nextRetryAt) - now, attempt);
   const why = [reason, lastError].filter((text) => text !== null).join(': ');
-  return [['  ', styled('dim', '└ '), styled(styleOf(tunnel), why), retry]];
+  return [[...branch, styled(styleOf(tunnel), why), retry], ...advice];
 }
 
 function retryText(inMs: number, attempt: number): string {

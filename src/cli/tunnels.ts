@@ -1,8 +1,8 @@
-import { errorCodes, isTunwardError } from '../errors.js';
+import { errorCodes, isTunwardError, TunwardError } from '../errors.js';
 import { openProc } from '../proc/read.js';
 import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
 import { systemClock, until } from '../time.js';
-import type { OperationResult } from '../tunnel/runner.js';
+import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { toProblem } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import { type Client, formatAddress, type Verb } from './client.js';
@@ -12,17 +12,23 @@ import { exitOf } from './report.js';
 import { renderFailure, renderOperation, renderTunnels } from './tunnel-view.js';
 import { formatMs } from './units.js';
 
+export interface GroupOptions extends DaemonOptions {
+  /** Tunnels of any of these alone. */
+  readonly group?: readonly string[];
+}
+
 /** The tunnels and how they are. */
-export async function list(options: DaemonOptions, context: Context): Promise<number> {
+export async function list({ group = [], ...options }: GroupOptions, context: Context): Promise<number> {
   const { screen } = context;
-  const tunnels = await (await findDaemon(options, context)).tunnels();
+  const all = await (await findDaemon(options, context)).tunnels();
+  const tunnels = group.length > 0 ? inGroups(all, group) : all;
   if (screen.json) screen.data({ tunnels });
   else if (tunnels.length === 0) screen.say('The configuration has no tunnels');
   else screen.rows(...renderTunnels(tunnels, systemClock.wallTime()));
   return 0;
 }
 
-export interface OperateOptions extends DaemonOptions {
+export interface OperateOptions extends GroupOptions {
   readonly all?: boolean;
   readonly force?: boolean;
 }
@@ -30,7 +36,7 @@ export interface OperateOptions extends DaemonOptions {
 /** What a start, a stop or a restart is to be done to. */
 export interface Operation {
   readonly verb: Verb;
-  /** Ids, names or prefixes; none with `--all`. */
+  /** Ids, names or prefixes; none with `--all` or `--group`. */
   readonly which: readonly string[];
 }
 
@@ -38,7 +44,7 @@ export interface Operation {
 export async function operate({ verb, which }: Operation, options: OperateOptions, context: Context): Promise<number> {
   const { screen } = context;
   const client = await findDaemon(options, context);
-  const wanted: Wanted[] = options.all ? [...(await client.tunnels())] : which.map((name) => ({ name }));
+  const wanted: readonly Wanted[] = which.length > 0 ? which.map((name) => ({ name })) : await chosen(client, options);
   const force = options.force ?? false;
   const outcomes = await Promise.all(
     wanted.map(async (one) => {
@@ -57,12 +63,29 @@ export async function operate({ verb, which }: Operation, options: OperateOption
   }
 }
 
+/** All that are to be up, or all of some groups: there also those that are started by hand alone. */
+async function chosen(client: Client, { group = [] }: OperateOptions): Promise<readonly Wanted[]> {
+  const tunnels = await client.tunnels();
+  if (group.length > 0) return inGroups(tunnels, group);
+  return tunnels.filter(({ enabled, desired }) => enabled || desired === 'up');
+}
+
+/** @throws TunwardError ERR_TUNNEL_UNKNOWN for a group in which no tunnel is. */
+function inGroups(tunnels: readonly TunnelStatus[], wanted: readonly string[]): TunnelStatus[] {
+  const known = [...new Set(tunnels.flatMap(({ groups }) => groups))].sort();
+  const stranger = wanted.find((group) => !known.includes(group));
+  if (stranger === undefined) return tunnels.filter(({ groups }) => groups.some((group) => wanted.includes(group)));
+  const list = known.length > 0 ? `the groups are ${known.join(', ')}` : 'no tunnel is in any group';
+  throw new TunwardError('ERR_TUNNEL_UNKNOWN', `No tunnel is in the group '${stranger}': ${list}`, { group: stranger });
+}
+
 /** Is the daemon there? Its own answer, for people, scripts and the HEALTHCHECK of an image. */
 export async function health(options: DaemonOptions, context: Context): Promise<number> {
   const { screen } = context;
   const answer = await (await findDaemon(options, context)).health();
   if (screen.json) screen.data(answer);
   else screen.print(answer.status);
+  if (answer.advice !== undefined) screen.say(styled('yellow', `${answer.zombies} zombies: ${answer.advice}`));
   return answer.status === 'ok' ? 0 : 1;
 }
 

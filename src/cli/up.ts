@@ -1,14 +1,21 @@
 import { isTunwardError, TunwardError } from '../errors.js';
 import { type EngineChoice, type Forward, formatEndpoint } from '../tunnel/spec.js';
+import { type Board, createBoard, kindOf } from './board.js';
 import type { Context } from './context.js';
-import { createStory, type ToldEvent } from './story.js';
+import { type Live, openLive } from './live.js';
+import { describeSettled } from './live-view.js';
+import { createStory, momentOf, type ToldEvent } from './story.js';
 
 /** The daemon, until a signal or `tunward down` ends it. Without a terminal SIGHUP reads the configuration again. */
 export async function up({ config }: { readonly config?: string }, context: Context): Promise<number> {
   const { screen, env, cwd } = context;
   const [{ startDaemon }, { watchParent }] = await Promise.all([import('../daemon/daemon.js'), import('./detach.js')]);
   const parent = watchParent(context.signal);
-  const starting = startDaemon({ configFile: config, env, cwd, onEvent: createTeller(context) });
+  const { signal } = parent;
+  const board = createBoard();
+  const live = openLive(board, context);
+  const onEvent = createReporter(context, board, live);
+  const starting = startDaemon({ configFile: config, env, cwd, signal, onEvent });
   // From the first moment on: a SIGHUP that nobody listens to would end the process.
   const reload = () => {
     starting
@@ -19,10 +26,23 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   try {
     const daemon = await starting;
     parent.tellReady({ pid: process.pid, ...daemon.address });
-    await Promise.race([daemon.closed, aborted(parent.signal)]);
-    await daemon.close();
-    return 0;
+    live?.follow(daemon.supervisor);
+    await Promise.race([daemon.closed, aborted(signal)]);
+    const { late, survivors } = await daemon.close();
+    return await leave(late === null && survivors.length === 0 ? 0 : 1);
+  } catch (error) {
+    // Told to end before it was ready: so it has, and that is no failure.
+    if (signal.aborted && error === signal.reason) return await leave(0);
+    throw error;
   } finally {
+    await live?.close();
+  }
+
+  /** What is still going on (an ssh that survived, an `ssh -G` that does not answer) must not keep the program. */
+  async function leave(exit: number): Promise<number> {
+    await live?.close();
+    context.exitNow(exit);
+    return exit;
   }
 }
 
@@ -32,6 +52,7 @@ export interface OpenOptions {
   readonly identity?: string;
   readonly port?: string;
   readonly option?: Readonly<Record<string, string>>;
+  readonly jump?: string;
   readonly engine?: EngineChoice;
   readonly name?: string;
   readonly force?: boolean;
@@ -49,6 +70,7 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
     sshConfig: options.sshConfig,
     identityFile: options.identity,
     sshOptions: { ...(options.port === undefined ? {} : { Port: options.port }), ...options.option },
+    jump: options.jump,
     takeover: options.force ? 'any' : undefined,
     env,
     signal,
@@ -57,6 +79,21 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
   screen.say('Ctrl-C ends it');
   await aborted(signal);
   return 0;
+}
+
+/** The same of many tunnels: also what came of a start of several, and the picture of them all where there is one. */
+function createReporter(context: Context, board: Board, live: Live | undefined): (event: ToldEvent) => void {
+  const tell = createTeller(context);
+  return (event) => {
+    live?.note(event);
+    const settled = board.note(event);
+    tell(event);
+    // Of one tunnel its own line has said it.
+    if (context.screen.json || !settled || settled.tunnels < 2) return;
+    const tunnels = board.tunnels();
+    const isToldMore = live || tunnels.every((tunnel) => kindOf(tunnel) === 'up');
+    context.screen.say([...momentOf(event), ...describeSettled(settled, tunnels), isToldMore ? '' : ' (tunward ls)']);
+  };
 }
 
 /** Events as they come: lines of talk, or with `--json` records on stdout. */

@@ -2,6 +2,7 @@ import { isIP, isIPv6, SocketAddress } from 'node:net';
 import type { ConfigProblem } from '../errors.js';
 import { hasIpv6Loopback } from '../port/probe.js';
 import { known, openProc } from '../proc/read.js';
+import { hasShell } from '../tunnel/chain.js';
 import { bindSet, type Endpoint, type Forward, formatEndpoint, isListenHost } from '../tunnel/spec.js';
 import type { ConfigDocument, Path } from './document.js';
 import { noListenHost, show } from './schema.js';
@@ -13,6 +14,8 @@ export interface Place {
   readonly forward: Forward;
   /** What tells one SSH server from another; for a forward that listens here it does not matter. */
   readonly server: string;
+  /** One that is not takes no address from another: somebody who starts it is told who has it. */
+  readonly enabled: boolean;
 }
 
 /** What the check has to know of this host. */
@@ -20,6 +23,8 @@ export interface HostFacts {
   /** The first and the last port of net.ipv4.ip_local_port_range. */
   readonly ephemeralRange?: readonly [number, number] | undefined;
   readonly hasIpv6Loopback: boolean;
+  /** Default: there is one. */
+  readonly hasShell?: boolean | undefined;
 }
 
 /** What this host says of itself. */
@@ -27,7 +32,11 @@ export function readHostFacts(): HostFacts {
   // The ports that the kernel gives to clients (ip(7)): a listener there can find its port taken by anybody.
   const text = known(openProc().text('sys/net/ipv4/ip_local_port_range')) ?? '';
   const [first, last] = text.trim().split(/\s+/).map(Number);
-  return { ephemeralRange: first && last ? [first, last] : undefined, hasIpv6Loopback: hasIpv6Loopback() };
+  return {
+    ephemeralRange: first && last ? [first, last] : undefined,
+    hasIpv6Loopback: hasIpv6Loopback(),
+    hasShell: hasShell(),
+  };
 }
 
 /**
@@ -47,12 +56,20 @@ export function checkAddresses(
     ...places
       .filter(({ forward }) => forward.target.host === '*')
       .map((place) => document.problem(targetPath(place), "expected a host to connect to, found '*'")),
-    ...twins(sound).map(([place, twin]) => at(place, twinMessage(document, place, twin))),
+    ...places
+      .filter(({ forward }) => forward.target.port === 0)
+      .map((place) => document.problem(targetPath(place), noChoice)),
+    ...twins(sound.filter(({ enabled }) => enabled)).map(([place, twin]) =>
+      at(place, twinMessage(document, place, twin)),
+    ),
     ...local.filter(({ forward }) => clash(forward.listen, apiListen)).map((place) => at(place, apiMessage(place))),
   ];
   const warnings = local.flatMap((place) => hostWarnings(place, host).map((message) => at(place, message)));
   return { errors, warnings };
 }
+
+const noChoice =
+  'expected a port from 1 to 65535, found 0: only a port that a server is to listen on can be its choice';
 
 /** The key that says where a tunnel listens. */
 function listenPath({ index, forward }: Place): Path {
@@ -95,6 +112,7 @@ function twins(places: readonly Place[]): [Place, Place][] {
   const byPort = new Map<string, { place: Place; hosts: string[] }[]>();
   for (const place of places) {
     const { side, listen } = place.forward;
+    if (listen.port === 0) continue;
     const key = `${side} ${side === 'remote' ? place.server : ''} ${listen.port}`;
     const earlier = byPort.get(key) ?? [];
     const hosts = boundBy(listen);

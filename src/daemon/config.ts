@@ -2,9 +2,12 @@ import { constants, existsSync, statSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { type ConfigProblem, isErrno, TunwardError } from '../errors.js';
+import { needsShell } from '../tunnel/jump.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';
+import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from './defaults.js';
 import { type ConfigDocument, readDocument } from './document.js';
+import type { LogLimits } from './logfile.js';
 import {
   ancestorKeys,
   createSchema,
@@ -24,10 +27,21 @@ export interface Config {
   /** In the order of the file. */
   readonly tunnels: readonly TunnelSpec[];
   readonly logDir: string;
+  readonly log: LogLimits;
   readonly stateDir: string;
-  readonly api: { readonly socket: string; readonly listen: Endpoint | null; readonly tokenFile: string };
+  readonly api: {
+    readonly socket: string;
+    readonly listen: Endpoint | null;
+    readonly tokenFile: string;
+    /** Of keys that open the API beside the token, SHA-256 in hexadecimal. */
+    readonly keyDigests: readonly string[];
+  };
   readonly start: { readonly concurrency: number; readonly perHost: number; readonly intervalMs: number };
   readonly directionMode: DirectionMode;
+  /** The bound on everything that a shutdown does. */
+  readonly stopTimeoutMs: number;
+  /** What reads the file again: every change of it, or SIGHUP alone. */
+  readonly reload: 'auto' | 'signal';
   /** What is no error but will surprise somebody. */
   readonly warnings: readonly ConfigProblem[];
 }
@@ -51,19 +65,40 @@ export interface LoadOptions extends Partial<HostFacts> {
  * console.log(config.tunnels.map((tunnel) => tunnel.name));
  */
 export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
-  const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1, systemDir } = options;
+  return parseSource(await readSource(options), options);
+}
+
+/** A configuration before it is parsed. */
+export interface ConfigSource {
+  /** Absolute. */
+  readonly file: string;
+  readonly text: string;
+}
+
+/** The first half of {@link loadConfig}: finds the file and reads it. */
+export async function readSource(options: LoadOptions = {}): Promise<ConfigSource> {
+  const { env = process.env, cwd = process.cwd(), systemDir } = options;
   const file = findConfigFile({ explicit: options.file, env, cwd, systemDir });
   if (file === undefined) throw nothingFound(cwd);
+  return { file, text: await readText(file) };
+}
+
+/** The second half: what the text says on this host. */
+export function parseSource({ file, text }: ConfigSource, options: LoadOptions = {}): Config {
+  const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  return parseConfig(await readText(file), { file, env, uid, ephemeralRange, hasIpv6Loopback });
+  const { hasShell = host.hasShell } = options;
+  const defaults = readEnvironmentDefaults(env, { file, cwd });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults });
 }
 
 /**
- * The configuration file to use: `explicit` (-c), `$TUNWARD_CONFIG`, `./tunward.yaml`,
- * `$XDG_CONFIG_HOME/tunward/tunward.yaml`, `/etc/tunward/tunward.yaml`; absolute, or undefined when there is none.
+ * The configuration file to use: `explicit` (-c), `$TUNWARD_CONFIG`, `$AUTOSSH_CONFIG_FILE` (the ancestor's name for it),
+ * `./tunward.yaml`, `$XDG_CONFIG_HOME/tunward/tunward.yaml`, `/etc/tunward/tunward.yaml`; absolute, or undefined when
+ * there is none.
  *
- * @throws TunwardError ERR_CONFIG_INVALID: the file that -c or $TUNWARD_CONFIG names does not exist
+ * @throws TunwardError ERR_CONFIG_INVALID: the file that the first three name does not exist
  */
 export function findConfigFile(options: {
   explicit?: string | undefined;
@@ -72,16 +107,21 @@ export function findConfigFile(options: {
   systemDir?: string | undefined;
 }): string | undefined {
   const { explicit, env, cwd, systemDir = '/etc/tunward' } = options;
-  const named = explicit ?? (env.TUNWARD_CONFIG || undefined);
+  const [named, source] = explicit === undefined ? namedIn(env) : [explicit, 'the option -c'];
   if (named !== undefined) {
     const file = resolve(cwd, named);
-    const source = explicit === undefined ? '$TUNWARD_CONFIG' : 'the option -c';
     if (isMissing(file)) throw invalid([atTop(file, `expected the file that ${source} names, found nothing`)]);
     return file;
   }
   const configDir = xdgDir(env, 'XDG_CONFIG_HOME', '.config');
   const dirs = [cwd, ...(configDir === undefined ? [] : [join(configDir, 'tunward')]), systemDir];
   return dirs.map((dir) => resolve(cwd, dir, 'tunward.yaml')).find((file) => existsSync(file));
+}
+
+function namedIn(env: NodeJS.ProcessEnv): [file: string | undefined, source: string] {
+  return env.TUNWARD_CONFIG
+    ? [env.TUNWARD_CONFIG, '$TUNWARD_CONFIG']
+    : [env.AUTOSSH_CONFIG_FILE || undefined, '$AUTOSSH_CONFIG_FILE'];
 }
 
 /** Not there, and not merely out of sight: what keeps it from being seen is for the reading to say. */
@@ -118,6 +158,8 @@ export interface ParseOptions extends HostFacts {
   readonly file: string;
   readonly env: NodeJS.ProcessEnv;
   readonly uid: number;
+  /** What the environment says where the file says nothing; default: nothing. */
+  readonly defaults?: EnvironmentDefaults;
 }
 
 /**
@@ -126,7 +168,7 @@ export interface ParseOptions extends HostFacts {
  * @throws TunwardError ERR_CONFIG_INVALID with every problem at once, in the order of the file
  */
 export function parseConfig(text: string, options: ParseOptions): Config {
-  const { env, uid } = options;
+  const { env, uid, defaults = { keyDigests: [], complaints: [] } } = options;
   const file = resolve(options.file);
   if (Buffer.byteLength(text) > maxBytes) throw invalid([atTop(file, tooLarge)]);
   const document = readDocument(text, file, keepsText);
@@ -135,13 +177,25 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   const schema = createSchema({ dir: dirname(file), home: absoluteDir(env, 'HOME') });
   const findings: Findings = { document, errors: [...document.problems], warnings: [] };
   const written = document.value ?? {};
-  const top = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
+  const own = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
+  const top = applyDefaults(own, written, defaults);
   const { tunnels, places } = readTunnels(findings, schema, written, top);
   const found = checkAddresses(document, places, { ...options, apiListen: top.api.listen ?? null });
-  const rest = placesAndLimits(top, defaultPaths(env, uid));
-  const errors = [...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
+  const rest = placesAndLimits(top, { ...defaultPaths(env, uid), keyDigests: defaults.keyDigests });
+  const ofEnvironment = defaults.complaints.map(({ variable, message }) => ({
+    ...atTop(file, message),
+    path: `$${variable}`,
+  }));
+  const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
   if (errors.length > 0) throw invalid(errors);
-  return deepFreeze({ file, tunnels, ...rest, warnings: inOrder([...findings.warnings, ...found.warnings]) });
+  const warnings = [...findings.warnings, ...found.warnings, ...shellWarnings(document, tunnels, options)];
+  return deepFreeze({ file, tunnels, ...rest, warnings: inOrder(warnings) });
+}
+
+function shellWarnings(document: ConfigDocument, tunnels: readonly TunnelSpec[], { hasShell = true }: HostFacts) {
+  const message = 'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image';
+  const lacking = tunnels.map((spec) => !hasShell && needsShell(spec));
+  return lacking.flatMap((lacks, at) => (lacks ? [document.problem(['tunnels', at, 'jump'], message)] : []));
 }
 
 /** The top level without the keys that are wrong, so that they do not keep the tunnels from being checked. */
@@ -175,16 +229,21 @@ function keepsText(keys: readonly string[]): boolean {
   return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
 }
 
-function placesAndLimits(top: FileShape, defaults: Defaults) {
+function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api'], 'keyDigests'>) {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const { socket = defaults.socket, listen = null, token_file: tokenFile = join(stateDir, 'token') } = top.api;
   const { concurrency = 16, per_host: perHost = 8, interval_ms: intervalMs = 0 } = top.start;
+  const { max_bytes: maxBytes = 1_048_576, keep = 5 } = top.log;
   return {
     logDir: top.log_dir ?? defaults.logDir,
+    log: { maxBytes, keep },
     stateDir,
-    api: { socket, listen, tokenFile },
+    api: { socket, listen, tokenFile, keyDigests: defaults.keyDigests },
     start: { concurrency, perHost, intervalMs },
     directionMode: top.direction_mode,
+    // Docker kills 10 s after SIGTERM, and wants an exit before that.
+    stopTimeoutMs: top.stop_timeout_ms ?? 8000,
+    reload: top.reload,
   };
 }
 
@@ -234,10 +293,13 @@ const remedies: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'found a path that is too long: use a shorter one',
   ENXIO: 'found a socket or a device without a driver: name a regular file',
   EIO: 'found a read error: look at the disk',
+  ESTALE: 'found one whose file system is gone: look at the mount',
+  EMFILE: 'found no descriptor left to read it with: raise the limit (ulimit -n)',
+  ENFILE: 'found no descriptor left on this host to read it with: raise fs.file-max',
 };
 
 /** The text of a regular file of at most 1 MiB. Never waits: opened non-blocking, a FIFO without a writer returns at once. */
-async function readText(file: string): Promise<string> {
+export async function readText(file: string): Promise<string> {
   const bytes = await readBytes(file).catch((error: unknown) => {
     const codes = Object.keys(remedies);
     if (!isErrno(error, ...codes)) throw error;
@@ -259,7 +321,8 @@ async function readBytes(file: string): Promise<Buffer> {
     const stats = await handle.stat();
     const kind = stats.isDirectory() ? 'a folder' : 'a pipe or a device';
     if (!stats.isFile()) throw invalid([atTop(file, `expected a regular file, found ${kind}: name a file with -c`)]);
-    const buffer = Buffer.alloc(maxBytes + 1);
+    // Not filled with zeros: the daemon reads its file every 2 s, and mostly touches one page of this.
+    const buffer = Buffer.allocUnsafe(maxBytes + 1);
     let length = 0;
     for (let read = -1; read !== 0; length += read) {
       read = (await handle.read(buffer, length, buffer.length - length, null)).bytesRead;

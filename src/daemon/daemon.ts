@@ -1,15 +1,21 @@
 import path from 'node:path';
-import { TunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
+import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
-import { type Config, loadConfig } from './config.js';
+import { type Config, type ConfigSource, parseSource, readSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
+import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
+import { type LedgerFile, openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
+import { createReloader, type Reloader, warningsOf } from './reload.js';
 import { createRoutes } from './routes.js';
+import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
+import { watchFile } from './watch.js';
 
 export interface DaemonOptions {
   /** A configuration file; not given: the one that is found. */
@@ -17,6 +23,8 @@ export interface DaemonOptions {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   readonly cwd?: string | undefined;
   readonly onEvent?: ((entry: JournalEntry) => void) | undefined;
+  /** Gives up a start that is under way: rejects with the signal's reason, and nothing is left open. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface Daemon {
@@ -24,11 +32,11 @@ export interface Daemon {
   readonly address: { readonly socket: string; readonly url: string | null };
   readonly supervisor: Supervisor;
   /** Resolves when it has been closed, by whomever. */
-  readonly closed: Promise<void>;
+  readonly closed: Promise<StopReport>;
   /** Reads the configuration again and makes the tunnels those. A bad one is said, and changes nothing. */
   reload(): Promise<void>;
-  /** Stops everything, in the reverse order of the start. Idempotent. */
-  close(): Promise<void>;
+  /** Stops everything, in the reverse order of the start, within `stop_timeout_ms`; answers who survived. Idempotent. */
+  close(): Promise<StopReport>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
@@ -43,112 +51,130 @@ export interface Daemon {
  * await daemon.closed;
  */
 export async function startDaemon(options: DaemonOptions = {}): Promise<Daemon> {
-  const { onEvent, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
-  const load = () => loadConfig({ file, env, cwd });
-  const config = await load();
+  const { onEvent, signal, configFile: file, env = processEnvironment(), cwd = process.cwd() } = options;
+  const source = await readSource({ file, env, cwd });
+  const config = parseSource(source, { env, cwd });
   requireLinux('run the daemon', {});
   const journal = createJournal(systemClock);
   if (onEvent) journal.subscribe(onEvent);
-  const cleanups: (() => Promise<void> | void)[] = [];
+  const opened: Opened[] = [];
   try {
-    return await assemble({ config, load, journal, cleanups, env });
+    return await assemble({ source, config, journal, opened, env, cwd, signal });
   } catch (error) {
-    for (const cleanup of cleanups.reverse()) await cleanup();
+    await closeAll(opened, config.stopTimeoutMs);
     throw error;
   }
 }
 
 interface Parts {
+  readonly source: ConfigSource;
   readonly config: Config;
-  readonly load: () => Promise<Config>;
   readonly journal: Journal;
   /** What has been opened so far, in order: closed in reverse. */
-  readonly cleanups: (() => Promise<void> | void)[];
+  readonly opened: Opened[];
   readonly env: Readonly<Record<string, string | undefined>>;
+  readonly cwd: string;
+  readonly signal: AbortSignal | undefined;
 }
 
-async function assemble({ config, load, journal, cleanups, env }: Parts): Promise<Daemon> {
-  const instance = readInstance(config.stateDir);
-  const lock = await takeLock(instance.id);
-  cleanups.push(() => lock.release());
-  let current = config;
+async function assemble({ source, config, journal, opened, env, cwd, signal }: Parts): Promise<Daemon> {
+  const publish = journal.append;
+  const { instance, ledger } = await openState(config.stateDir, journal, opened);
+  const reloader = createReloader({ source, config, env, cwd, clock: systemClock, publish, apply });
   // Every spec there ever was: one that has left the configuration still has its last lines to write.
   const specs = new Map(config.tunnels.map((spec) => [spec.id, spec]));
-  const logs = createTunnelLogs(config.logDir, (id) => specs.get(id));
-  cleanups.push(() => logs.close());
+  const specOf = (id: string) => specs.get(id);
+  const limits = () => reloader.config().log;
+  const logs = createTunnelLogs(config.logDir, { specOf, limits, clock: systemClock });
   journal.subscribe(logs.write);
-  if (instance.replaced)
-    journal.append({
-      type: 'state.replaced',
-      file: path.join(config.stateDir, 'instance'),
-      message: instance.replaced,
-    });
   const supervisor = createSupervisor({
-    env,
-    instance: instance.id,
+    ...{ env, instance, isLiving, ledger, publish },
     knownHosts: path.join(config.stateDir, 'known_hosts'),
     gate: config.start,
-    isLiving,
-    publish: journal.append,
     logFileOf: ({ id }) => logs.fileOf(id),
   });
-  cleanups.push(() => supervisor.close());
-  const [booted, finishBoot] = createLatch();
-  const [closed, finishClose] = createLatch();
-  let closing: Promise<void> | undefined;
+  opened.push({ what: 'the tunnels', close: () => supervisor.close() });
+  const [booted, finishBoot] = createLatch<void>();
+  const [closed, finishClose] = createLatch<StopReport>();
+  let closing: Promise<StopReport> | undefined;
   const routes = createRoutes({ supervisor, logs, shutdown: () => void close(), booted });
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
-  cleanups.push(() => closeAll(doors));
-  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api.tokenFile, routes));
-  announceConfig(journal, config);
-  await supervisor.sweep(config.tunnels);
+  opened.push({ what: 'the API', close: () => closeDoors(doors) });
+  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api, routes));
+  publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
+  watchInit(journal);
+  // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
+  await Promise.race([supervisor.sweep(config.tunnels), rejectAtAbort(signal)]);
   await supervisor.reconcile(config.tunnels);
   finishBoot();
+  if (config.reload === 'auto') opened.push({ what: 'the watch', close: watchConfig(journal, config.file, reloader) });
   const url = doors.find((door) => door.url !== null)?.url ?? null;
   const address = { socket: config.api.socket, url };
-  journal.append({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
-  return { config, address, supervisor, closed, reload, close, [Symbol.asyncDispose]: close };
+  publish({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
+  return {
+    get config() {
+      return reloader.config();
+    },
+    ...{ address, supervisor, closed, reload: reloader.reload, close },
+    [Symbol.asyncDispose]: async () => void (await close()),
+  };
 
-  async function reload(): Promise<void> {
-    let next: Config;
-    try {
-      next = await load();
-    } catch (error) {
-      if (!(error instanceof TunwardError)) throw error;
-      return journal.append({ type: 'config.rejected', file: current.file, message: error.message });
-    }
-    current = { ...next, logDir: current.logDir, stateDir: current.stateDir, api: current.api, start: current.start };
-    for (const spec of next.tunnels) specs.set(spec.id, spec);
-    announceConfig(journal, current);
-    await supervisor.reconcile(current.tunnels);
+  function apply(tunnels: readonly TunnelSpec[]): Promise<void> {
+    for (const spec of tunnels) specs.set(spec.id, spec);
+    return supervisor.reconcile(tunnels);
   }
 
-  function close(): Promise<void> {
-    closing ??= (async () => {
-      journal.append({ type: 'daemon.stopping' });
-      for (const cleanup of cleanups.reverse()) await cleanup();
-      finishClose();
-    })();
+  function close(): Promise<StopReport> {
+    closing ??= stop();
     return closing;
   }
+
+  async function stop(): Promise<StopReport> {
+    publish({ type: 'daemon.stopping' });
+    const began = systemClock.now();
+    const late = (await closeAll(opened, reloader.config().stopTimeoutMs)) ?? null;
+    const tookMs = Math.round(systemClock.now() - began);
+    const report = { tookMs, late, survivors: findSurviving(supervisor) };
+    publish({ type: 'daemon.stopped', ...report });
+    finishClose(report);
+    return report;
+  }
+}
+
+/** The state folder, for this daemon alone: whose it is, and what a former life has written there. */
+async function openState(
+  stateDir: string,
+  { append }: Journal,
+  opened: Opened[],
+): Promise<{ instance: string; ledger: LedgerFile }> {
+  const { id: instance, replaced } = readInstance(stateDir);
+  const lock = await takeLock(instance);
+  opened.push({ what: 'the lock', close: () => lock.release() });
+  const onFailure = (message: string) => append({ type: 'state.failed', message });
+  const ledger = openLedger({ stateDir, instance, proc: openProc(), onFailure });
+  opened.push({ what: 'the ledger', close: () => ledger.close() });
+  const found = { instance: replaced, 'ledger.json': ledger.replaced };
+  for (const [name, message] of Object.entries(found)) {
+    if (message !== undefined) append({ type: 'state.replaced', file: path.join(stateDir, name), message });
+  }
+  return { instance, ledger };
 }
 
 /** A promise, and what resolves it. */
-function createLatch(): [reached: Promise<void>, reach: () => void] {
-  let reach: () => void = () => undefined;
-  const reached = new Promise<void>((resolve) => {
+function createLatch<T>(): [reached: Promise<T>, reach: (value: T) => void] {
+  let reach: (value: T) => void = () => undefined;
+  const reached = new Promise<T>((resolve) => {
     reach = resolve;
   });
   return [reached, reach];
 }
 
-async function closeAll(doors: readonly Door[]): Promise<void> {
+async function closeDoors(doors: readonly Door[]): Promise<void> {
   await Promise.all(doors.map((door) => door.close()));
 }
 
-function announceConfig(journal: Journal, { file, warnings }: Config): void {
-  const texts = warnings.map(
-    ({ line, column, path: where, message }) => `${file}:${line}:${column}: ${where}: ${message}`,
-  );
-  journal.append({ type: 'config.loaded', file, warnings: texts });
+/** Has every change of the file looked at; answers how to stop. */
+function watchConfig({ append }: Journal, file: string, { look }: Reloader): () => void {
+  const onTrouble = (message: string) => append({ type: 'config.unwatched', file, message });
+  return watchFile(file, { clock: systemClock, look, onTrouble }).close;
 }

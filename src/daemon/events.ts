@@ -1,5 +1,17 @@
 import type { Clock } from '../time.js';
+import type { TunnelSpec } from '../tunnel/spec.js';
 import type { SupervisorEvent } from '../tunnel/supervisor.js';
+import type { StopReport } from './shutdown.js';
+
+/** A tunnel as an event names it. Two may bear one name, so it is the id that counts. */
+export type TunnelName = Pick<TunnelSpec, 'id' | 'name'>;
+
+/** How a configuration differs from the one before it. */
+export interface TunnelChanges {
+  readonly added: readonly TunnelName[];
+  readonly removed: readonly TunnelName[];
+  readonly changed: readonly TunnelName[];
+}
 
 /** What the daemon itself has to say. */
 export type DaemonEvent =
@@ -12,9 +24,25 @@ export type DaemonEvent =
       readonly tunnels: number;
     }
   | { readonly type: 'daemon.stopping' }
-  | { readonly type: 'config.loaded'; readonly file: string; readonly warnings: readonly string[] }
+  | ({ readonly type: 'daemon.stopped' } & StopReport)
+  | {
+      readonly type: 'config.loaded';
+      readonly file: string;
+      readonly warnings: readonly string[];
+      /** What became of the tunnels; null at the start, when all of them are new. */
+      readonly changes: TunnelChanges | null;
+    }
   | { readonly type: 'config.rejected'; readonly file: string; readonly message: string }
+  | { readonly type: 'config.unwatched'; readonly file: string; readonly message: string }
   | { readonly type: 'log.failed'; readonly message: string }
+  | { readonly type: 'state.failed'; readonly message: string }
+  | {
+      /** This process is pid 1, and nobody takes away the dead. */
+      readonly type: 'init.missing';
+      readonly pid: number;
+      readonly zombies: number;
+      readonly message: string;
+    }
   | { readonly type: 'state.replaced'; readonly file: string; readonly message: string };
 
 /** An event as it is kept: numbered from 1, with the time it happened (ISO 8601, UTC). */

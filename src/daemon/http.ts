@@ -9,7 +9,7 @@ import { bodyLimit } from 'hono/body-limit';
 import { TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { Endpoint } from '../tunnel/spec.js';
-import { toProblem, toWire } from '../wire.js';
+import { toJson, toProblem } from '../wire.js';
 import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
 import { isAnswered } from './instance.js';
 import type { Route } from './routes.js';
@@ -37,11 +37,19 @@ export async function openSocketDoor(socket: string, routes: readonly Route[]): 
   return { url: null, close: () => closeServer(server) };
 }
 
+/** Who may come in by TCP. */
+export interface TcpAccess {
+  readonly tokenFile: string;
+  /** Of keys that count as much as the token, SHA-256 in hexadecimal. */
+  readonly keyDigests: readonly string[];
+}
+
 /** The API on TCP, for whoever bears the token and asks for this very host. */
-export async function openTcpDoor(listen: Endpoint, tokenFile: string, routes: readonly Route[]): Promise<Door> {
-  const token = digest(readToken(tokenFile));
+export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: readonly Route[]): Promise<Door> {
+  const keys = access.keyDigests.map((hex) => Buffer.from(hex, 'hex'));
+  const tokens = [digest(readToken(access.tokenFile)), ...keys];
   const hosts = new Set<string>();
-  const server = createServer(routes, (context) => authorize(context, token, hosts));
+  const server = createServer(routes, (context) => authorize(context, tokens, hosts));
   // Never by name: what `localhost` resolves to first is anybody's guess.
   const address = listen.host === 'localhost' ? '127.0.0.1' : listen.host;
   await listening(server, () => server.listen({ host: address, port: listen.port, exclusive: true }));
@@ -66,7 +74,7 @@ function createServer(routes: readonly Route[], guard: (context: Context) => voi
         param: (name) => context.req.param(name),
         query: (name) => context.req.query(name),
       });
-      return context.json(toWire(body) as object, status);
+      return context.body(toJson(body), status, { 'content-type': 'application/json' });
     });
   }
   app.notFound((context) => {
@@ -85,10 +93,10 @@ function createServer(routes: readonly Route[], guard: (context: Context) => voi
 function problem(error: unknown, as?: number): Response {
   const { status, body } = toProblem(error);
   const headers = { 'content-type': 'application/problem+json' };
-  return new Response(JSON.stringify({ ...body, status: as ?? status }), { status: as ?? status, headers });
+  return new Response(toJson({ ...body, status: as ?? status }), { status: as ?? status, headers });
 }
 
-function authorize(context: Context, token: Buffer, hosts: ReadonlySet<string>): void {
+function authorize(context: Context, tokens: readonly Buffer[], hosts: ReadonlySet<string>): void {
   const host = context.req.header('host') ?? '';
   if (!hosts.has(host))
     throw new TunwardError('ERR_FORBIDDEN', `This daemon does not answer for the host '${host}'`, {});
@@ -96,7 +104,7 @@ function authorize(context: Context, token: Buffer, hosts: ReadonlySet<string>):
     throw new TunwardError('ERR_FORBIDDEN', 'This daemon does not answer to pages of other origins', {});
   }
   const given = /^Bearer (.+)$/.exec(context.req.header('authorization') ?? '')?.[1];
-  if (given === undefined || !timingSafeEqual(digest(given), token)) {
+  if (given === undefined || !tokens.some((token) => timingSafeEqual(digest(given), token))) {
     throw new TunwardError(
       'ERR_UNAUTHORIZED',
       'A bearer token is needed: it stands in the file that api.token_file names',
@@ -156,14 +164,18 @@ function listening(server: http.Server, listen: () => void): Promise<void> {
   });
 }
 
-function closeServer(server: http.Server): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => resolve());
-    // An answer under way is finished by then; a client that merely stays connected must not keep us.
-    server.closeIdleConnections();
-    systemClock.sleep(250).then(
-      () => server.closeAllConnections(),
-      () => undefined,
-    );
-  });
+/** An answer under way is finished by then; a client that merely stays connected must not keep us. */
+const ANSWER_MS = 250;
+
+async function closeServer(server: http.Server): Promise<void> {
+  const done = new AbortController();
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeIdleConnections();
+  const late = systemClock.sleep(ANSWER_MS, done.signal).then(
+    () => server.closeAllConnections(),
+    () => undefined, // called off: all have gone
+  );
+  await closed;
+  done.abort();
+  await late;
 }

@@ -1,10 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto';
-import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { isErrno, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
-import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
+import { makePrivateFolder, moveAside, readOwnFile, replaceFile } from './files.js';
 
 export interface Instance {
   /** 128 random bits in hexadecimal: the value of TUNWARD_INSTANCE, the same at every start from this state folder. */
@@ -22,7 +21,9 @@ export function readInstance(stateDir: string): Instance {
   const file = path.join(stateDir, 'instance');
   const text = readOwnFile(file);
   if (text !== undefined && /^[0-9a-f]{32}\n?$/.test(text)) return { id: text.trim(), replaced: undefined };
-  const replaced = moveAside(file);
+  const aside = moveAside(file);
+  const replaced =
+    aside && `${file} did not hold 32 hexadecimal digits in a plain file of this user: kept as ${aside}, and made anew`;
   const id = randomBytes(16).toString('hex');
   replaceFile(file, `${id}\n`);
   return { id, replaced };
@@ -80,16 +81,4 @@ export async function isAnswered(path: string): Promise<boolean> {
 
 function lockName(instance: string): string {
   return `\0tunward-${createHash('sha256').update(instance).digest('hex').slice(0, 32)}`;
-}
-
-/** Loses nothing: what was there is kept beside it, whatever it is. */
-function moveAside(file: string): string | undefined {
-  const aside = `${file}.invalid-${randomBytes(4).toString('hex')}`;
-  try {
-    fs.renameSync(file, aside);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT')) return undefined;
-    throw error;
-  }
-  return `${file} did not hold 32 hexadecimal digits in a plain file of this user: kept as ${aside}, and made anew`;
 }

@@ -1,62 +1,83 @@
-import fs from 'node:fs';
 import path from 'node:path';
-import { isErrno } from '../errors.js';
+import { isTunwardError } from '../errors.js';
 import type { KillReport } from '../kill.js';
+import { printable } from '../proc/stat.js';
+import type { Clock } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { describeSpec, type TunnelSpec } from '../tunnel/spec.js';
 import type { JournalEntry } from './events.js';
-import { makePrivateFolder, openForAppend } from './files.js';
+import { appendLine, isRefusal, type LogLimits, readLastLines } from './logfile.js';
 
-/** The log files of the tunnels: `<dir>/tunnel_<id>.log`, and the four before it as `.log.1` to `.log.4`. */
+/** The log files of the tunnels: `<dir>/tunnel_<id>.log`, and those before it as `.log.1`, `.log.2` and so on. */
 export interface TunnelLogs {
   fileOf(id: string): string;
-  /** A reader of the journal. */
+  /** A reader of the journal. Throws when a line cannot be written, but not again and again for the same reason. */
   write(entry: JournalEntry): void;
-  /** The last lines of the present file, oldest first; none when there is no file. */
+  /** The last lines, oldest first, of the present file and of those before it; none when there is no file. */
   tail(id: string, lines: number): string[];
-  close(): void;
 }
 
-const KEPT_FILES = 5;
-const TAIL_BYTES = 1_048_576;
+export interface TunnelLogOptions {
+  readonly specOf: (id: string) => TunnelSpec | undefined;
+  /** As they are now: a configuration that is read again may change them. */
+  readonly limits: () => LogLimits;
+  readonly clock: Clock;
+}
 
 /** Renders the journal into a file for each tunnel. A start that was asked for begins a new file; a retry goes on in it. */
-export function createTunnelLogs(dir: string, specOf: (id: string) => TunnelSpec | undefined): TunnelLogs {
-  makePrivateFolder(dir);
-  const open = new Map<string, number>();
+export function createTunnelLogs(dir: string, { specOf, limits, clock }: TunnelLogOptions): TunnelLogs {
+  const complain = createComplaints(clock);
+  /** How many lines each tunnel's log lacks: its next line says so. */
+  const lost = new Map<string, number>();
   const fileOf = (id: string) => path.join(dir, `tunnel_${id}.log`);
-  return { fileOf, write, tail, close };
+  return { fileOf, write, tail: (id, lines) => readLastLines(fileOf(id), lines) };
 
   function write(entry: JournalEntry): void {
     if (!('tunnel' in entry)) return;
     const spec = specOf(entry.tunnel);
     const line = spec && renderEntry(entry, spec);
     if (!line) return;
-    if (entry.type === 'tunnel.starting' && entry.asked) begin(entry.tunnel);
-    const fd = open.get(entry.tunnel) ?? openForAppend(fileOf(entry.tunnel));
-    open.set(entry.tunnel, fd);
-    fs.writeSync(fd, `[${localTime(new Date(entry.at))}] ${line}\n`);
-  }
-
-  function begin(id: string): void {
-    const fd = open.get(id);
-    if (fd !== undefined) fs.closeSync(fd);
-    open.delete(id);
-    for (let number = KEPT_FILES - 1; number >= 1; number--) {
-      const older = number === 1 ? fileOf(id) : `${fileOf(id)}.${number - 1}`;
-      renameIfThere(older, `${fileOf(id)}.${number}`);
+    const gap = lost.get(entry.tunnel);
+    const missing = gap === undefined ? [] : [`… ${gap} line${gap === 1 ? '' : 's'} could not be written`];
+    const stamp = localTime(new Date(entry.at));
+    const text = [...missing, line].map((each) => `[${stamp}] ${printable(each)}`).join('\n');
+    const isFresh = entry.type === 'tunnel.starting' && entry.asked;
+    const file = fileOf(entry.tunnel);
+    try {
+      const problem = appendLine(file, text, { ...limits(), isFresh });
+      lost.delete(entry.tunnel);
+      if (problem) complain(`Cannot begin a new file after ${file}`, problem);
+    } catch (error) {
+      if (!isRefusal(error) && !isTunwardError(error, 'ERR_ACCESS_DENIED')) throw error;
+      lost.set(entry.tunnel, (gap ?? 0) + 1);
+      complain(`Cannot write ${file}`, error);
     }
   }
+}
 
-  function tail(id: string, lines: number): string[] {
-    const text = readEnd(fileOf(id));
-    return text.split('\n').slice(0, -1).slice(-lines);
-  }
+/** How often the same trouble is told. */
+const COMPLAIN_EVERY_MS = 60_000;
 
-  function close(): void {
-    for (const fd of open.values()) fs.closeSync(fd);
-    open.clear();
-  }
+/** A full disk refuses every line of every tunnel: that is told once, and once a minute while it lasts. */
+function createComplaints(clock: Clock): (what: string, why: Error) => void {
+  const told = new Map<string, { readonly at: number; unsaid: number }>();
+  return (what, why) => {
+    const text = isTunwardError(why) ? why.message : `${what}: ${why.message}`;
+    const kind = codeOf(isTunwardError(why) ? why.cause : why) ?? text;
+    const last = told.get(kind);
+    if (last && clock.now() - last.at < COMPLAIN_EVERY_MS) {
+      last.unsaid++;
+      return;
+    }
+    told.set(kind, { at: clock.now(), unsaid: 0 });
+    const more = last?.unsaid ? ` (and ${last.unsaid} times more since that was said last)` : '';
+    throw new Error(`${text}${more}`, { cause: why });
+  };
+}
+
+/** `ENOSPC`: what the kernel said. Undefined for what we refuse ourselves. */
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
 }
 
 /** One line for a person; undefined for what is no news in a log. */
@@ -70,9 +91,13 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
     case 'tunnel.up':
       return `Up: ${entry.status.chain.map(({ pid }) => `pid ${pid}`).join(', ')}`;
     case 'tunnel.backoff':
-      return `Not up: ${reasonOf(entry.status)}; next try at ${entry.status.nextRetryAt ?? 'once'}`;
+      return `Not up: ${reasonOf(entry.status)}; next try at ${entry.status.nextRetryAt ?? 'once'}${adviceOf(entry.status)}`;
     case 'tunnel.fatal':
-      return `Given up: ${reasonOf(entry.status)}`;
+      return `Given up: ${reasonOf(entry.status)}${adviceOf(entry.status)}`;
+    case 'tunnel.degraded':
+      return `Degraded: ${entry.status.healthReason}`;
+    case 'tunnel.recovered':
+      return 'Well again';
     case 'tunnel.stopping':
       return entry.status.desired === 'down' ? 'Stopping' : undefined;
     case 'tunnel.stopped':
@@ -90,6 +115,10 @@ function reasonOf({ reason, lastError }: TunnelStatus): string {
   return `${reason ?? 'unknown'}${lastError ? ` (${lastError})` : ''}`;
 }
 
+function adviceOf({ remedy }: TunnelStatus): string {
+  return remedy === null ? '' : `; ${remedy}`;
+}
+
 function renderKill({ killed, survivors }: KillReport): string {
   const dead = killed.map(({ pid, why }) => `pid ${pid} (${why})`).join(', ');
   const alive = survivors.map(({ pid, why }) => `pid ${pid} survived (${why})`).join(', ');
@@ -101,29 +130,4 @@ function localTime(at: Date): string {
   const two = (value: number) => String(value).padStart(2, '0');
   const day = `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`;
   return `${day} ${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-}
-
-function renameIfThere(from: string, to: string): void {
-  try {
-    fs.renameSync(from, to);
-  } catch (error) {
-    if (!isErrno(error, 'ENOENT')) throw error;
-  }
-}
-
-function readEnd(file: string): string {
-  let fd: number;
-  try {
-    fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
-  } catch (error) {
-    if (isErrno(error, 'ENOENT', 'ELOOP')) return '';
-    throw error;
-  }
-  try {
-    const { size } = fs.fstatSync(fd);
-    const buffer = Buffer.alloc(Math.min(size, TAIL_BYTES));
-    return buffer.toString('utf8', 0, fs.readSync(fd, buffer, 0, buffer.length, Math.max(0, size - buffer.length)));
-  } finally {
-    fs.closeSync(fd);
-  }
 }

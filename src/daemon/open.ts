@@ -23,6 +23,8 @@ export interface OpenTunnelOptions {
   readonly sshConfig?: string | undefined;
   readonly identityFile?: string | undefined;
   readonly sshOptions?: Readonly<Record<string, string>> | undefined;
+  /** The hosts to go through, `[user@]host[:port]`, the first one first; as one text they are separated by commas. */
+  readonly jump?: string | readonly string[] | undefined;
   readonly takeover?: Takeover | undefined;
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   readonly onEvent?: ((event: SupervisorEvent) => void) | undefined;
@@ -85,6 +87,7 @@ function readSpec(options: OpenTunnelOptions, env: Readonly<Record<string, strin
     ssh_config: options.sshConfig,
     identity_file: options.identityFile,
     ssh_options: options.sshOptions,
+    jump: options.jump,
     takeover,
   };
   // JSON is YAML; the tunward key keeps the rules for the ancestor's files, which forgive, out of this.

@@ -2,7 +2,16 @@ import { isIP, isIPv4 } from 'node:net';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import type { ConfigProblem } from '../errors.js';
-import { allowedSshOptions, type Endpoint, isSafeDestination, isSafeName, parseEndpoint } from '../tunnel/spec.js';
+import { printable } from '../proc/stat.js';
+import {
+  allowedSshOptions,
+  type Endpoint,
+  type Hop,
+  isSafeDestination,
+  isSafeName,
+  parseEndpoint,
+  parseHop,
+} from '../tunnel/spec.js';
 import type { ConfigDocument, Path } from './document.js';
 
 export type Schema = ReturnType<typeof createSchema>;
@@ -30,16 +39,23 @@ export function createSchema(bases: PathBases) {
     ssh_config: path.optional(),
     identity_file: path.optional(),
     ssh_options: sshOptionsSchema().optional(),
+    jump: jumpSchema().optional(),
     takeover: choice('own', 'tunnels', 'any').optional(),
     backoff: mapping({ min_ms: ms(1), max_ms: ms(1), stable_ms: ms(0) }).optional(),
     start_timeout_ms: ms(1),
     restart_timeout_ms: ms(1),
+    auth_retry: choice('slow', 'never').optional(),
+    check: checkSchema().optional(),
   };
   const address = addressShape();
   const directionMode = choice('default', 'ssh-standard').default('default');
   const file = mapping({
     ...settings,
     log_dir: path.optional(),
+    log: mapping({
+      max_bytes: wholeNumber(4096, 2 ** 30, ' of bytes'),
+      keep: wholeNumber(1, 100, ' of files'),
+    }).default({}),
     state_dir: path.optional(),
     api: mapping({
       socket: path.optional(),
@@ -48,12 +64,16 @@ export function createSchema(bases: PathBases) {
     }).default({}),
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
+    stop_timeout_ms: ms(1),
+    reload: choice('auto', 'signal').default('auto'),
     tunnels: z.array(z.unknown(), expected('a list of tunnels')).default([]),
   });
   const name = text('a name of at most 200 characters, none of them a control character', isName);
   const interactive = choice('true', 'false').default('false');
-  const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...settings });
-  return { file, tunnel, address: z.object(address), sshOptions: sshOptionsSchema(), directionMode };
+  const labels = { groups: groupsSchema().default([]), enabled: z.boolean(expected('true or false')).default(true) };
+  const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...labels, ...settings });
+  const place = z.object({ ...address, enabled: labels.enabled.catch(true), jump: settings.jump.catch(undefined) });
+  return { file, tunnel, place, sshOptions: sshOptionsSchema(), directionMode };
 }
 
 /** What a parse has found so far. */
@@ -111,8 +131,9 @@ function addressShape() {
   return {
     // ssh takes an IPv6 address as a destination without brackets only
     remote_host: text(destination, isSafeDestination).transform((host) => host.replace(/\[(.*)\]$/, '$1')),
-    remote_port: endpointSchema(),
-    local_port: endpointSchema(),
+    // 0 where it is the listening end: the server chooses. See checkAddresses.
+    remote_port: endpointSchema(0),
+    local_port: endpointSchema(1),
     direction: choice('remote_to_local', 'local_to_remote').default('remote_to_local'),
   };
 }
@@ -175,12 +196,24 @@ function wholeNumber(min: number, max: number, unit: string) {
   return z.int(message).min(min, message).max(max, message).optional();
 }
 
-function endpointSchema() {
+function endpointSchema(leastPort: 0 | 1) {
   return z.string(expected('a port, host:port or [IPv6 address]:port')).transform((written, context): Endpoint => {
-    const endpoint = parseEndpoint(written);
+    const endpoint = parseEndpoint(written, leastPort);
     if (typeof endpoint !== 'string') return endpoint;
     context.addIssue(endpoint);
     return z.NEVER;
+  });
+}
+
+function checkSchema() {
+  const path = text("a path of printable characters without blanks that begins with '/'", (value) =>
+    /^\/[!-~]*$/.test(value),
+  );
+  return mapping({
+    connect: z.literal(true, expected('true, which is what a check without http does')).optional(),
+    http: path.optional(),
+    every_ms: wholeNumber(1000, 86_400_000, ' of milliseconds'),
+    timeout_ms: ms(1),
   });
 }
 
@@ -212,8 +245,38 @@ function pathSchema({ dir, home }: PathBases) {
   });
 }
 
+const MAX_HOPS = 5;
+const MAX_GROUPS = 20;
+
+/** As for `ssh -J`, or a list. */
+function jumpSchema() {
+  const what = `[user@]host[:port], or a list of at most ${MAX_HOPS} of them`;
+  return z.union([z.string(), z.array(z.unknown())], expected(what)).transform((written, context): Hop[] => {
+    const texts = typeof written === 'string' ? written.split(',') : written;
+    if (texts.length > MAX_HOPS) context.addIssue(expected(what).error({ input: written }));
+    const hops = texts.map((text) => (typeof text === 'string' ? parseHop(text.trim()) : noHop(text)));
+    for (const [at, hop] of hops.entries()) {
+      if (typeof hop === 'string') context.addIssue({ code: 'custom', path: [at], message: hop });
+    }
+    return hops.filter((hop) => typeof hop !== 'string');
+  });
+}
+
+function noHop(value: unknown): string {
+  return `expected [user@]host[:port], found ${show(value)}`;
+}
+
+function groupsSchema() {
+  const group = text("a name of letters, digits, '.', '_' and '-', beginning with a letter or a digit", isGroup);
+  return z.array(group, expected('a list of groups')).max(MAX_GROUPS, expected(`at most ${MAX_GROUPS} groups`));
+}
+
+function isGroup(text: string): boolean {
+  return /^[A-Za-z0-9][\w.-]{0,99}$/.test(text);
+}
+
 function isName(text: string): boolean {
-  return text.length <= 200 && !/\p{Cc}/u.test(text);
+  return text.length <= 200 && printable(text) === text;
 }
 
 /** Names in ssh's own spelling, values as text. */

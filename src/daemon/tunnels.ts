@@ -1,5 +1,6 @@
 import {
   type BackoffOptions,
+  type CheckOptions,
   type Direction,
   type DirectionMode,
   forwardOf,
@@ -40,7 +41,7 @@ export function readTunnels(
   });
   // Under a mode that cannot be read nobody knows which side listens
   const mode = schema.directionMode.safeParse(isRecord(written) ? written.direction_mode : undefined);
-  const places = mode.success ? candidates.flatMap((one) => toPlace(schema, one, settings, mode.data)) : [];
+  const places = mode.success ? candidates.flatMap((one) => toPlace(schema, one, settings, top.direction_mode)) : [];
   return { tunnels, places };
 }
 
@@ -93,10 +94,13 @@ type Settings = Pick<
   | 'sshConfig'
   | 'identityFile'
   | 'sshOptions'
+  | 'jump'
   | 'takeover'
   | 'backoff'
   | 'startTimeoutMs'
   | 'restartTimeoutMs'
+  | 'authRetry'
+  | 'check'
 >;
 
 const defaultSettings: Settings = {
@@ -104,11 +108,16 @@ const defaultSettings: Settings = {
   sshConfig: null,
   identityFile: null,
   sshOptions: {},
+  jump: [],
   takeover: 'tunnels',
   backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
   startTimeoutMs: 15_000,
   restartTimeoutMs: 6000,
+  authRetry: 'slow',
+  check: null,
 };
+
+const defaultCheck: CheckOptions = { http: null, everyMs: 10_000, timeoutMs: 5000 };
 
 /** What the top level or a tunnel says, and `base` for the rest; ssh_options and backoff are merged key by key. */
 function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Settings, path: Path): Settings {
@@ -117,10 +126,25 @@ function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Sett
     sshConfig: own.ssh_config ?? base.sshConfig,
     identityFile: own.identity_file ?? base.identityFile,
     sshOptions: { ...base.sshOptions, ...own.ssh_options },
+    jump: own.jump ?? base.jump,
     takeover: own.takeover ?? base.takeover,
     backoff: own.backoff === undefined ? base.backoff : backoffOf(findings, own.backoff, base.backoff, path),
     startTimeoutMs: own.start_timeout_ms ?? base.startTimeoutMs,
     restartTimeoutMs: own.restart_timeout_ms ?? base.restartTimeoutMs,
+    authRetry: own.auth_retry ?? base.authRetry,
+    check: own.check === undefined ? base.check : checkOf(own.check, base.check ?? defaultCheck),
+  };
+}
+
+/** A path that stands at the top holds for all; `connect: true` of a tunnel puts an end to that. */
+function checkOf(
+  { connect, http, every_ms, timeout_ms }: NonNullable<FileShape['check']>,
+  base: CheckOptions,
+): CheckOptions {
+  return {
+    http: http ?? (connect ? null : base.http),
+    everyMs: every_ms ?? base.everyMs,
+    timeoutMs: timeout_ms ?? base.timeoutMs,
   };
 }
 
@@ -154,19 +178,21 @@ function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, 
     direction: shape.direction,
     forward: forwardOf(shape.direction, mode, shape.local_port, shape.remote_port),
     interactive: shape.interactive === 'true',
+    groups: [...new Set(shape.groups)],
+    enabled: shape.enabled,
     ...settings,
   };
 }
 
 function toPlace(schema: Schema, { index, value }: Candidate, settings: Settings, mode: DirectionMode): Place[] {
-  const address = schema.address.safeParse(value);
-  if (!address.success) return [];
-  const { remote_host: remoteHost, direction, local_port: local, remote_port: remote } = address.data;
+  const place = schema.place.safeParse(value);
+  if (!place.success) return [];
+  const { remote_host: remoteHost, direction, local_port: local, remote_port: remote, enabled } = place.data;
   const own = isRecord(value) ? schema.sshOptions.safeParse(value.ssh_options ?? {}).data : {};
-  const server = serverOf({ remoteHost, sshOptions: { ...settings.sshOptions, ...own } });
-  return [
-    { index, name: textOf(value, 'name') || 'unnamed', forward: forwardOf(direction, mode, local, remote), server },
-  ];
+  const jump = place.data.jump ?? settings.jump;
+  const server = serverOf({ remoteHost, sshOptions: { ...settings.sshOptions, ...own }, jump });
+  const name = textOf(value, 'name') || 'unnamed';
+  return [{ index, name, forward: forwardOf(direction, mode, local, remote), server, enabled }];
 }
 
 function textOf(value: unknown, key: string): string {

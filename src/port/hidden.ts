@@ -1,6 +1,7 @@
 import { walkNumbers } from '../proc/fd.js';
 import type { Socket } from '../proc/net.js';
 import { known, type Proc } from '../proc/read.js';
+import { hidesOthers, isInFirstPidNamespace } from '../proc/rights.js';
 import {
   describeProcess,
   type ProcessInfo,
@@ -50,7 +51,7 @@ export async function explainHidden(
   if (bearers.length > 0) return ofOneThatRefuses(proc, owner, bearers);
   if (refusing.length > 0 && isRoot()) return ofOneThatRefuses(proc, owner, refusing);
   if (isHiding) return ofOneThatIsHidden(owner);
-  if (known(proc.link('self/ns/pid')) !== FIRST_PID_NAMESPACE) return outside(proc, owner);
+  if (!isInFirstPidNamespace(proc)) return outside(proc, owner);
   if (isComplete) {
     const by = 'by no process, so most likely by the kernel itself';
     return ofKernel(await findServices(proc, slice), by, 'all show what they have open');
@@ -58,9 +59,6 @@ export async function explainHidden(
   const text = `held by a socket of ${owner} that no process of ${owner} shows: another user's process has it, so look again as root`;
   return { reason: 'other_user', text };
 }
-
-/** What /proc/self/ns/pid links to in the namespace that a host boots with (PROC_PID_INIT_INO of the kernel). */
-const FIRST_PID_NAMESPACE = 'pid:[4026531836]';
 
 function ofOtherUser(
   proc: Proc,
@@ -91,8 +89,7 @@ function ofOneThatRefuses(proc: Proc, owner: string, refusing: readonly number[]
     const text = `held by a process of ${owner} that shows only root what it has open (${likely}): it was started with privileges of its own, or guards its memory, so look, or free it, as root${end}`;
     return { reason: 'other_user', text };
   }
-  const elsewhere =
-    known(proc.link('self/ns/pid')) === FIRST_PID_NAMESPACE ? '' : ', or by one outside of this container';
+  const elsewhere = isInFirstPidNamespace(proc) ? '' : ', or by one outside of this container';
   const text = `held by a process of ${owner} that not even this root may look into (${likely})${elsewhere}: it has privileges that this process lacks, or is guarded, so look, or free it, from where it was started`;
   return { reason: 'other_user', text };
 }
@@ -178,27 +175,3 @@ async function isReceiver(proc: Proc, { pid }: ProcessStat, slice: Slice): Promi
   }
   return false;
 }
-
-/** Does this /proc keep the processes of other users from us? */
-export function hidesOthers(proc: Proc): boolean {
-  return readHidepid(proc) !== undefined && !maySeeAll(proc);
-}
-
-/** The hidepid option of this /proc, where it hides anything (proc(5)). The last mount on a place is the one that is seen. */
-function readHidepid(proc: Proc): string | undefined {
-  const lines = (known(proc.text('self/mountinfo')) ?? '').split('\n');
-  const mount = lines.findLast((line) => line.split(' ')[4] === proc.root && / - proc /.test(line));
-  // Behind the dash stand the type, what was mounted (a name that anybody may choose), and the options of this /proc.
-  const options = mount?.slice(mount.indexOf(' - ')).split(' ')[4]?.split(',') ?? [];
-  const level = options.find((option) => option.startsWith('hidepid='))?.slice('hidepid='.length);
-  return level === '0' || level === 'off' ? undefined : level;
-}
-
-/** Whom hidepid does not bind: the bearers of CAP_SYS_PTRACE, as root is. */
-function maySeeAll(proc: Proc): boolean {
-  const caps = /^CapEff:\s*([0-9a-f]+)/m.exec(known(proc.text('self/status')) ?? '')?.[1];
-  if (caps === undefined) return process.geteuid?.() === 0;
-  return ((BigInt(`0x${caps}`) >> CAP_SYS_PTRACE) & 1n) === 1n;
-}
-
-const CAP_SYS_PTRACE = 19n;

@@ -97,6 +97,38 @@ export async function readSockets(proc: Proc, port: number, slice: Slice): Promi
   });
 }
 
+/** The two ends of a connection, as one of them is seen: its own port and the far one. */
+export interface Ends {
+  readonly protocol: Protocol;
+  readonly port: number;
+  readonly remotePort: number;
+}
+
+/** One end of a connection: its state, and how many bytes have come in there that its process has not read. */
+export interface Unread {
+  readonly state: string;
+  readonly bytes: number;
+}
+
+/**
+ * How far the process at that end has read (`rx_queue`); undefined where there is no such row. A FIN counts as one byte
+ * until the process has been told of it: tcp_recvmsg_locked() of net/ipv4/tcp.c moves past it when it answers 0.
+ */
+export async function readUnread(proc: Proc, ends: Ends, slice: Slice): Promise<Unread | undefined> {
+  const near = hexPort(ends.port);
+  for (const page of readTablePages(proc, ends.protocol)) {
+    for (const line of linesWith(page, near)) {
+      const row = parseSocket(line, ends.protocol);
+      if (row?.port !== ends.port || row.remotePort !== ends.remotePort) continue;
+      const queue = /^\s*\d+: \S+ \S+ \S+ [0-9A-F]{8}:([0-9A-F]{8}) /.exec(line)?.[1];
+      if (queue !== undefined) return { state: row.state, bytes: Number.parseInt(queue, 16) };
+    }
+    const pause = slice();
+    if (pause) await pause;
+  }
+  return undefined;
+}
+
 const allProtocols: readonly Protocol[] = ['tcp', 'tcp6'];
 
 /**

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { isErrno } from '../errors.js';
 import type { Slice } from '../time.js';
+import { unprintable } from '../wire.js';
 import { known, type Pin, type Proc, type Read } from './read.js';
 
 /**
@@ -216,9 +217,9 @@ export function readCommand(proc: Proc, { pid, comm = '?' }: { pid: number; comm
   return printable(line || `[${comm}]`);
 }
 
-/** Control characters and what turns text around become `?`: a command line is written by a stranger. */
+/** What is {@link unprintable} becomes `?`: a command line is written by a stranger. */
 export function printable(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g, '?');
+  return text.replace(unprintable, '?');
 }
 
 /** Who, what and since when, for a person. */

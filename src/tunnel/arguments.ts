@@ -8,24 +8,35 @@ export interface SshFacts {
   readonly port: string;
   readonly strictHostKeyChecking: string;
   readonly userKnownHostsFile: string;
+  /** The keys that it would try, as written: `~/.ssh/id_ed25519`. */
+  readonly identityFiles: readonly string[];
+  /** The agent that it would ask: `SSH_AUTH_SOCK` (the variable's name), a path, or `none`. */
+  readonly identityAgent: string;
+  /** `[user@]host[:port],…`, the hosts it goes through; null: none. It has this or a ProxyCommand. */
+  readonly proxyJump: string | null;
+  readonly proxyCommand: string | null;
   /** OpenSSH 8.7 and later know ForkAfterAuthentication; an older one would refuse to be told no. */
   readonly canFork: boolean;
 }
 
-/** Reads what `ssh -G` prints: a keyword and its value on each line. */
+/** Reads what `ssh -G` prints: a keyword and its value on each line; what may be there several times, line by line. */
 export function parseSshFacts(stdout: string): SshFacts {
-  const values = new Map(
-    stdout.split('\n').map((line) => {
-      const at = line.indexOf(' ');
-      return [line.slice(0, at), line.slice(at + 1)] as const;
-    }),
-  );
+  const entries = stdout.split('\n').map((line) => {
+    const at = line.indexOf(' ');
+    return [line.slice(0, at), line.slice(at + 1)] as const;
+  });
+  const values = new Map(entries);
+  const unlessNone = (name: string) => (values.get(name) === 'none' ? null : (values.get(name) ?? null));
   return {
     user: values.get('user') ?? '',
     hostname: values.get('hostname') ?? '',
     port: values.get('port') ?? '22',
     strictHostKeyChecking: values.get('stricthostkeychecking') ?? 'ask',
     userKnownHostsFile: values.get('userknownhostsfile') ?? '~/.ssh/known_hosts',
+    identityFiles: entries.flatMap(([name, value]) => (name === 'identityfile' ? [value] : [])),
+    identityAgent: values.get('identityagent') ?? 'SSH_AUTH_SOCK',
+    proxyJump: unlessNone('proxyjump'),
+    proxyCommand: unlessNone('proxycommand'),
     canFork: values.has('forkafterauthentication'),
   };
 }
@@ -61,7 +72,8 @@ export function sshArguments(
     ...(facts.canFork ? ['ForkAfterAuthentication=no'] : []),
   ];
   const defaults = [
-    'ServerAliveInterval=15',
+    // What is asked for whether bytes go through is to be told soon when they do not.
+    `ServerAliveInterval=${spec.check ? 5 : 15}`,
     'ServerAliveCountMax=3',
     'ConnectTimeout=10',
     ...hostKeyOptions(facts, knownHosts),
@@ -82,7 +94,7 @@ export function sshArguments(
  * Never weaker than the person's own checking: only where ssh would ask somebody is a key taken at the first meeting,
  * into our file, and both files are checked from then on; a key that changed is refused.
  */
-function hostKeyOptions(facts: SshFacts, knownHosts: string | null): string[] {
+export function hostKeyOptions(facts: SshFacts, knownHosts: string | null): string[] {
   if (facts.strictHostKeyChecking !== 'ask') return [];
   if (knownHosts === null) return ['StrictHostKeyChecking=accept-new'];
   // `none` must stand alone: ssh would refuse the whole command line.
@@ -106,7 +118,7 @@ export interface SshCommand {
   /** `[user@]host` as written. */
   readonly destination: string;
   readonly forwards: readonly Forward[];
-  /** The words that decide where the destination is: -F, -l, -p and -o HostName, Port, User, HostKeyAlias. */
+  /** The words that decide where the destination is and how to get there: -F, -J, -l, -p and some of -o. */
   readonly destinationWords: readonly string[];
 }
 
@@ -185,8 +197,8 @@ function getopt(words: readonly string[], letters: string) {
 }
 
 function decides(letter: string, value: string): boolean {
-  if (letter === 'F' || letter === 'l' || letter === 'p') return true;
-  return letter === 'o' && /^\s*(HostName|Port|User|HostKeyAlias)\s*[= ]/i.test(value);
+  if (['F', 'J', 'l', 'p'].includes(letter)) return true;
+  return letter === 'o' && /^\s*(HostName|Port|User|HostKeyAlias|ProxyJump|ProxyCommand)\s*[= ]/i.test(value);
 }
 
 /** `[bind:]port:host:hostport`, brackets around IPv6. An empty bind address or `*` is every address, none is localhost. */
@@ -205,7 +217,8 @@ function withoutBrackets(host: string): string {
 
 /** Would two listening ends of one side be in each other's way? `localhost` is both loopback addresses, `*` all there are. */
 export function isSameListeningEnd(one: Forward, other: Forward): boolean {
-  if (one.side !== other.side || one.listen.port !== other.listen.port) return false;
+  // Two of port 0 have a port each.
+  if (one.side !== other.side || one.listen.port !== other.listen.port || one.listen.port === 0) return false;
   const theirs = addressesOf(other.listen.host);
   return addressesOf(one.listen.host).some((address) =>
     theirs.some((their) => their === address || isWildcard(their, address) || isWildcard(address, their)),

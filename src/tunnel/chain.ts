@@ -9,12 +9,15 @@ import { hasIpv6Loopback } from '../port/probe.js';
 import type { Census } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import type { Proc } from '../proc/read.js';
-import { type ProcessRef, readStat } from '../proc/stat.js';
-import { type Clock, until } from '../time.js';
+import { type ProcessRef, printable, readStat } from '../proc/stat.js';
+import { type Clock, createSlice, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
+import { diagnoseExit } from './diagnosis.js';
 import type { Engine, Link, LinkExit, LinkOptions } from './engine.js';
+import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
-import { type Bind, bindSet, type EngineName, type TunnelSpec } from './spec.js';
+import { type Bind, bindSet, type EngineName, formatHop, type TunnelSpec } from './spec.js';
+import { type Allowance, createAllowance, createThrottle } from './throttle.js';
 import { createTranscript, type Transcript } from './transcript.js';
 import { createPinBudget, createWatch, type PinBudget } from './watch.js';
 
@@ -41,7 +44,7 @@ export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
   readonly engineFor: (spec: TunnelSpec) => Engine;
-  /** Where a spec's ssh goes, as `user@host:port`; undefined when ssh cannot tell. Connects nowhere. */
+  /** Where a spec's ssh goes, as `user@host:port via hop,…`; undefined when ssh cannot tell. Connects nowhere. */
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
   /** The same for the words of another command line, see {@link destinationArguments}. */
   readonly resolve: (words: readonly string[]) => Promise<string | undefined>;
@@ -58,12 +61,15 @@ interface Facts {
 
 /** What a person's ssh_config says seldom changes between two starts that nobody asked for, and to ask costs a process. */
 const FACTS_KEPT_MS = 60_000;
+/** So many questions at once are asked before the start that needs the answer: of 200 hosts not all. */
+const ASKED_AHEAD = 8;
 
 /** ssh alone, or autossh above it. The only place that spawns. */
 export function createChains(options: ChainOptions): Chains {
   const { env, clock } = options;
   /** By the words: 200 tunnels to one server ask once. */
   const facts = new Map<string, Facts>();
+  const allowances = new WeakMap<TunnelSpec, Allowance>();
   const pins = createPinBudget(options.proc);
   const engines: Record<EngineName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
@@ -71,7 +77,7 @@ export function createChains(options: ChainOptions): Chains {
   };
   return {
     engineFor: ({ engine }) => engines[engine === 'auto' ? 'ssh' : engine],
-    resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec))),
+    resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec)), spec.jump.map(formatHop).join()),
     resolve: (words) => destinationOf(factsOf(words)),
     refresh,
   };
@@ -80,9 +86,17 @@ export function createChains(options: ChainOptions): Chains {
     const ssh = requireProgram('ssh', env);
     const program = name === 'ssh' ? ssh : requireProgram('autossh', env);
     const effective = await unlessAborted(factsOf(destinationArguments(spec)), linkOptions.signal);
+    const steps = await unlessAborted(planRoute(spec, effective, factsOf), linkOptions.signal);
+    if (steps.length > 0 && !hasShell()) throw noShell(steps);
+    const left = describeLeft(steps, effective);
+    if (left !== undefined) linkOptions.onOutput(left);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
-    const words = sshArguments(spec, binds, effective, options.knownHosts);
-    return spawnChain({ name, ssh, program, spec, binds, words, pins }, options, linkOptions);
+    const { knownHosts } = options;
+    const words = [...proxyArguments(steps, { ssh, knownHosts }), ...sshArguments(spec, binds, effective, knownHosts)];
+    const allowance = allowances.get(spec) ?? createAllowance(options.clock);
+    allowances.set(spec, allowance);
+    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance, pins };
+    return spawnChain(plan, options, linkOptions);
   }
 
   function factsOf(words: readonly string[]): Promise<SshFacts> {
@@ -92,8 +106,9 @@ export function createChains(options: ChainOptions): Chains {
 
   /** Those who come while it is being asked share the answer: a restart of all is one question, not 500. */
   function refresh(spec: TunnelSpec): void {
+    for (const [key, { isPending }] of facts) if (!isPending) facts.delete(key);
     const words = destinationArguments(spec);
-    if (!facts.get(words.join('\0'))?.isPending) ask(words);
+    if (facts.size < ASKED_AHEAD && !facts.has(words.join('\0'))) ask(words);
   }
 
   function ask(words: readonly string[]): Facts {
@@ -116,14 +131,29 @@ export function createChains(options: ChainOptions): Chains {
   }
 }
 
-async function destinationOf(asked: Promise<SshFacts>): Promise<string | undefined> {
+/** The same address behind two jump hosts may be two machines. */
+async function destinationOf(asked: Promise<SshFacts>, jump = ''): Promise<string | undefined> {
   try {
-    const { user, hostname, port } = await asked;
-    return `${user}@${hostname}:${port}`;
+    const { user, hostname, port, ...way } = await asked;
+    const via = jump || describeRoute(way);
+    return `${user}@${hostname}:${port}${via && ` via ${via}`}`;
   } catch (error) {
     if (isTunwardError(error, 'ERR_SPAWN_FAILED')) return undefined;
     throw error;
   }
+}
+
+/** What ssh starts a ProxyCommand by. */
+const SHELL = '/bin/sh';
+
+/** Without a shell ssh goes through no other host: an image with Node and ssh alone has none. */
+export function hasShell(): boolean {
+  return isExecutable(SHELL);
+}
+
+function noShell(steps: readonly Step[]): TunwardError {
+  const hops = steps.map(({ hop }) => formatHop(hop)).join(', ');
+  return new TunwardError('ERR_SPAWN_FAILED', `Cannot go through ${hops}: ssh needs ${SHELL} for that, found none`, {});
 }
 
 /** Finds a program on PATH. Debian's autossh is a shell script around the real one, which is taken instead: no shell. */
@@ -135,6 +165,18 @@ export function findProgram(name: EngineName, env: ChainOptions['env']): string 
     return name === 'autossh' && isScript(file) && isExecutable(inner) ? inner : file;
   }
   return undefined;
+}
+
+/** Where a program of the chains is, and the first line of what it says of its version (`-V`); undefined: it is not there. */
+export async function readProgram(
+  name: EngineName,
+  env: ChainOptions['env'],
+): Promise<{ readonly file: string; readonly version: string } | undefined> {
+  const file = findProgram(name, env);
+  if (file === undefined) return undefined;
+  const { stdout, stderr } = await run(file, ['-V'], environmentFor(env));
+  // Not as a transcript, which takes what ssh says of itself for debugging.
+  return { file, version: printable((stderr || stdout).split('\n')[0] ?? '') };
 }
 
 /** `ssh -G` answers in 10 ms, unless the person's own `Match exec` does not. */
@@ -168,30 +210,44 @@ interface Plan {
   readonly ssh: string;
   readonly program: string;
   readonly spec: TunnelSpec;
+  readonly facts: SshFacts;
   readonly binds: readonly Bind[];
   readonly words: readonly string[];
+  readonly allowance: Allowance;
+  /** The hosts it goes through by a command of ours. */
+  readonly steps: readonly Step[];
   readonly pins: PinBudget;
 }
 
 async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
-  const { spec, binds } = plan;
+  const { spec, binds, allowance } = plan;
   const { proc, clock, instance } = options;
-  const said = createTranscript(onOutput);
+  const output = createThrottle(onOutput, { allowance, clock });
+  // Hears everything: what explains an exit may be among the lines that are too many.
+  const said = createTranscript(output.take);
   const child = await spawnProgram(plan.program, plan.name === 'autossh' ? ['-M', '0', ...plan.words] : plan.words, {
-    env: { ...environmentFor(options.env), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
+    env: { ...environmentOf(plan, options), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
     stdio: ['ignore', 'ignore', 'pipe'],
     // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
     detached: true,
   });
-  const exited = whenExited(child, said, clock);
+  const exited = whenExited(child, said, clock)
+    .finally(output.end)
+    .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
   const isLocal = spec.forward.side === 'local';
-  const isGranted = () => isLocal || said.grantedForwards() >= binds.length;
   const watch = createWatch({ proc, clock, root, pins: plan.pins, binds: isLocal ? binds : [], isGranted });
   void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
-  return { root, exited, check: async () => watch.look(), lastLine: said.lastLine, stop };
+  const { lastLine, allocatedPort, refusals } = said;
+  return { root, exited, check: async () => watch.look(), lastLine, allocatedPort, refusals, stop };
+
+  function isGranted(): boolean {
+    if (isLocal) return true;
+    const isChosen = spec.forward.listen.port !== 0 || said.allocatedPort() !== undefined;
+    return isChosen && said.grantedForwards() >= binds.length;
+  }
 
   function stop(signal?: AbortSignal): Promise<KillReport> {
     stopping ??= killChains(root ? [{ ref: root, why: 'the chain of this tunnel', below: 'all' }] : [], {
@@ -219,10 +275,21 @@ async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): 
   return classifyExit(said.lines(), { code, signal });
 }
 
-/** Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other. */
+/**
+ * Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other.
+ * Read whatever comes and however much: one whose pipe is full stands still. But in slices, since Node hands on all that
+ * a flood brings in one turn of the event loop: with lines of one letter such a turn was 230 ms long.
+ */
 function hear(pipe: Readable | null, onText: (chunk: string) => void): () => boolean {
   let isOver = pipe === null;
-  pipe?.setEncoding('utf8').on('data', onText);
+  const slice = createSlice();
+  pipe?.setEncoding('utf8').on('data', (chunk: string) => {
+    onText(chunk);
+    const turn = slice();
+    if (!turn) return;
+    pipe.pause();
+    void turn.then(() => pipe.resume());
+  });
   for (const end of ['end', 'error']) {
     pipe?.once(end, () => {
       isOver = true;
@@ -238,6 +305,12 @@ function environmentFor(env: ChainOptions['env']): Record<string, string> {
   return Object.fromEntries(
     Object.entries(env).filter((entry): entry is [string, string] => passedOn.test(entry[0]) && entry[1] !== undefined),
   );
+}
+
+/** ssh starts a ProxyCommand by $SHELL, and by /bin/sh without it. Ours is quoted for sh, not for a csh or a fish. */
+function environmentOf({ steps }: Plan, { env }: ChainOptions): Record<string, string> {
+  const { SHELL: shell, ...rest } = environmentFor(env);
+  return shell === undefined || steps.length > 0 ? rest : { ...rest, SHELL: shell };
 }
 
 function markerEnvironment(id: string, instance: string): Record<string, string> {
@@ -284,7 +357,7 @@ function isScript(file: string): boolean {
   return head.toString() === '#!';
 }
 
-/** Runs a program of ours to its end, bounded; for `ssh -G` alone. */
+/** Runs a program of ours to its end, bounded; for `ssh -G` and `-V` alone. */
 async function run(program: string, words: readonly string[], env: Record<string, string>) {
   const child = await spawnProgram(program, words, {
     env,

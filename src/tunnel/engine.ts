@@ -28,6 +28,8 @@ export interface LinkExit {
   readonly signal: string | null;
   readonly reason: Reason;
   readonly lastError: string | null;
+  /** The server has said that it lets nobody in before that, in milliseconds. */
+  readonly retryAfterMs?: number;
 }
 
 /** Is the link carrying the forward now: `ready`, not yet or no longer (`waiting`), or stopped by a signal (`frozen`). */
@@ -46,6 +48,10 @@ export interface Link {
   check(): Promise<LinkState>;
   /** What it said last, for the sentence that explains a timeout. */
   lastLine(): string | null;
+  /** The port that the server has chosen for a remote forward of port 0. */
+  allocatedPort(): number | undefined;
+  /** Connections through it that the target refused, and what was said of the last one. */
+  refusals(): { readonly count: number; readonly last: string | null };
   /** Ends it and all that it started; resolves when nothing of it is left, or with the survivors. Bounded. Idempotent. */
   stop(signal?: AbortSignal): Promise<KillReport>;
 }

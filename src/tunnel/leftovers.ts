@@ -11,9 +11,10 @@ import { type ProcessStat, type ProcessTable, readArguments, updateTable } from 
 import { ancestors } from '../proc/tree.js';
 import { createSlice } from '../time.js';
 import { isSameListeningEnd, parseSshCommand } from './arguments.js';
+import { type ChainRecord, findRecorded } from './ledger.js';
 import { bindSet, type Takeover, type TunnelSpec } from './spec.js';
 
-export type Layer = 'marker' | 'forward' | 'port' | 'anyone';
+export type Layer = 'marker' | 'ledger' | 'forward' | 'port' | 'anyone';
 
 /** A chain that a former life, or somebody else, left in a tunnel's way. */
 export interface Leftover {
@@ -36,12 +37,14 @@ export interface LeftoverOptions {
   readonly isLiving: (instance: string) => Promise<boolean>;
   /** What others have seen just now. */
   readonly census?: Census | undefined;
+  /** What a former life has written down. */
+  readonly records?: readonly ChainRecord[] | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
 /**
- * What has to go before these tunnels can start, in layers as far as `takeover` allows: what carries our marker; ssh
- * and autossh that go to the same place with the same forward; ssh and autossh that listen on a port of ours; anyone
+ * What has to go before these tunnels can start, in layers as far as `takeover` allows: what carries our marker, or
+ * was written down by a former life; ssh and autossh that go to the same place with the same forward; ssh and autossh that listen on a port of ours; anyone
  * who does. The port of a remote forward is never looked up here: on this side it belongs to the service that is
  * being exposed. Another daemon's chain, and another user's, is covered by `any` alone.
  */
@@ -61,6 +64,9 @@ export async function findLeftovers(specs: readonly TunnelSpec[], options: Lefto
   for (const stat of carriers) {
     // A manager that was itself started inside of a tunnel's environment carries the marker, and so do its parents.
     if (!nearest.has(stat.pid)) note('marker', stat, `carries ${options.marker.join(' and ')}`);
+  }
+  for (const stat of await findRecorded(options.records ?? [], { ...options, table })) {
+    if (!nearest.has(stat.pid)) note('ledger', stat, 'was started by a former life of this daemon');
   }
   if (takeover === 'own') return [...found.values()];
   for (const { stat, why } of await findSameForwards(specs, table, options)) note('forward', stat, why);

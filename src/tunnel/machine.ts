@@ -1,5 +1,5 @@
 import type { Reason } from './engine.js';
-import type { BackoffOptions } from './spec.js';
+import { scheduleOf } from './retry.js';
 
 export type State = 'stopped' | 'starting' | 'up' | 'backoff' | 'stopping' | 'fatal';
 export type Desired = 'up' | 'down';
@@ -10,16 +10,30 @@ export interface Condition {
   readonly desired: Desired;
   /** Failures since the last success or request. */
   readonly attempt: number;
+  /** Those of them in a row that are tried again by the same schedule. */
+  readonly streak: number;
   /** Why it is not up. */
   readonly reason: Reason | null;
 }
 
-export type EventType = 'start' | 'stop' | 'restart' | 'blocked' | 'ready' | 'lost' | 'exited' | 'timeout' | 'respec';
+export type EventType =
+  | 'start'
+  | 'stop'
+  | 'restart'
+  | 'blocked'
+  | 'ready'
+  | 'lost'
+  | 'exited'
+  | 'timeout'
+  | 'dead'
+  | 'respec';
 
 export interface MachineEvent {
   readonly type: EventType;
-  /** With blocked, lost, exited and timeout: why. */
+  /** With blocked, lost, exited, timeout and dead: why. */
   readonly reason?: Reason;
+  /** With exited: this tunnel is not to be tried again for that reason. */
+  readonly isFinal?: boolean;
 }
 
 /** What has to be done now. `launch` clean up, prove, start; `teardown` kill and prove; `wait` retry later; `recheck` same link. */
@@ -33,7 +47,7 @@ export interface Transition {
 /** Only what no retry can mend. */
 const fatalReasons: ReadonlySet<Reason> = new Set<Reason>(['host_key_changed', 'bad_spec']);
 
-export const initialCondition: Condition = { state: 'stopped', desired: 'down', attempt: 0, reason: null };
+export const initialCondition: Condition = { state: 'stopped', desired: 'down', attempt: 0, streak: 0, reason: null };
 
 /**
  * The next condition and what to do: pure. Every cell is a decision; `ignore` is one too.
@@ -46,19 +60,16 @@ export function transition(now: Condition, event: MachineEvent): Transition {
   return table[now.state][event.type](now, event);
 }
 
-/** Full jitter: anything up to the cap, which doubles from `minMs` to `maxMs`. Nothing for an attempt that was asked for. */
-export function backoffDelay(attempt: number, { minMs, maxMs }: BackoffOptions, random: () => number): number {
-  if (attempt === 0) return 0;
-  return Math.round(random() * Math.min(maxMs, minMs * 2 ** Math.min(attempt - 1, 30)));
-}
-
 type Cell = (now: Condition, event: MachineEvent) => Transition;
 
 const ignore: Cell = (now) => ({ next: now });
 
+/** Counted from nothing. */
+const anew = { attempt: 0, streak: 0, reason: null } as const;
+
 /** Wanted up, as somebody asked: at once, and counted from nothing. */
 const launch: Cell = () => ({
-  next: { state: 'starting', desired: 'up', attempt: 0, reason: null },
+  next: { ...anew, state: 'starting', desired: 'up' },
   effect: 'launch',
 });
 
@@ -70,7 +81,7 @@ const retry: Cell = (now) =>
 
 /** Down, and up again at once: a restart, a changed spec. */
 const cycle: Cell = () => ({
-  next: { state: 'stopping', desired: 'up', attempt: 0, reason: null },
+  next: { ...anew, state: 'stopping', desired: 'up' },
   effect: 'teardown',
 });
 
@@ -79,7 +90,7 @@ const takeDown: Cell = (now) => ({
   effect: 'teardown',
 });
 
-const giveUpWaiting: Cell = () => ({ next: { state: 'stopped', desired: 'down', attempt: 0, reason: null } });
+const giveUpWaiting: Cell = () => ({ next: initialCondition });
 
 /** What survived is still there, so a stop that is asked for again tries again: "stopped" would be untrue. */
 const stopWaiting: Cell = (now, event) => (now.reason === 'stuck' ? takeDown : giveUpWaiting)(now, event);
@@ -87,11 +98,23 @@ const stopWaiting: Cell = (now, event) => (now.reason === 'stuck' ? takeDown : g
 /** A changed spec tries its luck at once, but does not start what somebody stopped. */
 const relaunch: Cell = (now, event) => (now.desired === 'up' ? launch : ignore)(now, event);
 
-/** One failure more: wait, unless no retry can mend it. */
-const fail: Cell = (now, { reason = 'exited' }) =>
-  fatalReasons.has(reason)
-    ? { next: { ...now, state: 'fatal', attempt: now.attempt + 1, reason } }
-    : { next: { ...now, state: 'backoff', attempt: now.attempt + 1, reason }, effect: 'wait' };
+/** One failure more. */
+function count(now: Condition, reason: Reason): Condition {
+  const isSameTrouble = scheduleOf(reason) === scheduleOf(now.reason);
+  return { ...now, attempt: now.attempt + 1, streak: isSameTrouble ? now.streak + 1 : 1, reason };
+}
+
+/** It failed: wait, unless no retry can mend it. */
+const fail: Cell = (now, { reason = 'exited', isFinal = fatalReasons.has(reason) }) =>
+  isFinal
+    ? { next: { ...count(now, reason), state: 'fatal' } }
+    : { next: { ...count(now, reason), state: 'backoff' }, effect: 'wait' };
+
+/** It is there and does not do what it should: it is taken down, and another one follows by and by. */
+const replace: Cell = (now, { reason = 'timeout' }) => ({
+  next: { ...count(now, reason), state: 'stopping' },
+  effect: 'teardown',
+});
 
 const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
   stopped: {
@@ -103,6 +126,7 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
     lost: ignore,
     exited: ignore,
     timeout: ignore,
+    dead: ignore,
     respec: ignore,
   },
   starting: {
@@ -110,14 +134,16 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
     stop: takeDown,
     restart: cycle,
     blocked: (now, event) => fail(now, { ...event, reason: event.reason ?? 'local_port_busy' }),
-    ready: (now) => ({ next: { ...now, state: 'up', reason: null }, effect: 'settle' }),
+    ready: (now) => ({
+      // The network's failures go on counting until it has proved stable; another trouble is over with a login.
+      next: { ...now, state: 'up', streak: scheduleOf(now.reason) === 'network' ? now.streak : 0, reason: null },
+      effect: 'settle',
+    }),
     lost: ignore,
     exited: fail,
-    // Not ready in time: take it down first; the failure counts when it is gone.
-    timeout: (now, { reason = 'timeout' }) => ({
-      next: { ...now, state: 'stopping', attempt: now.attempt + 1, reason },
-      effect: 'teardown',
-    }),
+    // Not ready in time: take it down first; it is tried again when it is gone.
+    timeout: replace,
+    dead: ignore,
     respec: cycle,
   },
   up: {
@@ -129,7 +155,9 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
     // The same link may come back (a frozen ssh that is continued): it has until the start's deadline.
     lost: (now, { reason = 'frozen' }) => ({ next: { ...now, state: 'starting', reason }, effect: 'recheck' }),
     exited: fail,
-    timeout: (now) => ({ next: { ...now, attempt: 0 } }),
+    timeout: (now) => ({ next: { ...now, attempt: 0, streak: 0 } }),
+    // The chain is there and carries nothing.
+    dead: replace,
     respec: cycle,
   },
   backoff: {
@@ -141,12 +169,13 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
     lost: ignore,
     exited: ignore,
     timeout: retry,
+    dead: ignore,
     respec: relaunch,
   },
   stopping: {
-    start: (now) => ({ next: { ...now, desired: 'up', attempt: 0 } }),
+    start: (now) => ({ next: { ...now, desired: 'up', attempt: 0, streak: 0 } }),
     stop: (now) => ({ next: { ...now, desired: 'down', reason: null } }),
-    restart: (now) => ({ next: { ...now, desired: 'up', attempt: 0, reason: null } }),
+    restart: (now) => ({ next: { ...now, ...anew, desired: 'up' } }),
     blocked: ignore,
     ready: ignore,
     lost: ignore,
@@ -159,9 +188,10 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
           : { next: { ...now, state: 'backoff' }, effect: 'wait' },
     // Something survived. What was wanted stays wanted; the retry cleans up again first.
     timeout: (now, { reason = 'stuck' }) => ({
-      next: { ...now, state: 'backoff', attempt: now.attempt + 1, reason },
+      next: { ...count(now, reason), state: 'backoff' },
       effect: 'wait',
     }),
+    dead: ignore,
     respec: ignore,
   },
   fatal: {
@@ -173,6 +203,7 @@ const table: Readonly<Record<State, Readonly<Record<EventType, Cell>>>> = {
     lost: ignore,
     exited: ignore,
     timeout: ignore,
+    dead: ignore,
     respec: launch,
   },
 };

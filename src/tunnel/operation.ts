@@ -106,7 +106,7 @@ export interface Held {
 
 /** What the callers of an operation are told whose first attempt has failed. */
 export function createFailure({ kind, spec, status, held }: Failure): TunwardError {
-  const { id, name, lastError, nextRetryAt } = status;
+  const { id, name, lastError, nextRetryAt, remedy } = status;
   const { port } = spec.forward.listen;
   const what = `Tunnel ${name} (${id})`;
   const reason = status.reason ?? 'exited';
@@ -117,8 +117,8 @@ export function createFailure({ kind, spec, status, held }: Failure): TunwardErr
     return new TunwardError('ERR_PORT_HELD', message, { port, holders, nextRetryAt });
   }
   const outcome = kind === 'start' ? 'could not be started' : 'could not be stopped';
-  const message = `${what} ${outcome}: ${reason}${lastError ? ` (${lastError})` : ''}`;
-  return new TunwardError('ERR_START_FAILED', message, { id, reason, lastError, nextRetryAt });
+  const message = `${what} ${outcome}: ${reason}${lastError ? ` (${lastError})` : ''}${remedy ? `; ${remedy}` : ''}`;
+  return new TunwardError('ERR_START_FAILED', message, { id, reason, lastError, nextRetryAt, remedy });
 }
 
 function mergeKills(kills: readonly KillReport[]): KillReport {

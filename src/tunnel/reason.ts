@@ -12,15 +12,21 @@ export function classifyExit(
   { code, signal }: { code: number | null; signal: string | null },
 ): LinkExit {
   // A connection through the tunnel that failed is the target's trouble, not the tunnel's.
-  const said = lines.filter((line) => !/^channel \d+: |^connect_to /.test(line));
+  const said = lines.filter((line, at) => isOfHop(lines, at) || !/^channel \d+: |^connect_to /.test(line));
   const last = said.at(-1) ?? null;
   if (signal !== null) return { code, signal, reason: 'killed', lastError: last };
   for (const [reason, pattern] of rules) {
     const line = said.find((candidate) => pattern.test(candidate));
     if (line === undefined) continue;
-    return reason === 'auth_failed' ? explainDenial(said, line, code) : { code, signal, reason, lastError: line };
+    if (reason === 'auth_failed') return explainDenial(said, line, code);
+    return { code, signal, reason, lastError: reason === 'host_key_changed' ? nameOffender(said, line) : line };
   }
   return { code, signal, reason: 'exited', lastError: last };
+}
+
+/** A jump host that cannot connect onwards says so of its only channel, and then that it was to be the way. */
+function isOfHop(lines: readonly string[], at: number): boolean {
+  return lines[at + 1] === 'stdio forwarding failed';
 }
 
 /**
@@ -31,6 +37,12 @@ function explainDenial(said: readonly string[], denied: string, code: number | n
   const hint = said.find((line) => /^Load key .+: |^Warning: Identity file .+ not accessible/.test(line));
   const reason = hint?.includes('incorrect passphrase') ? 'needs_auth' : 'auth_failed';
   return { code, signal: null, reason, lastError: hint === undefined ? denied : `${hint}; ${denied}` };
+}
+
+/** Which line of which known_hosts has the other key. */
+function nameOffender(said: readonly string[], changed: string): string {
+  const offenders = said.flatMap((line) => /^Offending .*key in .+:\d+$/.exec(line)?.[0] ?? []);
+  return [changed.replace(/\.$/, ''), ...offenders].join('; ');
 }
 
 const rules: readonly (readonly [Reason, RegExp])[] = [
@@ -47,6 +59,9 @@ const rules: readonly (readonly [Reason, RegExp])[] = [
   ['bad_spec', /Can't open user config|terminating, \d+ bad configuration|^Bad (local|remote|dynamic) forwarding/i],
   ['bad_spec', /^Bad owner or permissions on|^percent_(dollar_)?expand: |^invalid environment variable expansion/i],
   ['timeout', /timed out|not responding/i],
+  // Only those of a hop are left here, see isOfHop().
+  ['unreachable', /^channel \d+: open failed: .*(resol|not known|unreachable|No route to host)/i],
+  ['refused', /^channel \d+: open failed: /i],
   ['refused', /^ssh: connect to host .+: Connection refused|^Connection (closed|reset) by |Not allowed at this time/i],
   ['refused', /^(kex|ssh)_exchange_identification: /i],
   ['unreachable', /Could not resolve hostname|Name or service not known|Name does not resolve/i],

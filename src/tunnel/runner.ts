@@ -5,15 +5,9 @@ import { createUsageReader } from '../proc/usage.js';
 import { type Clock, until } from '../time.js';
 import type { Engine, Link, LinkExit } from './engine.js';
 import type { Gate, Place } from './gate.js';
-import {
-  backoffDelay,
-  type Condition,
-  type Effect,
-  initialCondition,
-  type MachineEvent,
-  type State,
-  transition,
-} from './machine.js';
+import { type CheckUps, createCheckUps } from './health.js';
+import type { Ledger } from './ledger.js';
+import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
 import {
   beginRoad,
   byItself,
@@ -26,9 +20,10 @@ import {
   type Road,
 } from './operation.js';
 import { describeHolders, findHolders, waitUntilFree } from './proof.js';
+import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
-import { serverOf, type Takeover, type TunnelSpec } from './spec.js';
-import { describeTunnel, type TunnelStatus } from './status.js';
+import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
+import { describeTunnel, type Health, type TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -43,6 +38,7 @@ export type TunnelEvent =
       readonly asked: boolean;
       readonly status: TunnelStatus;
     }
+  | { readonly type: 'tunnel.degraded' | 'tunnel.recovered'; readonly tunnel: string; readonly status: TunnelStatus }
   | { readonly type: 'tunnel.output'; readonly tunnel: string; readonly line: string }
   | { readonly type: 'process.killed'; readonly tunnel: string; readonly kill: KillReport };
 
@@ -60,6 +56,9 @@ export interface RunnerContext {
   /** Finds and kills what is in a tunnel's way, as far as that level goes. */
   readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<KillReport>;
   readonly logFileOf: (spec: TunnelSpec) => string | null;
+  readonly ledger?: Pick<Ledger, 'record' | 'erase'> | undefined;
+  /** Looks whether bytes go through. */
+  readonly checkUps?: CheckUps | undefined;
 }
 
 export interface RequestOptions {
@@ -71,11 +70,12 @@ export interface RequestOptions {
 export interface Runner {
   readonly spec: () => TunnelSpec;
   readonly status: () => TunnelStatus;
-  /** The first start, in nobody's name. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
+  /** The first start, in nobody's name, of one that is enabled. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
   readonly boot: (isSwept: boolean) => void;
   readonly start: (options?: RequestOptions) => Promise<OperationResult>;
   readonly restart: (options?: RequestOptions) => Promise<OperationResult>;
   readonly stop: () => Promise<OperationResult>;
+  /** What is wanted from now on. Whatever asks for another tunnel restarts it, if it is not stopped. */
   readonly respec: (spec: TunnelSpec) => void;
   /** Stops it for good, in bounded time: what survives even that is left to the next life's sweep. Never rejects. */
   readonly close: () => Promise<void>;
@@ -96,12 +96,15 @@ const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (ch
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
   const usage = createUsageReader({ proc, clock });
+  const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
   let since = clock.wallTime();
   let timesUp = 0;
   let lastError: string | null = null;
   let nextRetryAt: number | null = null;
+  /** The least wait before the next attempt, as the server has said. */
+  let retryAfterMs = 0;
   let isClosed = false;
   let link: Link | undefined;
   let place: Place | undefined;
@@ -118,7 +121,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   // What people ask for.
 
   function boot(isSwept: boolean): void {
-    if (spec.interactive) return;
+    if (spec.interactive || !spec.enabled || condition.desired === 'up') return;
     road = beginRoad(clock, { asked: true, cleanUp: isSwept ? 'swept' : spec.takeover });
     dispatch({ type: 'start' });
   }
@@ -143,8 +146,11 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   function respec(next: TunnelSpec): void {
+    const isSame = isSameSpec(spec, next);
     spec = next;
+    if (isSame) return;
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    checkUps.forget();
     dispatch({ type: 'respec' });
   }
 
@@ -170,6 +176,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     operation?.reject(conflict(`is being ${kind === 'start' ? 'started' : 'stopped'} instead`));
     operation = createOperation(kind, force);
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
+    checkUps.forget();
     const { answer } = operation;
     dispatch(event);
     return answer;
@@ -239,7 +246,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
       recheck: () => awaitReady(signal, LOST_MS),
-      settle: () => watchOver(signal),
+      settle: () => Promise.all([watchOver(signal), attend(signal)]).then(() => undefined),
     };
     acts[effect]().catch((error: unknown) => {
       // The state that called a stage off goes on from there.
@@ -269,11 +276,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       .catch((error: unknown) => {
         if (isServing(started)) fail(error);
       });
+    // On disk before it is trusted. Its handshake goes on meanwhile.
+    if (started.root) await context.ledger?.record(spec.id, started.root);
     await awaitReady(signal, spec.startTimeoutMs);
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
-    const taken = await context.gate.enter(serverOf(spec), { urgent: () => operation !== undefined, signal });
+    const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, signal });
     // Called off in the very turn in which the place was given: nobody would give it back.
     if (signal.aborted) taken.release('other');
     signal.throwIfAborted();
@@ -342,6 +351,18 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     await context.rounds.join(look, signal);
   }
 
+  /** While it is up: do bytes go through it? */
+  async function attend(signal: AbortSignal): Promise<void> {
+    const { check } = spec;
+    if (!link || !check) return;
+    const onChange = ({ state }: Health) =>
+      publish({ type: state === 'ok' ? 'tunnel.recovered' : 'tunnel.degraded', tunnel: spec.id, status: status() });
+    const why = await checkUps.attend({ spec, check, link, onChange }, signal);
+    signal.throwIfAborted();
+    lastError = why;
+    dispatch({ type: 'dead', reason: 'timeout' });
+  }
+
   /** Take the chain down, and whatever carries our marker where there is none; proved, or said who survived. */
   async function teardown(signal: AbortSignal): Promise<void> {
     const survivor = link ? await endLink() : await clearLeftovers('own');
@@ -356,7 +377,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function waitToRetry(signal: AbortSignal): Promise<void> {
-    const delayMs = backoffDelay(condition.attempt, spec.backoff, context.random);
+    const delayMs = Math.max(retryDelay(condition, spec.backoff, context.random), retryAfterMs);
+    retryAfterMs = 0;
     nextRetryAt = clock.wallTime() + delayMs;
     await clock.sleep(delayMs, signal);
     signal.throwIfAborted();
@@ -371,9 +393,11 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!isServing(ended)) return;
     const report = await ended.stop();
     if (!isServing(ended)) return;
-    if (!noteKill(report)) link = undefined;
+    if (!noteKill(report)) forgetLink(ended);
     lastError = exit.lastError ?? describeExit(exit);
-    dispatch({ type: 'exited', reason: exit.reason });
+    retryAfterMs = exit.retryAfterMs ?? 0;
+    const isGivenUp = spec.authRetry === 'never' && scheduleOf(exit.reason) === 'login';
+    dispatch({ type: 'exited', reason: exit.reason, ...(isGivenUp ? { isFinal: true } : {}) });
   }
 
   /** The present link, and nobody has begun to take it down. */
@@ -386,8 +410,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const ended = link;
     if (!ended) return undefined;
     const survivor = noteKill(await ended.stop());
-    if (!survivor) link = undefined;
+    if (!survivor) forgetLink(ended);
     return survivor;
+  }
+
+  function forgetLink(ended: Link): void {
+    if (ended.root) context.ledger?.erase([ended.root]);
+    link = undefined;
   }
 
   /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */
@@ -426,7 +455,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const logFile = context.logFileOf(spec);
     const root = link?.root;
     const times = { since, restarts, nextRetryAt };
-    return describeTunnel(proc, { spec, condition, engine, root, usage, ...times, lastError, logFile });
+    const allocatedPort = link?.allocatedPort();
+    const parts = { spec, condition, health: health(), allocatedPort, engine, root, usage };
+    return describeTunnel(proc, { ...parts, ...times, lastError, logFile });
+  }
+
+  function health(): Health {
+    if (condition.state !== 'up') return { state: 'unknown', reason: null, detail: null };
+    return spec.check ? checkUps.health() : { state: 'ok', reason: null, detail: null };
   }
 }
 

@@ -13,7 +13,10 @@ export type EngineChoice = 'auto' | EngineName;
 /** How far the clean-up before a start may go: own processes; ssh and autossh chains in the way; anyone. */
 export type Takeover = 'own' | 'tunnels' | 'any';
 
-/** A host as written (a name, an address without brackets, `localhost` or `*`) and a port from 1 to 65535. */
+/**
+ * A host as written (a name, an address without brackets, `localhost` or `*`) and a port from 1 to 65535; 0 where a
+ * server is to choose the port that a remote forward listens on.
+ */
 export interface Endpoint {
   readonly host: string;
   readonly port: number;
@@ -27,11 +30,27 @@ export interface Forward {
   readonly target: Endpoint;
 }
 
+/** A host on the way to the destination: `[user@]host`, and its port where one is written. */
+export interface Hop {
+  /** An IPv6 address without brackets, as ssh wants it. */
+  readonly destination: string;
+  readonly port: number | null;
+}
+
 export interface BackoffOptions {
   readonly minMs: number;
   readonly maxMs: number;
   /** A tunnel that stayed up this long has proved stable: its next failure counts as the first. */
   readonly stableMs: number;
+}
+
+/** Asks now and then whether bytes go through to the target. */
+export interface CheckOptions {
+  /** A path to GET; null: to connect is enough. */
+  readonly http: string | null;
+  readonly everyMs: number;
+  /** What has not come through by then does not. */
+  readonly timeoutMs: number;
 }
 
 /** What is wanted of one tunnel: plain data, the same whether it came from a file, the API or a program. */
@@ -56,10 +75,20 @@ export interface TunnelSpec {
   readonly identityFile: string | null;
   /** `ssh -o`, names from {@link allowedSshOptions} only. */
   readonly sshOptions: Readonly<Record<string, string>>;
+  /** The hosts that ssh goes through, the first one first; none: as ssh_config says. */
+  readonly jump: readonly Hop[];
+  /** Labels, for commands that are meant for several tunnels. */
+  readonly groups: readonly string[];
+  /** Not enabled: known, and started by hand alone. */
+  readonly enabled: boolean;
   readonly takeover: Takeover;
   readonly startTimeoutMs: number;
   readonly restartTimeoutMs: number;
   readonly backoff: BackoffOptions;
+  /** After a login that was refused: `slow`, by a schedule of minutes, or `never` by itself. */
+  readonly authRetry: 'slow' | 'never';
+  /** null: nothing is sent, and up is what the listening sockets say. */
+  readonly check: CheckOptions | null;
 }
 
 /** One address that a tunnel listens on. The whole of them is its bind set: what has to be free before a start. */
@@ -100,15 +129,15 @@ export function formatEndpoint({ host, port }: Endpoint): string {
 }
 
 /**
- * Reads `port`, `host:port` or `[v6]:port`. Without a host, or with an empty one, the host is `localhost`.
- * Answers a sentence that says what is wrong instead of throwing.
+ * Reads `port`, `host:port` or `[v6]:port`. Without a host, or with an empty one, the host is `localhost`. Port 0, where
+ * it may be, is any. Answers a sentence that says what is wrong instead of throwing.
  */
-export function parseEndpoint(text: string): Endpoint | string {
+export function parseEndpoint(text: string, leastPort: 0 | 1 = 1): Endpoint | string {
   const match = /^(?:(?:\[([^\]]*)\]|([^:[\]]*)):)?(\d+)$/.exec(text.trim());
   if (!match) return `expected a port, host:port or [IPv6 address]:port, found '${text}'`;
   const [, bracketed, plain, digits] = match;
   const port = Number(digits);
-  if (port < 1 || port > 65535) return `expected a port from 1 to 65535, found ${digits}`;
+  if (port < leastPort || port > 65535) return `expected a port from 1 to 65535, found ${digits}`;
   if (bracketed !== undefined && !isIPv6(bracketed))
     return `expected an IPv6 address in brackets, found '${bracketed}'`;
   const host = bracketed ?? (plain || 'localhost');
@@ -135,6 +164,31 @@ export function isSafeDestination(text: string): boolean {
   const user = at === -1 ? undefined : text.slice(0, at);
   const host = text.slice(at + 1).replace(/^\[(.*)\]$/, '$1');
   return (user === undefined || isSafeName(user)) && (isSafeName(host) || isIP(host) !== 0);
+}
+
+/**
+ * Reads `[user@]host[:port]`, an IPv6 address with a port in brackets. Answers a sentence that says what is wrong
+ * instead of throwing.
+ */
+export function parseHop(text: string): Hop | string {
+  const complaint = `expected [user@]host[:port], an IPv6 address in brackets, found '${text}'`;
+  const at = text.lastIndexOf('@') + 1;
+  const [user, rest] = [text.slice(0, at), text.slice(at)];
+  const match = /^(?:\[([^\]]*)\]|([^:[\]]*))(?::(\d+))?$/.exec(rest);
+  const [, bracketed, plain, digits] = match ?? [undefined, undefined, rest, undefined];
+  if (bracketed !== undefined && !isIPv6(bracketed)) return complaint;
+  const destination = `${user}${bracketed ?? plain ?? ''}`;
+  if (!isSafeDestination(destination)) return complaint;
+  const port = digits === undefined ? null : Number(digits);
+  if (port !== null && (port < 1 || port > 65535)) return `expected a port from 1 to 65535, found ${digits}`;
+  return { destination, port };
+}
+
+/** The way back: `user@host:2222`, `[::1]:2222`. */
+export function formatHop({ destination, port }: Hop): string {
+  if (port === null) return destination;
+  const at = destination.lastIndexOf('@') + 1;
+  return destination.slice(0, at) + formatEndpoint({ host: destination.slice(at), port });
 }
 
 /** The six fields that make a tunnel's id, as written in the configuration, defaults filled in. */
@@ -218,14 +272,35 @@ export function describeSpec(spec: TunnelSpec): string {
 
 /**
  * What tells one SSH server from another, as far as a configuration says it: another sshd on the same machine is
- * another server, another login there is not.
+ * another server, another login there is not. Behind another jump host the same address may be another machine.
  */
-export function serverOf({ remoteHost, sshOptions }: Pick<TunnelSpec, 'remoteHost' | 'sshOptions'>): string {
-  const host = sshOptions.HostName ?? remoteHost.slice(remoteHost.lastIndexOf('@') + 1);
-  return sshOptions.Port === undefined ? host.toLowerCase() : `${host.toLowerCase()} ${sshOptions.Port}`;
+export function serverOf({
+  remoteHost,
+  sshOptions,
+  jump,
+}: Pick<TunnelSpec, 'remoteHost' | 'sshOptions' | 'jump'>): string {
+  const host = sshOptions.HostName ?? hostOf(remoteHost);
+  const server = sshOptions.Port === undefined ? host.toLowerCase() : `${host.toLowerCase()} ${sshOptions.Port}`;
+  return jump.length === 0 ? server : `${server} via ${jump.map(formatHop).join()}`;
 }
 
-/** Two specs that ask for the same thing, in whatever order: nothing has to be restarted when one replaces the other. */
+/** The server that is connected to from here, and that all these connections come to: the first one on the way. */
+export function entryOf(spec: Pick<TunnelSpec, 'remoteHost' | 'sshOptions' | 'jump'>): string {
+  const [first] = spec.jump;
+  if (!first) return serverOf(spec);
+  const host = hostOf(first.destination).toLowerCase();
+  return first.port === null ? host : `${host} ${first.port}`;
+}
+
+function hostOf(destination: string): string {
+  return destination.slice(destination.lastIndexOf('@') + 1);
+}
+
+/**
+ * Two specs that ask for the same thing, in whatever order: nothing has to be restarted when one replaces the other. How
+ * it is grouped, and whether it starts by itself, is not what it is.
+ */
 export function isSameSpec(one: TunnelSpec, other: TunnelSpec): boolean {
-  return isDeepStrictEqual(one, other);
+  const { groups, enabled } = one;
+  return isDeepStrictEqual(one, { ...other, groups, enabled });
 }

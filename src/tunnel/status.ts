@@ -4,7 +4,8 @@ import { type ProcessRef, readCommand, readFamily } from '../proc/stat.js';
 import { sumUsage, type Usage, type UsageReader } from '../proc/usage.js';
 import type { Reason } from './engine.js';
 import type { Condition, Desired, State } from './machine.js';
-import { type Bind, bindSet, formatEndpoint, type TunnelSpec } from './spec.js';
+import { remedyOf } from './remedy.js';
+import { type Bind, bindSet, formatEndpoint, formatHop, type TunnelSpec } from './spec.js';
 
 /** One process of a tunnel's chain. */
 export interface ChainProcess extends ProcessRef {
@@ -17,15 +18,24 @@ export interface TunnelStatus {
   readonly name: string;
   readonly state: State;
   readonly desired: Desired;
+  /** Why it is not up; of one that is up, why its health is degraded. */
   readonly reason: Reason | null;
-  readonly health: 'ok' | 'degraded' | 'unknown';
+  /** ok: up, and the last check (where there is one) went through. degraded: up, and the target is not well. */
+  readonly health: Health['state'];
+  /** What the last check found, in words. */
   readonly healthReason: string | null;
+  /** What somebody can do about it; null where that is to wait, or nothing. */
+  readonly remedy: string | null;
   readonly direction: TunnelSpec['direction'];
   readonly engine: string;
   readonly listen: readonly Bind[];
   /** Where the forward leads, `host:port` as seen from the other side. */
   readonly target: string;
   readonly remoteHost: string;
+  /** The hosts it goes through, `[user@]host[:port]`, as far as the configuration names them. */
+  readonly jump: readonly string[];
+  readonly groups: readonly string[];
+  readonly enabled: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -43,10 +53,20 @@ export interface TunnelStatus {
   readonly logFile: string | null;
 }
 
+/** What the checks of a tunnel that is up have found. */
+export interface Health {
+  readonly state: 'ok' | 'degraded' | 'unknown';
+  readonly reason: Reason | null;
+  readonly detail: string | null;
+}
+
 /** What a status is made of. Times are milliseconds since the epoch. */
 export interface StatusParts {
   readonly spec: TunnelSpec;
   readonly condition: Condition;
+  readonly health: Health;
+  /** The port that the server chose for a remote forward of port 0. */
+  readonly allocatedPort: number | undefined;
   readonly engine: string;
   /** The root of the chain that there is now. */
   readonly root: ProcessRef | undefined;
@@ -61,7 +81,8 @@ export interface StatusParts {
 
 /** Looks at the chain as it is at this moment; a few small reads (0.1 ms for an ssh). */
 export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
-  const { spec, condition, root, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+  const { spec, condition, health, root, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+  const reason = condition.reason ?? health.reason;
   const family = root ? readFamily(proc, root) : [];
   const usages = parts.usage.read(family);
   return {
@@ -69,14 +90,21 @@ export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
     name: spec.name,
     state: condition.state,
     desired: condition.desired,
-    reason: condition.reason,
-    health: condition.state === 'up' ? 'ok' : 'unknown',
-    healthReason: null,
+    reason,
+    health: health.state,
+    healthReason: health.detail,
+    remedy: remedyOf(reason, { spec, lastError }),
     direction: spec.direction,
     engine,
-    listen: bindSet(spec.forward, hasIpv6Loopback()),
+    listen: bindSet(spec.forward, hasIpv6Loopback()).map((bind) => ({
+      ...bind,
+      port: parts.allocatedPort ?? bind.port,
+    })),
     target: formatEndpoint(spec.forward.target),
     remoteHost: spec.remoteHost,
+    jump: spec.jump.map(formatHop),
+    groups: spec.groups,
+    enabled: spec.enabled,
     pid: family[0]?.pid ?? null,
     chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
     // Without its root there is no chain any more.

@@ -8,6 +8,7 @@ import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
 import { type Chains, createChains, markerNames, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
+import type { Ledger } from './ledger.js';
 import { findLeftovers, type Leftover } from './leftovers.js';
 import { createRounds } from './rounds.js';
 import {
@@ -39,6 +40,8 @@ export interface SupervisorOptions {
    * whoever knows of locks: none is.
    */
   readonly isLiving?: ((instance: string) => Promise<boolean>) | undefined;
+  /** Where is written down what has been started, for a later life; default: nowhere, and the mark must do. */
+  readonly ledger?: Ledger | undefined;
   readonly logFileOf?: ((spec: TunnelSpec) => string | null) | undefined;
   readonly proc?: Proc | undefined;
   readonly clock?: Clock | undefined;
@@ -52,7 +55,10 @@ export type SupervisorEvent = TunnelEvent | { readonly type: 'boot.swept'; reado
 export interface Supervisor {
   /** Clears away what a former life left in the way of these tunnels, each as far as its takeover goes. Before `reconcile`. */
   sweep(specs: readonly TunnelSpec[]): Promise<KillReport>;
-  /** Makes these the tunnels: new ones start, missing ones stop, changed ones restart, equal ones are not touched. */
+  /**
+   * Makes these the tunnels: new ones start, missing ones stop, changed ones restart, equal ones are not touched. One that
+   * is not enabled does not start; it stops when it was enabled before, and starts when it is now.
+   */
   reconcile(specs: readonly TunnelSpec[]): Promise<void>;
   /** By exact id, exact name, or a prefix of the id of 8 digits or more. Resolves once it is up (for stop: down). */
   start(which: string, options?: RequestOptions): Promise<OperationResult>;
@@ -77,7 +83,7 @@ export interface Supervisor {
 export function createSupervisor(options: SupervisorOptions): Supervisor {
   requireLinux('keep tunnels up', options);
   const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
-  const { logFileOf = () => null, isLiving = async () => false } = options;
+  const { logFileOf = () => null, isLiving = async () => false, ledger } = options;
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
@@ -86,7 +92,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
   const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {
-    ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers },
+    ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers, ledger },
     rounds: createRounds(clock),
     engineFor: chains.engineFor,
   };
@@ -114,13 +120,17 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const marker = [`TUNWARD_INSTANCE=${instance}`];
     const levels: Takeover[] = ['own', 'tunnels', 'any'];
     const leftovers: Leftover[] = [];
+    const records = ledger?.former;
     for (const takeover of levels) {
-      const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive);
+      // One that will not start has nobody in its way.
+      const covered = specs.filter((spec) => spec.takeover === takeover && !spec.interactive && spec.enabled);
       if (takeover !== 'own' && covered.length === 0) continue;
-      leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker })));
+      leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker, records })));
     }
     const kill = await killLeftovers(leftovers, { marker });
     for (const { id } of specs) swept.add(id);
+    const isLeft = (pid: number) => kill.survivors.some((survivor) => survivor.pid === pid);
+    ledger?.erase(ledger.former.filter(({ pid }) => !isLeft(pid)));
     publish({ type: 'boot.swept', kill });
     return kill;
   }
@@ -137,17 +147,27 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const leaving = [...runners].filter(([id]) => !wanted.has(id));
     // Out of reach at once: nobody can start again what is on its way out.
     for (const [id] of leaving) runners.delete(id);
-    await Promise.all(leaving.map(([, runner]) => runner.close()));
+    // Down before anything starts: what is new may want the same port.
+    await Promise.all([...leaving.map(([, runner]) => runner.close()), ...specs.map(silence)]);
     refuseClosed();
     const before = new Map(runners);
     runners.clear();
     for (const spec of wanted.values()) {
-      const runner = before.get(spec.id) ?? createRunner(spec, context);
+      const known = before.get(spec.id);
+      const runner = known ?? createRunner(spec, context);
       runners.set(spec.id, runner);
-      if (!before.has(spec.id)) asked(runner).boot(swept.has(spec.id));
-      else if (!isSameSpec(runner.spec(), spec)) asked(runner).respec(spec);
+      if (!known || !isSameSpec(known.spec(), spec)) refresh(spec);
+      const isNew = !known?.spec().enabled;
+      runner.respec(spec);
+      if (isNew) runner.boot(swept.has(spec.id));
     }
     swept.clear();
+  }
+
+  /** Stops what is no longer enabled. What survives that is retried by its runner, and waited for by nobody. */
+  async function silence({ id, enabled }: TunnelSpec): Promise<void> {
+    const runner = runners.get(id);
+    if (runner?.spec().enabled && !enabled) await Promise.allSettled([runner.stop()]);
   }
 
   function refuseClosed(): void {
@@ -194,8 +214,12 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
 
   /** Somebody asks for a start: what ssh_config says of it may have been changed just now. */
   function asked(runner: Runner): Runner {
-    if (!runner.spec().interactive) chains.refresh(runner.spec());
+    refresh(runner.spec());
     return runner;
+  }
+
+  function refresh(spec: TunnelSpec): void {
+    if (!spec.interactive) chains.refresh(spec);
   }
 
   /** An answer in time, whatever becomes of the operation, which goes on. */

@@ -10,6 +10,10 @@ export interface Transcript {
   lastLine(): string | null;
   /** How many remote forwards the server has granted. ssh says so at DEBUG1 alone. */
   grantedForwards(): number;
+  /** The port that the server has chosen for a remote forward of port 0. */
+  allocatedPort(): number | undefined;
+  /** Connections that the far end of the forward refused, and what ssh said of the last one. */
+  refusals(): { readonly count: number; readonly last: string | null };
 }
 
 const KEPT_LINES = 50;
@@ -22,6 +26,8 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
   /** What comes up to the next line end belongs to a line that was too long, and has been handed on, cut off. */
   let isOverlong = false;
   let granted = 0;
+  let allocated: number | undefined;
+  let refused: { count: number; last: string | null } = { count: 0, last: null };
   const kept: string[] = [];
   return {
     take,
@@ -29,6 +35,8 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
     lines: () => kept,
     lastLine: () => kept.at(-1) ?? null,
     grantedForwards: () => granted,
+    allocatedPort: () => allocated,
+    refusals: () => refused,
   };
 
   function take(chunk: string): void {
@@ -50,10 +58,20 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
     rest = '';
   }
 
+  /** A server that floods us is heard at this function's speed: nothing is done twice, nor for an empty line. */
   function note(text: string): void {
-    const line = printable(text.slice(0, MAX_LINE).replace(/\r$/, ''));
-    if (/^debug1: remote forward success for: listen /.test(line)) granted++;
-    if (line === '' || debugging.test(line)) return;
+    if (text === '' || text === '\r') return;
+    const end = text.length <= MAX_LINE && text.endsWith('\r') ? -1 : MAX_LINE;
+    const line = printable(text.slice(0, end));
+    if (debugging.test(line)) {
+      if (/^debug1: remote forward success for: listen /.test(line)) granted++;
+      return;
+    }
+    const port = /^Allocated port (\d+) for remote forward to /.exec(line)?.[1];
+    if (port !== undefined) allocated = Number(port);
+    if (/^channel \d+: open failed: |^connect_to .+: failed\.$/.test(line)) {
+      refused = { count: refused.count + 1, last: line };
+    }
     kept.push(line);
     if (kept.length > KEPT_LINES) kept.shift();
     onOutput(line);

@@ -128,6 +128,7 @@ describe('findAddress()', () => {
     cwd: dir,
     signal: new AbortController().signal,
     onHangup: () => undefined,
+    exitNow: () => undefined,
   });
 
   it('takes --socket first, then $TUNWARD_SOCKET, then the configuration', async () => {

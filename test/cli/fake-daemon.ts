@@ -63,6 +63,7 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     desired: 'up',
     reason: null,
     health: 'ok',
+    remedy: null,
     health_reason: null,
     direction: 'remote_to_local',
     engine: 'autossh',
@@ -72,6 +73,9 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     ],
     target: 'localhost:8000',
     remote_host: 'user@remote-host1',
+    jump: [],
+    groups: [],
+    enabled: true,
     pid: 812,
     chain: [{ pid: 812, start_ticks: 1, command: '/usr/lib/autossh/autossh -M 0' }],
     usage: {

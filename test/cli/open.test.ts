@@ -37,6 +37,28 @@ describe('tunward open', () => {
     expect(holders.map(({ pid, startTicks }) => isAlive(pid, startTicks))).to.deep.equal([false]);
   });
 
+  it('goes through other hosts with -J', async () => {
+    const port = await freeLocalPort();
+    const words = [
+      '-J',
+      `rig,127.0.0.1:${sshd.port}`,
+      '-i',
+      sshd.identityFile,
+      '-o',
+      'StrictHostKeyChecking=accept-new',
+    ];
+    const forward = ['-L', `127.0.0.1:${port}:127.0.0.1:${sshd.port}`];
+    const open = startTunward(reaper, ['open', '-F', sshd.sshConfigFile, ...words, ...forward, 'rig']);
+    await said(open, 'stderr', 'Ctrl-C ends it');
+    expect(open.stderr()).to.contain(` via rig, 127.0.0.1:${sshd.port}, rig\n`);
+    expect(await greeting(port)).to.match(/^SSH-2\.0-/);
+    const chain = reaper.living().filter(({ pid }) => pid !== open.pid);
+    expect(chain).to.have.length(3);
+    open.child.kill('SIGINT');
+    expect((await open.ended).code).to.equal(0);
+    expect(chain.map(({ pid, startTicks }) => isAlive(pid, startTicks))).to.deep.equal([false, false, false]);
+  });
+
   it('keeps a remote forward up, and tells what happens as records with --json', async () => {
     const port = await freeLocalPort();
     const words = ['-R', `127.0.0.1:${port}:localhost:${sshd.port}`, '-o', 'Compression=yes', '--name', 'back'];

@@ -1,20 +1,12 @@
-import { createRequire } from 'node:module';
 import { PassThrough } from 'node:stream';
 import { expect } from 'chai';
 import { createScreen, drawTree, type Line, layTable, styled } from '#lib/cli/render.js';
 import { formatAge, formatBytes, formatMs, formatPercent, programOf } from '#lib/cli/units.js';
+import { need } from '../support/need.js';
 import { startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { runOnTerminal } from '../support/terminal.js';
 import { mainFile, tunward } from './run.js';
-
-/** The part of node-pty that is used here: its own types are none under nodenext. */
-const pty: {
-  spawn(
-    file: string,
-    args: string[],
-    options: { cols: number; env: NodeJS.ProcessEnv },
-  ): { pid: number; onData(tell: (data: string) => void): void; onExit(tell: () => void): void };
-} = createRequire(import.meta.url)('node-pty');
 
 /** A screen whose output is kept. */
 function createRecorder(options: { json?: boolean; terminal?: { columns: number } } = {}) {
@@ -137,6 +129,9 @@ describe('colour', () => {
 
   describe('on a terminal', () => {
     const columns = 60;
+    before(function () {
+      need(this, 'pty');
+    });
 
     it('is on, and off with NO_COLOR; rows are cut at its width', async () => {
       const { pid } = await startTree(reaper, {}).ready;
@@ -151,17 +146,9 @@ describe('colour', () => {
 
     /** What the command writes to a terminal of its own. */
     async function onTerminal(args: string[], env: Record<string, string>): Promise<string> {
-      // Node takes a terminal under CI for one without colours.
-      const { NO_COLOR: _no, FORCE_COLOR: _force, CI: _ci, ...own } = process.env;
-      const settings = { cols: columns, env: { ...own, ...reaper.env, TERM: 'xterm-256color', ...env } };
-      const terminal = pty.spawn(process.execPath, [mainFile, ...args], settings);
-      reaper.ownPid(terminal.pid);
-      let text = '';
-      terminal.onData((data) => {
-        text += data;
-      });
-      await new Promise<void>((resolve) => terminal.onExit(resolve));
-      return text;
+      const terminal = runOnTerminal(reaper, [process.execPath, mainFile, ...args], { columns, env });
+      await terminal.ended;
+      return terminal.bytes();
     }
   });
 });

@@ -12,6 +12,8 @@ export const mainFile = join(repoRoot, 'lib/cli/main.js');
 export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** As another user: for root. */
+  readonly uid?: number;
 }
 
 /** A command that has ended. */
@@ -44,11 +46,12 @@ export async function tunwardJson(reaper: Reaper, args: readonly string[], optio
   return JSON.parse(stdout);
 }
 
-export function startTunward(reaper: Reaper, args: readonly string[], { env, cwd }: RunOptions = {}): Running {
+export function startTunward(reaper: Reaper, args: readonly string[], { env, cwd, uid }: RunOptions = {}): Running {
   const child = spawn(process.execPath, [mainFile, ...args], {
     cwd: cwd ?? tmpdir(),
     env: { ...cleanEnvironment(), ...reaper.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(uid === undefined ? {} : { uid, gid: uid }),
   });
   reaper.own(child);
   let stdout = '';
@@ -70,6 +73,14 @@ export async function said(running: Running, what: 'stdout' | 'stderr', text: st
 }
 
 function cleanEnvironment(): NodeJS.ProcessEnv {
-  const ours = ['TUNWARD_CONFIG', 'TUNWARD_SOCKET', 'TUNWARD_TOKEN_FILE', 'NO_COLOR', 'FORCE_COLOR', 'NODE_OPTIONS'];
+  const ours = [
+    'TUNWARD_CONFIG',
+    'TUNWARD_SOCKET',
+    'TUNWARD_TOKEN_FILE',
+    'NO_COLOR',
+    'FORCE_COLOR',
+    'NODE_OPTIONS',
+    'SSH_AUTH_SOCK',
+  ];
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !ours.includes(name)));
 }

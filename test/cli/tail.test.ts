@@ -1,8 +1,13 @@
-import { appendFileSync, mkdtempSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { appendFileSync, mkdtempSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { expect } from 'chai';
 import { newLines, openFileTail } from '#lib/cli/tail.js';
+import { appendLine } from '#lib/daemon/logfile.js';
+import { until } from '#lib/time.js';
+import { repoRoot } from '../support/paths.js';
 
 describe('openFileTail()', () => {
   let dir: string;
@@ -59,6 +64,91 @@ describe('openFileTail()', () => {
     expect(await tail.read()).to.deep.equal([]);
     writeFileSync(file, 'three\n');
     expect(await tail.read()).to.deep.equal(['three']);
+    tail.close();
+  });
+
+  it('goes on into the files before it for the past', async () => {
+    writeFileSync(`${file}.2`, 'a\nb\n');
+    writeFileSync(`${file}.1`, 'c\nd\n');
+    writeFileSync(file, 'e\n');
+    for (const [past, lines] of Object.entries({ 1: 'e', 2: 'de', 3: 'cde', 4: 'bcde', 9: 'abcde' })) {
+      const tail = openFileTail(file, Number(past));
+      expect((await tail.read()).join('')).to.equal(lines);
+      expect(await tail.read()).to.deep.equal([]);
+      tail.close();
+    }
+  });
+
+  it('misses nothing when the log begins several new ones between two looks', async () => {
+    const limits = { maxBytes: 10, keep: 5 };
+    let number = 0;
+    const write = (lines: number) => {
+      for (let n = 0; n < lines; n++) expect(appendLine(file, `line ${++number}`, limits)).to.equal(undefined);
+    };
+    write(7);
+    const tail = openFileTail(file, 2);
+    const seen = [...(await tail.read())];
+    for (const lines of [0, 1, 2, 3, 4, 3, 2, 1]) {
+      write(lines);
+      seen.push(...(await tail.read()));
+    }
+    expect(seen).to.deep.equal(Array.from({ length: 18 }, (_none, at) => `line ${at + 6}`));
+    write(9);
+    const after = await tail.read();
+    expect(after.at(-1), 'more than are kept').to.equal(`line ${number}`);
+    tail.close();
+  });
+
+  it('misses nothing and gives nothing twice while another process writes and moves as fast as it can', async () => {
+    const count = 10_000;
+    const program = `const { appendLine } = await import(${JSON.stringify(pathToFileURL(join(repoRoot, 'lib/daemon/logfile.js')))});
+      for (let n = 1; n <= ${count}; n++) appendLine(${JSON.stringify(file)}, 'line ' + n, { maxBytes: 300, keep: 500 });`;
+    const writer = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'ignore', 'inherit'],
+    });
+    const tail = openFileTail(file, 1);
+    const seen: string[] = [];
+    const isComplete = async () => {
+      seen.push(...(await tail.read()));
+      return seen.at(-1) === `line ${count}`;
+    };
+    const done = await until(isComplete, { timeoutMs: 15_000, everyMs: 1 });
+    writer.kill('SIGKILL');
+    tail.close();
+    expect(done, `${seen.length} lines, the last one ${seen.at(-1)}`).to.equal(true);
+    const first = Number(seen[0]?.slice(5));
+    const expected = Array.from({ length: count - first + 1 }, (_none, at) => `line ${first + at}`);
+    expect(
+      seen.findIndex((line, at) => line !== expected[at]),
+      'the first line that is not the next one',
+    ).to.equal(-1);
+  });
+
+  it('does not take the older files for new when the present one was deleted, or moved by somebody else', async () => {
+    writeFileSync(`${file}.1`, 'old\n');
+    writeFileSync(file, 'one\n');
+    const tail = openFileTail(file, 1);
+    expect(await tail.read()).to.deep.equal(['one']);
+    rmSync(file);
+    writeFileSync(file, 'two\n');
+    expect(await tail.read()).to.deep.equal(['two']);
+    renameSync(file, `${file}-2026-01-16`);
+    writeFileSync(file, 'three\n');
+    expect(await tail.read()).to.deep.equal(['three']);
+    tail.close();
+  });
+
+  it('waits where the name is that of a link, and does not follow it', async () => {
+    writeFileSync(join(dir, 'secret'), 'secret\n');
+    writeFileSync(file, 'one\n');
+    const tail = openFileTail(file, 9);
+    expect(await tail.read()).to.deep.equal(['one']);
+    rmSync(file);
+    symlinkSync(join(dir, 'secret'), file);
+    expect(await tail.read()).to.deep.equal([]);
+    rmSync(file);
+    writeFileSync(file, 'two\n');
+    expect(await tail.read()).to.deep.equal(['two']);
     tail.close();
   });
 

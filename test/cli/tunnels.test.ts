@@ -26,6 +26,7 @@ describe('tunward and its daemon', () => {
       reason: 'auth_failed',
       last_error: 'user@db: Permission denied (publickey).',
       next_retry_at: new Date(Date.now() + 3_600_000).toISOString(),
+      remedy: 'check the user',
       attempt: 3,
       pid: null,
       usage: null,
@@ -43,7 +44,7 @@ describe('tunward and its daemon', () => {
       daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord(), broken] } }));
       const { code, stdout } = await run('status');
       expect(code).to.equal(0);
-      const [head, web, db, trouble, ...rest] = stdout.split('\n');
+      const [head, web, db, trouble, advice, ...rest] = stdout.split('\n');
       expect(head?.split(/ {2,}/)).to.deep.equal([
         ...['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'],
       ]);
@@ -57,15 +58,88 @@ describe('tunward and its daemon', () => {
       expect(trouble).to.match(
         /^ {2}└ auth_failed: user@db: Permission denied \(publickey\)\.; tried 3 times, next try/,
       );
+      expect(advice).to.equal('    check the user');
       expect(rest).to.deep.equal(['']);
     });
 
+    it('says of one that is up what its target is at', async () => {
+      const reason = 'channel 2: open failed: connect failed: Connection refused';
+      const unwell = tunnelRecord({ health: 'degraded', reason: 'target_refused', health_reason: reason });
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [unwell] } }));
+      const { stdout } = await run('ls');
+      const [, web, trouble] = stdout.split('\n');
+      expect(web).to.match(/^web {3}up /);
+      expect(trouble).to.equal(`  └ degraded: ${reason}`);
+    });
+
     it('cannot be fooled by control characters in what a server said', async () => {
-      const evil = tunnelRecord({ ...broken, last_error: '\u001b[2Jgone\r\n\u202eevil' });
+      const evil = tunnelRecord({ ...broken, remedy: null, last_error: '\u001b[2Jgone\r\n\u202eevil' });
       daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [evil] } }));
       const { stdout } = await run('ls');
       expect(stdout).to.contain('?[2Jgone???evil');
       expect(stdout.split('\n')).to.have.length(4);
+    });
+  });
+
+  describe('--group', () => {
+    const records = [
+      tunnelRecord({ id: 'a'.repeat(32), name: 'one', groups: ['eu', 'web'], jump: ['bastion', 'me@two:22'] }),
+      tunnelRecord({
+        id: 'b'.repeat(32),
+        name: 'two',
+        groups: ['web'],
+        enabled: false,
+        state: 'stopped',
+        desired: 'down',
+      }),
+      tunnelRecord({ id: 'c'.repeat(32), name: 'three' }),
+      tunnelRecord({ id: 'd'.repeat(32), name: 'four', groups: ['us'], enabled: false }),
+    ];
+    beforeEach(() => {
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: records } }));
+      for (const { id } of records)
+        daemon.routes.set(`POST /v1/tunnels/${id}/start`, () => ({ body: operationRecord() }));
+    });
+    const started = () =>
+      daemon.asked
+        .filter((line) => line.startsWith('POST'))
+        .map((line) => line.charAt(17))
+        .sort();
+
+    it('lists the tunnels of a group, or of several', async () => {
+      const names = async (...args: string[]) => {
+        const { stdout } = await run('ls', '--json', ...args);
+        return JSON.parse(stdout).tunnels.map(({ name }: { name: string }) => name);
+      };
+      expect(await names('--group', 'web')).to.deep.equal(['one', 'two']);
+      expect(await names('--group', 'us', '--group', 'eu')).to.deep.equal(['one', 'four']);
+    });
+
+    it('does something to every tunnel of the groups, also to those that are not enabled', async () => {
+      expect((await run('start', '--group', 'web', '--group', 'us')).code).to.equal(0);
+      expect(started()).to.deep.equal(['a', 'b', 'd']);
+    });
+
+    it('is no part of all: those that are not enabled are, when they are up', async () => {
+      expect((await run('start', '--all')).code).to.equal(0);
+      expect(started()).to.deep.equal(['a', 'c', 'd']);
+    });
+
+    it('names the groups that there are to who asks for another', async () => {
+      for (const command of [['ls'], ['stop']]) {
+        const { code, stderr } = await run(...command, '--group', 'webb');
+        expect(code).to.equal(4);
+        expect(stderr).to.equal("error: No tunnel is in the group 'webb': the groups are eu, us, web\n");
+      }
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord()] } }));
+      const { stderr } = await run('restart', '--group', 'web');
+      expect(stderr).to.equal("error: No tunnel is in the group 'web': no tunnel is in any group\n");
+      expect(started()).to.deep.equal([]);
+    });
+
+    it('is shown with the hosts on the way', async () => {
+      const { stdout } = await run('ls', '--group', 'eu');
+      expect(stdout.split('\n')[1]).to.contain('  bastion, me@two:22, user@remote-host1  ');
     });
   });
 
@@ -168,6 +242,10 @@ describe('tunward and its daemon', () => {
     daemon.routes.set('GET /health', () => ({ body: { status: 'ok' } }));
     expect(await run('health')).to.deep.equal({ code: 0, stdout: 'ok\n', stderr: '' });
     expect(JSON.parse((await run('health', '--json')).stdout)).to.deep.equal({ status: 'ok' });
+    daemon.routes.set('GET /health', () => ({ body: { status: 'ok', zombies: 3, advice: 'put an init in front' } }));
+    const { code, stdout, stderr } = await run('health');
+    expect({ code, stdout }, 'zombies make nobody ill').to.deep.equal({ code: 0, stdout: 'ok\n' });
+    expect(stderr).to.equal('3 zombies: put an init in front\n');
     daemon.routes.set('GET /health', () => ({ body: { status: 'ailing' } }));
     expect((await run('health')).code).to.equal(1);
   });

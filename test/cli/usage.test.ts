@@ -27,7 +27,9 @@ describe('tunward: the command line', () => {
       const { stdout } = await run('--help');
       const named = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)?(?: |$)/gm)].map(([, name]) => name);
       const expected =
-        'up down health validate ls start stop restart logs open who free wait ps tree kill demo help'.split(' ');
+        'up down health validate doctor ls start stop restart logs open who free wait ps tree kill demo help'.split(
+          ' ',
+        );
       expect(named.filter((name) => name !== 'tunward')).to.have.members(expected);
       expect(stdout).to.contain('ls|status');
     });
@@ -73,6 +75,9 @@ describe('tunward: the command line', () => {
       'a wait for both': ['wait', '80', '--free', '--listening'],
       'a restart of nothing': ['restart'],
       'a restart of all and one': ['restart', 'web', '--all'],
+      'a stop of all and a group': ['stop', '--all', '--group', 'web'],
+      'a start of a group and one': ['start', 'web', '--group', 'web'],
+      'a jump host that ssh would take for an option': ['open', '-L', '8080:db:1', '-J', 'a,-oProxyCommand=x', 'host'],
       'an open without a forward': ['open', 'user@host'],
       'an open with two forwards': ['open', '-L', '1:a:2', '-R', '3:b:4', 'user@host'],
       'a forward that is none': ['open', '-L', '8080', 'user@host'],

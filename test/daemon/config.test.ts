@@ -73,6 +73,60 @@ function only(config: Config) {
 }
 
 describe('parseConfig()', () => {
+  describe('with what is said of checks and retries', () => {
+    const only1 = (...lines: string[]) => only(parse(file(...lines)));
+
+    it('has no check and slow logins when nothing is said', () => {
+      expect(only1('tunnels:', tunnel({ local_port: '1' }))).to.include({ check: null, authRetry: 'slow' });
+    });
+
+    it('takes a check by connecting or by a path, with bounds of its own', () => {
+      const check = (written: string) => only1('tunnels:', tunnel({ local_port: '1', check: written })).check;
+      expect(check('{connect: true}')).to.deep.equal({ http: null, everyMs: 10_000, timeoutMs: 5000 });
+      const http = { http: '/health?a=b', everyMs: 2000, timeoutMs: 500 };
+      expect(check('{http: "/health?a=b", every_ms: 2000, timeout_ms: 500}')).to.deep.equal(http);
+    });
+
+    it('takes what the top says for all tunnels, and a tunnel may say otherwise', () => {
+      const lines = ['auth_retry: never', 'check: {http: /up, every_ms: 3000}', 'tunnels:'];
+      const own = { check: '{connect: true}', auth_retry: 'slow' };
+      const { tunnels } = parse(file(...lines, tunnel({ local_port: '1' }), tunnel({ local_port: '2', ...own })));
+      expect(tunnels.map(({ check, authRetry }) => [check?.http, check?.everyMs, authRetry])).to.deep.equal([
+        ['/up', 3000, 'never'],
+        [null, 3000, 'slow'],
+      ]);
+    });
+
+    it('complains of what is none', () => {
+      const wrong = { check: '{http: health, every_ms: 5, connect: false}', auth_retry: 'sometimes' };
+      expect(complaints(file('tunnels:', tunnel({ local_port: '1', ...wrong })))).to.have.members([
+        "2:118: tunnels[0].auth_retry: expected slow or never, found 'sometimes'",
+        "2:68: tunnels[0].check.http: expected a path of printable characters without blanks that begins with '/', found 'health'",
+        '2:86: tunnels[0].check.every_ms: expected a whole number of milliseconds from 1000 to 86400000, found 5',
+        '2:98: tunnels[0].check.connect: expected true, which is what a check without http does, found false',
+      ]);
+    });
+  });
+
+  describe('with a port 0', () => {
+    it('leaves the choice to the server that a remote forward listens on, to as many as like', () => {
+      const remote = { direction: 'local_to_remote', remote_port: '0' };
+      const lines = [tunnel({ local_port: '80', ...remote }), tunnel({ name: 'b', local_port: '81', ...remote })];
+      const { tunnels } = parse(file('tunnels:', ...lines));
+      expect(tunnels.map(({ forward }) => forward.listen)).to.deep.equal(Array(2).fill({ host: 'localhost', port: 0 }));
+    });
+
+    it('is no port to listen on here, and none to connect to', () => {
+      expect(complaints(file('tunnels:', tunnel({ local_port: '0' })))).to.deep.equal([
+        '2:51: tunnels[0].local_port: expected a port from 1 to 65535, found 0',
+      ]);
+      expect(complaints(file('tunnels:', tunnel({ local_port: '1', remote_port: '0' })))).to.deep.equal([
+        '2:35: tunnels[0].remote_port: expected a port from 1 to 65535, found 0: ' +
+          'only a port that a server is to listen on can be its choice',
+      ]);
+    });
+  });
+
   describe('with an ancestor file', () => {
     const ancestor = file(
       '# tunnels of the office',
@@ -120,9 +174,14 @@ describe('parseConfig()', () => {
         sshConfig: null,
         identityFile: null,
         sshOptions: {},
+        jump: [],
+        groups: [],
+        enabled: true,
         takeover: 'tunnels',
         startTimeoutMs: 15_000,
         restartTimeoutMs: 6000,
+        authRetry: 'slow',
+        check: null,
         backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
       });
       expect(tunnels[2]).to.include({ name: 'jumphost-tunnel', interactive: true });
@@ -247,14 +306,18 @@ describe('parseConfig()', () => {
         file: '/etc/t/tunward.yaml',
         tunnels: [],
         logDir: '/home/u/.local/state/tunward/log',
+        log: { maxBytes: 1_048_576, keep: 5 },
         stateDir: '/home/u/.local/state/tunward',
         api: {
           socket: '/home/u/.local/state/tunward/tunward.sock',
           listen: null,
           tokenFile: '/home/u/.local/state/tunward/token',
+          keyDigests: [],
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
+        stopTimeoutMs: 8000,
+        reload: 'auto',
         warnings: [],
       });
     });
@@ -266,6 +329,7 @@ describe('parseConfig()', () => {
         socket: '/run/tunward/tunward.sock',
         listen: null,
         tokenFile: '/var/lib/tunward/token',
+        keyDigests: [],
       });
     });
 
@@ -273,6 +337,7 @@ describe('parseConfig()', () => {
       const config = parse(
         file(
           'log_dir: logs',
+          'log: {max_bytes: 102400, keep: 1}',
           'state_dir: ~/state',
           'api: {socket: /run/x.sock, listen: 8080, token_file: ../token}',
           'start: {concurrency: 4, per_host: 2, interval_ms: 50}',
@@ -281,8 +346,14 @@ describe('parseConfig()', () => {
       );
       expect(config).to.deep.include({
         logDir: '/etc/t/logs',
+        log: { maxBytes: 102_400, keep: 1 },
         stateDir: '/home/u/state',
-        api: { socket: '/run/x.sock', listen: { host: 'localhost', port: 8080 }, tokenFile: '/etc/token' },
+        api: {
+          socket: '/run/x.sock',
+          listen: { host: 'localhost', port: 8080 },
+          tokenFile: '/etc/token',
+          keyDigests: [],
+        },
         start: { concurrency: 4, perHost: 2, intervalMs: 50 },
         directionMode: 'ssh-standard',
       });
@@ -511,9 +582,21 @@ describe('parseConfig()', () => {
       ]);
     });
 
-    it('refuse names with control characters', () => {
-      const text = file('tunnels:', tunnel({ name: '"a\\nb"', local_port: '1' }));
-      expect(complaints(text)[0]).to.match(/^2:\d+: tunnels\[0\]\.name: expected a name of at most 200 characters/);
+    it('say between what a log may be bounded', () => {
+      expect(complaints('log: {max_bytes: 100KB, keep: 0, size: 1}')).to.deep.equal([
+        "1:18: log.max_bytes: expected a whole number of bytes from 4096 to 1073741824, found '100KB'",
+        '1:31: log.keep: expected a whole number of files from 1 to 100, found 0',
+        "1:34: log.size: expected one of max_bytes, keep, found 'size'",
+      ]);
+      expect(complaints('log: {max_bytes: 4095, keep: 101}')).to.have.length(2);
+      expect(complaints('log: 100')).to.deep.equal(['1:6: log: expected a mapping, found 100']);
+    });
+
+    it('refuse names with control characters, and with what turns text around or breaks a line', () => {
+      for (const character of ['\\n', '\\x9b', '\\u202e', '\\u2067', '\\u200f', '\\u2028', '\\ud800']) {
+        const text = file('tunnels:', tunnel({ name: `"a${character}b"`, local_port: '1' }));
+        expect(complaints(text)[0]).to.match(/^2:\d+: tunnels\[0\]\.name: expected a name of at most 200 characters/);
+      }
     });
 
     it('refuse hosts and users that ssh could take for options, or a shell for commands', () => {
@@ -553,6 +636,93 @@ describe('parseConfig()', () => {
     it('refuses one option in two spellings', () => {
       expect(complaints('ssh_options: {port: 22, Port: 23}')).to.deep.equal([
         "1:25: ssh_options.Port: expected the option Port once, found it again as 'Port'",
+      ]);
+    });
+  });
+
+  describe('jump', () => {
+    const jumpOf = (value: string, ...top: string[]) =>
+      only(parse(file(...top, 'tunnels:', tunnel({ local_port: '1', ...(value === '' ? {} : { jump: value }) })))).jump;
+
+    it('is a host, or several in order, as for ssh -J or as a list', () => {
+      const two = [
+        { destination: 'me@bastion', port: 2222 },
+        { destination: '::1', port: 22 },
+      ];
+      expect(jumpOf('bastion')).to.deep.equal([{ destination: 'bastion', port: null }]);
+      expect(jumpOf('"me@bastion:2222, [::1]:22"')).to.deep.equal(two);
+      expect(jumpOf('["me@bastion:2222", "[::1]:22"]')).to.deep.equal(two);
+    });
+
+    it('at the top is for all, but for those that say something else', () => {
+      expect(jumpOf('', 'jump: bastion')).to.deep.equal([{ destination: 'bastion', port: null }]);
+      expect(jumpOf('[]', 'jump: bastion')).to.deep.equal([]);
+    });
+
+    it('is no part of the id', () => {
+      const idOf = (fields: Record<string, string>) => only(parse(file('tunnels:', tunnel(fields)))).id;
+      const labels = { jump: 'a', groups: '[b]', enabled: 'false' };
+      expect(idOf({ local_port: '1', ...labels })).to.equal(idOf({ local_port: '1' }));
+    });
+
+    it('is refused where ssh or a shell could read more into it', () => {
+      const wrong = (jump: string) => complaints(file('tunnels:', tunnel({ local_port: '1', jump })));
+      const host = 'expected [user@]host[:port], an IPv6 address in brackets, found';
+      expect(wrong('["-oProxyCommand=x", ok, "a b", 7]')).to.deep.equal([
+        `2:61: tunnels[0].jump[0]: ${host} '-oProxyCommand=x'`,
+        `2:85: tunnels[0].jump[2]: ${host} 'a b'`,
+        '2:92: tunnels[0].jump[3]: expected [user@]host[:port], found 7',
+      ]);
+      expect(wrong('"$(id)"')).to.deep.equal([`2:60: tunnels[0].jump[0]: ${host} '$(id)'`]);
+      expect(wrong('a:70000')).to.deep.equal([
+        '2:60: tunnels[0].jump[0]: expected a port from 1 to 65535, found 70000',
+      ]);
+      const list = 'expected [user@]host[:port], or a list of at most 5 of them, found';
+      expect(wrong('[a, b, c, d, e, f]')).to.deep.equal([`2:60: tunnels[0].jump: ${list} a list`]);
+      expect(wrong('"a,b,c,d,e,f"')).to.deep.equal([`2:60: tunnels[0].jump: ${list} 'a,b,c,d,e,f'`]);
+      expect(wrong('{a: 1}')).to.deep.equal([`2:60: tunnels[0].jump: ${list} a mapping`]);
+    });
+
+    it('warns where there is no shell, without which ssh goes through nobody', () => {
+      const text = file('tunnels:', tunnel({ local_port: '1', jump: 'bastion' }), tunnel({ local_port: '2' }));
+      expect(parse(text).warnings).to.deep.equal([]);
+      expect(
+        parse(text, { hasShell: false }).warnings.map(({ line, path, message }) => [line, path, message]),
+      ).to.deep.equal([
+        [
+          2,
+          'tunnels[0].jump',
+          'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image',
+        ],
+      ]);
+    });
+  });
+
+  describe('groups and enabled', () => {
+    it('are labels of a tunnel', () => {
+      const { groups, enabled } = only(
+        parse(file('tunnels:', tunnel({ local_port: '1', groups: '[web, eu-1, web]', enabled: 'false' }))),
+      );
+      expect([groups, enabled]).to.deep.equal([['web', 'eu-1'], false]);
+    });
+
+    it('are refused in any other shape', () => {
+      const wrong = (fields: Record<string, string>) =>
+        complaints(file('tunnels:', tunnel({ local_port: '1', ...fields })));
+      const name = "expected a name of letters, digits, '.', '_' and '-', beginning with a letter or a digit, found";
+      expect(wrong({ groups: '[ok, -x, 3]' })).to.deep.equal([
+        `2:67: tunnels[0].groups[1]: ${name} '-x'`,
+        `2:71: tunnels[0].groups[2]: ${name} 3`,
+      ]);
+      expect(wrong({ groups: 'web' })).to.deep.equal([
+        "2:62: tunnels[0].groups: expected a list of groups, found 'web'",
+      ]);
+      const many = Array.from({ length: 21 }, (_, at) => `g${at}`).join(', ');
+      expect(wrong({ groups: `[${many}]` })).to.deep.equal([
+        '2:62: tunnels[0].groups: expected at most 20 groups, found a list',
+      ]);
+      expect(wrong({ enabled: 'maybe' })).to.deep.equal([
+        "2:63: tunnels[0].enabled: expected true or false, found 'maybe'",
       ]);
     });
   });
@@ -602,6 +772,24 @@ describe('parseConfig()', () => {
         { remote_host: 'b@H', local_port: '2', direction: 'local_to_remote' },
       );
       expect(complaints(users)).to.have.length(1);
+    });
+
+    it('may be those of another tunnel that is not enabled: one of two is there to be started by hand', () => {
+      const two = (one: string, other: string) =>
+        pair({ local_port: '8001', enabled: one }, { local_port: '8001', enabled: other });
+      expect(parse(two('true', 'false')).tunnels).to.have.length(2);
+      expect(parse(two('false', 'false')).tunnels).to.have.length(2);
+      expect(complaints(two('true', 'true'))).to.have.length(1);
+    });
+
+    it('of servers behind different hosts are not in each other’s way', () => {
+      const two = (one: string, other: string) =>
+        pair(
+          { local_port: '1', direction: 'local_to_remote', jump: one },
+          { local_port: '1', direction: 'local_to_remote', jump: other },
+        );
+      expect(parse(two('a', 'b')).tunnels).to.have.length(2);
+      expect(complaints(two('a', '[a]'))).to.have.length(1);
     });
 
     it('finds twins under ssh-standard too, where the directions are turned round', () => {

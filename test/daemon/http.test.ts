@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import fs, { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
@@ -129,7 +130,7 @@ describe('the doors of the API', () => {
   describe('TCP', () => {
     async function tcpDoor(): Promise<{ port: number; token: string }> {
       const file = join(dir, 'state', 'token');
-      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, file, routes);
+      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes);
       doors.push(door);
       return { port: Number(new URL(door.url ?? '').port), token: readFileSync(file, 'utf8').trim() };
     }
@@ -152,6 +153,23 @@ describe('the doors of the API', () => {
       expect((await call({ host: '127.0.0.1', port, path: '/health' })).status).to.equal(200);
     });
 
+    it('takes each of the keys that were handed in as well', async () => {
+      const file = join(dir, 'state', 'token');
+      const keyDigests = ['key-number-one', 'key-number-two'].map((key) =>
+        createHash('sha256').update(key).digest('hex'),
+      );
+      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests }, routes);
+      doors.push(door);
+      const port = Number(new URL(door.url ?? '').port);
+      const bearers = ['key-number-one', 'key-number-two', readFileSync(file, 'utf8').trim()];
+      const wrong = ['key-number-one,key-number-two', keyDigests[0], 'key-number-on'];
+      const statuses = [...bearers, ...wrong].map(async (token) => {
+        const headers = { authorization: `Bearer ${token}` };
+        return (await call({ host: '127.0.0.1', port, path: '/v1/things/1', headers })).status;
+      });
+      expect(await Promise.all(statuses)).to.deep.equal([200, 200, 200, 401, 401, 401]);
+    });
+
     it('does not answer for another host, nor to a page of another origin', async () => {
       const { port, token } = await tcpDoor();
       const authorization = `Bearer ${token}`;
@@ -167,13 +185,16 @@ describe('the doors of the API', () => {
       const file = join(dir, 'token');
       writeFileSync(file, '\n  correct-horse \n');
       chmodSync(file, 0o600);
-      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, file, routes);
+      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes);
       doors.push(door);
       const headers = { authorization: 'Bearer correct-horse' };
       const port = Number(new URL(door.url ?? '').port);
       expect((await call({ host: '127.0.0.1', port, path: '/v1/things/1', headers })).status).to.equal(200);
       writeFileSync(file, 'short\n');
-      await expectCode(openTcpDoor({ host: '127.0.0.1', port: 0 }, file, routes), 'ERR_ACCESS_DENIED');
+      await expectCode(
+        openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes),
+        'ERR_ACCESS_DENIED',
+      );
     });
   });
 

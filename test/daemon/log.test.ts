@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -8,8 +8,10 @@ import { createTunnelLogs, type TunnelLogs } from '#lib/daemon/log.js';
 import { systemClock } from '#lib/time.js';
 import type { TunnelStatus } from '#lib/tunnel/runner.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
+import { createFakeClock, type FakeClock } from '../support/fakeclock.js';
 
 const id = 'a'.repeat(32);
+const other = 'c'.repeat(32);
 const spec = {
   id,
   name: 'web',
@@ -23,24 +25,27 @@ const status = {
   chain: [{ pid: 7 }],
   reason: 'refused',
   lastError: 'Connection refused',
+  remedy: null,
   desired: 'up',
 } as unknown as TunnelStatus;
 
 describe('the log of a tunnel', () => {
   let dir: string;
   let logs: TunnelLogs;
+  let clock: FakeClock;
+  let limits: { maxBytes: number; keep: number };
   let number: number;
 
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'tunward-log-'));
-    logs = createTunnelLogs(dir, (which) => (which === id ? spec : undefined));
+    clock = createFakeClock();
+    limits = { maxBytes: 1_048_576, keep: 5 };
+    const specOf = (which: string) => (which === id || which === other ? spec : undefined);
+    logs = createTunnelLogs(dir, { specOf, limits: () => limits, clock });
     number = 0;
   });
 
-  afterEach(() => {
-    logs.close();
-    rmSync(dir, { recursive: true, force: true });
-  });
+  afterEach(() => rmSync(dir, { recursive: true, force: true }));
 
   function write(event: Partial<DaemonEvent> & { type: string }, at = new Date(2026, 0, 16, 11, 0, 30)): void {
     logs.write({
@@ -52,6 +57,19 @@ describe('the log of a tunnel', () => {
       id: ++number,
       at: at.toISOString(),
     } as JournalEntry);
+  }
+
+  /** The first letters of the lines of each file, by the end of its name. */
+  function files(): Record<string, string> {
+    const base = `tunnel_${id}.log`;
+    const names = readdirSync(dir).filter((name) => name.startsWith(base));
+    const letters = (name: string) =>
+      readFileSync(join(dir, name), 'utf8')
+        .split('\n')
+        .slice(0, -1)
+        .map((line) => line.charAt(22))
+        .join('');
+    return Object.fromEntries(names.sort().map((name) => [name.slice(base.length), letters(name)]));
   }
 
   it('begins with the one start line, in local time, addresses as configured', () => {
@@ -89,12 +107,71 @@ describe('the log of a tunnel', () => {
     ]);
   });
 
-  it('is not written through a link', () => {
-    const aim = join(dir, 'aim');
-    writeFileSync(aim, '');
-    symlinkSync(aim, logs.fileOf(id));
-    expect(() => write({ type: 'tunnel.output', line: 'x' })).to.throw(/symbolic link/);
-    expect(readFileSync(aim, 'utf8')).to.equal('');
+  it('begins a new file also where the next line would make it too large, by the limits as they are now', () => {
+    limits = { maxBytes: 130, keep: 3 };
+    for (let line = 1; line <= 5; line++) write({ type: 'tunnel.output', line: `${line}${'x'.repeat(40)}` });
+    expect(files()).to.deep.equal({ '': '5', '.1': '34', '.2': '12' });
+    limits = { maxBytes: 1_048_576, keep: 3 };
+    write({ type: 'tunnel.output', line: '6' });
+    expect(files()).to.deep.equal({ '': '56', '.1': '34', '.2': '12' });
+  });
+
+  it('goes on into the files before the present one for the last lines', () => {
+    for (const life of ['one', 'two', 'three']) {
+      write({ type: 'tunnel.starting', asked: true });
+      write({ type: 'tunnel.output', line: life });
+    }
+    expect(logs.tail(id, 3).map((line) => line.slice(22, 30))).to.deep.equal(['two', 'Starting', 'three']);
+    expect(logs.tail(id, 100)).to.have.length(6);
+  });
+
+  it('has no line in it that is more than one, whatever is told', () => {
+    write({ type: 'tunnel.fatal', status: { ...status, lastError: 'a\nb\u001b[2J\u202ec' } });
+    write({ type: 'tunnel.output', line: '\u009b2J\r' });
+    expect(logs.tail(id, 9).map((line) => line.slice(22))).to.deep.equal(['Given up: refused (a?b?[2J?c)', '?2J?']);
+  });
+
+  describe('that cannot be written', () => {
+    const output = (which: string) => () => write({ type: 'tunnel.output', tunnel: which, line: 'x' });
+
+    beforeEach(() => {
+      for (const which of [id, other]) symlinkSync('/dev/full', logs.fileOf(which));
+    });
+
+    it('says so once a minute, how often it was, and says in the log that something is missing', async () => {
+      expect(output(id)).to.throw(`Cannot write ${logs.fileOf(id)}: it is a symbolic link`);
+      for (let line = 0; line < 12; line++) output(id)();
+      await clock.advance(60_000);
+      expect(output(id)).to.throw(/symbolic link \(and 12 times more since that was said last\)$/);
+      output(id)();
+      rmSync(logs.fileOf(id));
+      output(id)();
+      output(id)();
+      expect(logs.tail(id, 9).map((line) => line.slice(22))).to.deep.equal([
+        '… 15 lines could not be written',
+        'x',
+        'x',
+      ]);
+    });
+
+    it('says it once for all, where it is the disk that refuses', () => {
+      rmSync(dir, { recursive: true });
+      writeFileSync(dir, 'no folder');
+      expect(output(id)).to.throw('ENOTDIR');
+      output(other)();
+      rmSync(dir);
+      output(other)();
+      expect(logs.tail(other, 9)).to.have.length(2);
+    });
+  });
+
+  it('is made anew, folder and all, where somebody has removed it', () => {
+    write({ type: 'tunnel.output', line: 'one' });
+    rmSync(dir, { recursive: true });
+    write({ type: 'tunnel.output', line: 'two' });
+    expect(files()).to.deep.equal({ '': 't' });
+    expect(statSync(dir).mode & 0o777).to.equal(0o700);
+    expect(statSync(logs.fileOf(id)).mode & 0o777).to.equal(0o600);
   });
 
   it('has no file for what is no tunnel of the configuration', () => {

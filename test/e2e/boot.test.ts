@@ -203,6 +203,26 @@ describe('a daemon that dies', () => {
     ).to.deep.equal([]);
   });
 
+  it('has written down what it started: the next one finds it also when the mark of both is lost', async () => {
+    const config = readFileSync(home.configFile, 'utf8');
+    const first = await startUp(reaper, home);
+    const chains = (await allUp()).flatMap(({ chain }) => chain);
+    const ledger = JSON.parse(readFileSync(join(home.stateDir, 'ledger.json'), 'utf8'));
+    expect(ledger.chains.map(({ pid }: { pid: number }) => pid)).to.have.length(3);
+    await first.end('SIGKILL');
+    writeFileSync(join(home.stateDir, 'instance'), 'lost');
+    // By forward or port they would be found all the same.
+    const moved = config.replaceAll('"local_port"', '"takeover": "own", "local_port"');
+    writeFileSync(home.configFile, moved);
+    const second = await startUp(reaper, home);
+    const after = await allUp();
+    expect(chains.filter(({ pid, start_ticks }) => isAlive(pid, start_ticks))).to.deep.equal([]);
+    expect(after.map(({ attempt }) => attempt)).to.deep.equal([0, 0, 0]);
+    expect(await second.end('SIGTERM')).to.equal(0);
+    expect(JSON.parse(readFileSync(join(home.stateDir, 'ledger.json'), 'utf8')).chains).to.deep.equal([]);
+    writeFileSync(home.configFile, config);
+  });
+
   it('is not replaced while it lives: a second one refuses, and harms nothing', async () => {
     const first = await startUp(reaper, home);
     const before = await allUp();

@@ -131,25 +131,15 @@ describe('restart through the API', () => {
     expect(status).to.equal(200);
     expect(Object.keys(body)).to.have.members([
       ...['id', 'name', 'state', 'desired', 'reason', 'health', 'health_reason', 'direction', 'engine', 'listen'],
-      ...[
-        'target',
-        'remote_host',
-        'pid',
-        'chain',
-        'usage',
-        'since',
-        'attempt',
-        'restarts',
-        'next_retry_at',
-        'last_error',
-      ],
-      'log_file',
+      ...['target', 'remote_host', 'pid', 'chain', 'usage', 'since', 'attempt', 'restarts', 'next_retry_at'],
+      ...['last_error', 'remedy', 'log_file'],
     ]);
     expect(body).to.deep.include({
       state: 'up',
       desired: 'up',
       reason: null,
       health: 'ok',
+      remedy: null,
       target: `127.0.0.1:${targetPort}`,
     });
     expect(body.listen).to.deep.equal([{ side: 'remote', host: '127.0.0.1', port: ports.back }]);

@@ -1,9 +1,9 @@
 /** What is read of mounts and of control groups, whatever else stands there. */
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { hidesOthers } from '#lib/port/hidden.js';
 import { unitOf } from '#lib/port/respawn.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
+import { hidesOthers } from '#lib/proc/rights.js';
 
 describe('hidesOthers()', () => {
   const word = fc.stringMatching(/^[a-z0-9=:.-]{1,10}$/);

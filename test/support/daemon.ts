@@ -22,6 +22,8 @@ export interface Home {
   readonly socket: string;
   readonly logDir: string;
   readonly stateDir: string;
+  /** The command that `tunward up` is started through, such as `unshare -m …`; none by default. */
+  readonly through?: readonly string[];
   /** Writes tunward.yaml: the folders, then these keys and tunnels. JSON is YAML. */
   configure(keys: Readonly<Record<string, unknown>>, tunnels: readonly Readonly<Record<string, unknown>>[]): void;
   /** Every line of every log file of a tunnel, the oldest file first. */
@@ -75,7 +77,9 @@ export async function startUp(reaper: Reaper, home: Home, env: NodeJS.ProcessEnv
 
 /** Starts it and waits for nothing: for a start that is to be refused. */
 export function spawnUp(reaper: Reaper, home: Home, env: NodeJS.ProcessEnv = {}) {
-  const child = spawn(process.execPath, [join(repoRoot, 'lib/cli/main.js'), 'up', '-c', home.configFile], {
+  const up = [process.execPath, join(repoRoot, 'lib/cli/main.js'), 'up', '-c', home.configFile];
+  const [program = '', ...words] = [...(home.through ?? []), ...up];
+  const child = spawn(program, words, {
     env: { ...process.env, ...reaper.env, ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });

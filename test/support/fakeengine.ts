@@ -22,6 +22,8 @@ export interface FakeLink {
   isRunning(): boolean;
   /** It ends by itself. */
   exit(how?: Partial<LinkExit>): void;
+  /** The port that the server chose. */
+  allocated: number | undefined;
   say(line: string): void;
 }
 
@@ -92,6 +94,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     survivors: [],
     holdStop: Promise.resolve(),
     stops: 0,
+    allocated: undefined,
     isRunning: () => isRunning,
     exit: (how = {}) => end({ code: 255, signal: null, reason: 'exited', lastError: null, ...how }),
     say: (line) => {
@@ -110,6 +113,8 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
       return seen;
     },
     lastLine: () => lastLine,
+    allocatedPort: () => fake.allocated,
+    refusals: () => ({ count: 0, last: null }),
     async stop() {
       fake.stops++;
       await fake.holdStop;

@@ -1,5 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { networkInterfaces } from 'node:os';
 import { which } from './paths.js';
 
@@ -10,12 +11,14 @@ export type Need =
   | 'root'
   | 'not-root'
   | 'unshare'
+  | 'userns'
   | 'ip'
   | 'ipv6'
   | 'perl'
   | 'python3'
   | 'cc'
-  | 'ps';
+  | 'ps'
+  | 'pty';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -50,12 +53,14 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   root: () => (process.getuid?.() === 0 ? undefined : 'needs root'),
   'not-root': () => (process.getuid?.() === 0 ? 'needs an ordinary user' : undefined),
   unshare: lacksNamespaces,
+  userns: lacksUserNamespaces,
   ip: () => lacksProgram('ip', 'iproute2'),
   ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
+  pty: lacksPty,
 };
 
 function lacksProgram(name: string, packages: string): string | undefined {
@@ -68,6 +73,21 @@ function lacksNamespaces(): string | undefined {
   if (!which('ip') && !which('perl')) return 'needs ip or perl to bring a loopback interface up';
   const { status, stderr } = spawnSync(unshare, ['-n', '-m', '-p', '-f', '--mount-proc', 'true'], { encoding: 'utf8' });
   return status === 0 ? undefined : `needs the right to make namespaces (${stderr?.trim()})`;
+}
+
+function lacksUserNamespaces(): string | undefined {
+  const { status, stderr } = spawnSync('unshare', ['-U', '-r', 'true'], { encoding: 'utf8' });
+  return status === 0 ? undefined : `needs the right to make user namespaces (${stderr?.trim()})`;
+}
+
+function lacksPty(): string | undefined {
+  try {
+    createRequire(import.meta.url)('node-pty');
+    return undefined;
+  } catch (error) {
+    // It has no code: neither where the package is not installed for this platform, nor where it cannot be loaded.
+    return `needs node-pty (npm ci): ${error}`;
+  }
 }
 
 function hasLoopback6(): boolean {

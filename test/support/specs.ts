@@ -25,10 +25,15 @@ export function makeSpec({
     sshConfig: null,
     identityFile: null,
     sshOptions: {},
+    jump: [],
+    groups: [],
+    enabled: true,
     takeover: 'tunnels',
     startTimeoutMs: 15_000,
     restartTimeoutMs: 6000,
     backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
+    authRetry: 'slow',
+    check: null,
     ...changes,
   };
 }

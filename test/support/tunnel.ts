@@ -1,7 +1,9 @@
 import { isTunwardError, type TunwardError } from '#lib/errors.js';
 import type { KillReport } from '#lib/kill.js';
 import { openProc } from '#lib/proc/read.js';
+import type { CheckOutcome } from '#lib/tunnel/check.js';
 import { createGate, type Gate } from '#lib/tunnel/gate.js';
+import { createCheckUps } from '#lib/tunnel/health.js';
 import { createRounds } from '#lib/tunnel/rounds.js';
 import { createRunner, type OperationResult, type Runner, type TunnelEvent } from '#lib/tunnel/runner.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
@@ -22,6 +24,10 @@ export interface Bench {
   /** What the coming clean-ups find; they take until `holdClear` is fulfilled. */
   kill: KillReport;
   holdClear: Promise<unknown>;
+  /** What the coming checks find. */
+  outcome: CheckOutcome;
+  /** How many checks there were. */
+  checks: number;
   /** What `Math.random()` would say: 1, so that every wait is the longest. */
   random: number;
 }
@@ -31,9 +37,15 @@ export function createBench(spec: TunnelSpec = makeSpec(), gate?: Gate): Bench {
   const engine = createFakeEngine();
   const events: TunnelEvent[] = [];
   const cleared: Takeover[] = [];
+  const proc = openProc();
+  const look = async () => {
+    bench.checks++;
+    return bench.outcome;
+  };
   const runner = createRunner(spec, {
-    proc: openProc(),
+    proc,
     clock,
+    checkUps: createCheckUps({ proc, clock, look }),
     random: () => bench.random,
     gate: gate ?? createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, clock),
     rounds: createRounds(clock),
@@ -49,6 +61,8 @@ export function createBench(spec: TunnelSpec = makeSpec(), gate?: Gate): Bench {
   });
   const bench: Bench = {
     ...{ clock, engine, runner, events, cleared, kill: nobody, holdClear: Promise.resolve(), random: 1 },
+    outcome: { verdict: 'ok', reason: null, detail: null },
+    checks: 0,
     states: () =>
       events.flatMap(({ type }) => (/^tunnel\.(?!output)/.test(type) ? [type.slice('tunnel.'.length)] : [])),
   };

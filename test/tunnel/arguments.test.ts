@@ -19,6 +19,10 @@ const asking: SshFacts = {
   port: '22',
   strictHostKeyChecking: 'ask',
   userKnownHostsFile: '/home/u/.ssh/known_hosts /home/u/.ssh/known_hosts2',
+  identityFiles: [],
+  identityAgent: 'SSH_AUTH_SOCK',
+  proxyJump: null,
+  proxyCommand: null,
   canFork: true,
 };
 
@@ -35,7 +39,8 @@ describe('parseSshFacts()', () => {
   it('reads what decides where ssh goes and whom it trusts', () => {
     const printed = [
       ...['host web', 'user me', 'hostname web.example', 'port 2222', 'forkafterauthentication no'],
-      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', ''],
+      ...['stricthostkeychecking true', 'userknownhostsfile /a /b c', 'identityfile ~/.ssh/id_rsa', 'identityfile /k'],
+      ...['proxyjump me@bastion:2222,[::1]:22', ''],
     ].join('\n');
     expect(parseSshFacts(printed)).to.deep.equal({
       user: 'me',
@@ -43,8 +48,16 @@ describe('parseSshFacts()', () => {
       port: '2222',
       strictHostKeyChecking: 'true',
       userKnownHostsFile: '/a /b c',
+      identityFiles: ['~/.ssh/id_rsa', '/k'],
+      identityAgent: 'SSH_AUTH_SOCK',
+      proxyJump: 'me@bastion:2222,[::1]:22',
+      proxyCommand: null,
       canFork: true,
     });
+  });
+
+  it('tells which agent is asked', () => {
+    expect(parseSshFacts('identityagent none\n').identityAgent).to.equal('none');
   });
 
   it('knows an ssh that cannot be told not to fork', () => {

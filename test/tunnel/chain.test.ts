@@ -154,6 +154,16 @@ describe('chains', () => {
       expect(message).to.equal(`Cannot find ssh on PATH (${dir}): install openssh-client`);
     });
 
+    it('leaves a ProxyJump to ssh that it could not give to ssh itself, and says so', async () => {
+      fakeSsh('exec sleep 100', facts.replace('user me', 'proxyjump a+b@c\\nuser me'));
+      const { link, output } = await start(makeSpec());
+      expect(output).to.deep.equal([
+        'ProxyJump a+b@c of ssh_config is left to ssh: its hops are given none of our options',
+      ]);
+      expect(readFileSync(`/proc/${link.root?.pid}/cmdline`, 'utf8')).not.to.contain('Proxy');
+      await link.stop();
+    });
+
     it('fails with the kernel’s word where the program cannot be run, and leaves no timer', async () => {
       const timers = () => process.getActiveResourcesInfo().filter((type) => type === 'Timeout').length;
       await new Promise(setImmediate); // from now on mocha has one for this test
@@ -347,6 +357,24 @@ describe('chains', () => {
       const { killed } = await link.stop();
       expect(killed.map(({ command }) => command)).to.deep.equal(['sleep 100']);
       expect(await link.stop()).to.deep.include({ killed: [], survivors: [] });
+    });
+
+    it('hears all of one who talks too much, and hands on what a person can read, in one life as in two', async () => {
+      const flood = '{ seq 3000; echo "debug1: remote forward success for: listen 127.0.0.1:9443"; seq 2000; } >&2';
+      fakeSsh(`${flood}; sleep 0.2; echo "ssh: connect to host web port 22: Connection refused" >&2; exit 255`);
+      const chains = createChains({ instance, env, knownHosts: null, proc: openProc(), clock: systemClock });
+      const spec = makeSpec();
+      const output: string[] = [];
+      for (const life of [1, 2]) {
+        const signal = new AbortController().signal;
+        const link = await chains.engineFor(spec).start(spec, { signal, onOutput: (line) => output.push(line) });
+        if (link.root) reaper.ownPid(link.root.pid, link.root.startTicks);
+        expect(await becomes(link, 'ready'), 'it has heard of the grant').to.equal(true);
+        expect(await link.exited, `life ${life}`).to.include({ code: 255, reason: 'refused' });
+      }
+      expect(output.slice(0, 50)).to.deep.equal(Array.from({ length: 50 }, (_none, at) => String(at + 1)));
+      expect(output.length, 'both lives together').to.be.lessThan(100);
+      for (const line of [output[50], output.at(-1)]) expect(line).to.match(/^… [45],\d{3} lines not shown$/);
     });
 
     it('is stopped once by all who ask at the same time', async () => {

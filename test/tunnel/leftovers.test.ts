@@ -79,6 +79,44 @@ describe('findLeftovers()', () => {
     });
   });
 
+  describe('by the ledger', () => {
+    const former = markerOf('f'.repeat(32), dead);
+    const record = { tunnel: 'f'.repeat(32), instance: dead, pid: 100, startTicks: 500 };
+
+    it('finds what was started under a mark that has been lost, up to what would start it again', async () => {
+      fake.add(
+        tunnel(90, 'x', { comm: 'autossh', environ: former }),
+        tunnel(100, 'x', { ppid: 90, environ: former, startTicks: 500 }),
+      );
+      expect(await find('own', { records: [record] })).to.deep.equal(['ledger 90 all']);
+    });
+
+    it('is a hint, and nothing more: another start, another mark, no mark, a number that nobody has', async () => {
+      fake.add(
+        tunnel(100, 'x', { environ: former, startTicks: 501 }),
+        tunnel(101, 'x', { environ: markerOf('e'.repeat(32), dead), startTicks: 500 }),
+        tunnel(102, 'x', { environ: [], startTicks: 500 }),
+        tunnel(103, 'x', { environ: former, startTicks: 500, state: 'Z' }),
+      );
+      const records = [100, 101, 102, 103, 104, process.pid, 1].map((pid) => ({ ...record, pid }));
+      expect(await find('any', { records })).to.deep.equal([]);
+    });
+
+    it('leaves what is in the care of another daemon, or another user\u2019s', async function () {
+      need(this, 'root');
+      fake.add(
+        tunnel(100, 'x', { environ: markerOf('f'.repeat(32), living), startTicks: 500 }),
+        tunnel(101, 'x', { environ: former, startTicks: 500 }),
+      );
+      chownSync(path.join(fake.proc.root, '101'), 1234, 1234);
+      const records = [
+        { ...record, instance: living },
+        { ...record, pid: 101 },
+      ];
+      expect(await find('own', { records })).to.deep.equal([]);
+    });
+  });
+
   describe('by forward', () => {
     it('finds the same listening end to the same place, whatever is behind it, and its autossh', async () => {
       fake.add(

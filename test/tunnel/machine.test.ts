@@ -2,7 +2,6 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { reasons } from '#lib/tunnel/engine.js';
 import {
-  backoffDelay,
   type Condition,
   type Desired,
   type EventType,
@@ -13,7 +12,7 @@ import {
 } from '#lib/tunnel/machine.js';
 
 const events: readonly EventType[] = [
-  ...(['start', 'stop', 'restart', 'blocked', 'ready', 'lost', 'exited', 'timeout', 'respec'] as const),
+  ...(['start', 'stop', 'restart', 'blocked', 'ready', 'lost', 'exited', 'timeout', 'dead', 'respec'] as const),
 ];
 
 /**
@@ -22,28 +21,28 @@ const events: readonly EventType[] = [
  */
 const table: Readonly<Record<State, Readonly<Partial<Record<Desired, string>>>>> = {
   stopped: {
-    down: 'starting/up/0/launch | . | starting/up/0/launch | . | . | . | . | . | .',
+    down: 'starting/up/0/launch | . | starting/up/0/launch | . | . | . | . | . | . | .',
   },
   starting: {
     up: `. | stopping/down/n/teardown | stopping/up/0/teardown | backoff/up/+/wait | up/up/n/settle | .
-      | backoff/up/+/wait | stopping/up/+/teardown | stopping/up/0/teardown`,
+      | backoff/up/+/wait | stopping/up/+/teardown | . | stopping/up/0/teardown`,
   },
   up: {
     up: `. | stopping/down/n/teardown | stopping/up/0/teardown | . | . | starting/up/n/recheck
-      | backoff/up/+/wait | up/up/0/- | stopping/up/0/teardown`,
+      | backoff/up/+/wait | up/up/0/- | stopping/up/+/teardown | stopping/up/0/teardown`,
   },
   backoff: {
     up: `starting/up/0/launch | stopped/down/0/- | starting/up/0/launch | . | . | . | . | starting/up/n/launch
-      | starting/up/0/launch`,
+      | . | starting/up/0/launch`,
     // Something survived a stop: the retry cleans up again, and a changed spec does not start it.
-    down: `starting/up/0/launch | stopped/down/0/- | starting/up/0/launch | . | . | . | . | stopping/down/n/teardown | .`,
+    down: `starting/up/0/launch | stopped/down/0/- | starting/up/0/launch | . | . | . | . | stopping/down/n/teardown | . | .`,
   },
   stopping: {
-    up: `stopping/up/0/- | stopping/down/n/- | stopping/up/0/- | . | . | . | backoff/up/n/wait | backoff/up/+/wait | .`,
-    down: `stopping/up/0/- | . | stopping/up/0/- | . | . | . | stopped/down/0/- | backoff/down/+/wait | .`,
+    up: `stopping/up/0/- | stopping/down/n/- | stopping/up/0/- | . | . | . | backoff/up/n/wait | backoff/up/+/wait | . | .`,
+    down: `stopping/up/0/- | . | stopping/up/0/- | . | . | . | stopped/down/0/- | backoff/down/+/wait | . | .`,
   },
   fatal: {
-    up: `starting/up/0/launch | stopped/down/0/- | starting/up/0/launch | . | . | . | . | . | starting/up/0/launch`,
+    up: `starting/up/0/launch | stopped/down/0/- | starting/up/0/launch | . | . | . | . | . | . | starting/up/0/launch`,
   },
 };
 
@@ -53,7 +52,7 @@ const rows = Object.entries(table).flatMap(([state, byDesired]) =>
 
 describe('transition()', () => {
   for (const { state, desired, cells } of rows) {
-    const now: Condition = Object.freeze({ state, desired, attempt: 3, reason: 'timeout' });
+    const now: Condition = Object.freeze({ state, desired, attempt: 3, streak: 3, reason: 'timeout' });
     events.forEach((type, at) => {
       const expected = cells[at]?.trim() ?? 'missing';
       it(`${state}, wanted ${desired}: ${type} → ${expected}`, () => {
@@ -67,29 +66,70 @@ describe('transition()', () => {
   }
 
   it('goes straight on after a restart that was asked for', () => {
-    const restarting: Condition = { state: 'stopping', desired: 'up', attempt: 0, reason: null };
+    const restarting: Condition = { state: 'stopping', desired: 'up', attempt: 0, streak: 0, reason: null };
     expect(transition(restarting, { type: 'exited' })).to.deep.equal({
-      next: { state: 'starting', desired: 'up', attempt: 0, reason: null },
+      next: { state: 'starting', desired: 'up', attempt: 0, streak: 0, reason: null },
       effect: 'launch',
     });
   });
 
   it('tries again to stop what survived, when a stop is asked for once more', () => {
-    const stuck: Condition = { state: 'backoff', desired: 'down', attempt: 1, reason: 'stuck' };
+    const stuck: Condition = { state: 'backoff', desired: 'down', attempt: 1, streak: 1, reason: 'stuck' };
     expect(transition(stuck, { type: 'stop' })).to.deep.equal({
-      next: { state: 'stopping', desired: 'down', attempt: 1, reason: null },
+      next: { state: 'stopping', desired: 'down', attempt: 1, streak: 1, reason: null },
       effect: 'teardown',
     });
   });
 
   it('is fatal where no retry can mend it, and nowhere else', () => {
-    const starting: Condition = { state: 'starting', desired: 'up', attempt: 0, reason: null };
+    const starting: Condition = { state: 'starting', desired: 'up', attempt: 0, streak: 0, reason: null };
     const fatal = reasons.filter((reason) => transition(starting, { type: 'exited', reason }).next.state === 'fatal');
     expect(fatal).to.deep.equal(['host_key_changed', 'bad_spec']);
     const up: Condition = { ...starting, state: 'up' };
     expect(transition(up, { type: 'exited', reason: 'bad_spec' })).to.deep.equal({
-      next: { state: 'fatal', desired: 'up', attempt: 1, reason: 'bad_spec' },
+      next: { state: 'fatal', desired: 'up', attempt: 1, streak: 1, reason: 'bad_spec' },
     });
+  });
+
+  it('gives up for good when it is told so, whatever the reason', () => {
+    const starting: Condition = { state: 'starting', desired: 'up', attempt: 0, streak: 0, reason: null };
+    const { next, effect } = transition(starting, { type: 'exited', reason: 'auth_failed', isFinal: true });
+    expect([next.state, next.reason, effect]).to.deep.equal(['fatal', 'auth_failed', undefined]);
+  });
+
+  it('counts in a row what is tried again by one schedule, and all failures as attempts', () => {
+    const reasons = [
+      'refused',
+      'timeout',
+      'auth_failed',
+      'auth_failed',
+      'needs_auth',
+      'remote_port_busy',
+      'exited',
+    ] as const;
+    let now: Condition = { state: 'starting', desired: 'up', attempt: 0, streak: 0, reason: null };
+    const counted = reasons.map((reason) => {
+      const { next } = transition(now, { type: 'exited', reason });
+      now = { ...next, state: 'starting' };
+      return [next.attempt, next.streak];
+    });
+    expect(counted).to.deep.equal([
+      [1, 1],
+      [2, 2],
+      [3, 1],
+      [4, 2],
+      [5, 3],
+      [6, 1],
+      [7, 1],
+    ]);
+  });
+
+  it('goes on counting what befalls a network until it has been up long enough, and nothing else', () => {
+    const ready = (reason: 'refused' | 'auth_failed') =>
+      transition({ state: 'starting', desired: 'up', attempt: 4, streak: 4, reason }, { type: 'ready' }).next;
+    expect(ready('refused')).to.include({ state: 'up', attempt: 4, streak: 4 });
+    expect(ready('auth_failed')).to.include({ state: 'up', attempt: 4, streak: 0 });
+    expect(transition(ready('refused'), { type: 'timeout' }).next).to.include({ attempt: 0, streak: 0 });
   });
 
   const defaults: [State, EventType, string][] = [
@@ -98,18 +138,19 @@ describe('transition()', () => {
     ['starting', 'timeout', 'timeout'],
     ['up', 'lost', 'frozen'],
     ['up', 'exited', 'exited'],
+    ['up', 'dead', 'timeout'],
     ['stopping', 'timeout', 'stuck'],
   ];
   for (const [state, type, reason] of defaults) {
     it(`says ${reason} for ${type} in ${state} when nothing else is known, else what is known`, () => {
-      const now: Condition = { state, desired: 'up', attempt: 1, reason: null };
+      const now: Condition = { state, desired: 'up', attempt: 1, streak: 1, reason: null };
       expect(transition(now, { type }).next.reason).to.equal(reason);
       expect(transition(now, { type, reason: 'killed' }).next.reason).to.equal('killed');
     });
   }
 
   it('has no reason once it is up, stopped, or asked to start anew', () => {
-    const now: Condition = { state: 'starting', desired: 'up', attempt: 2, reason: 'refused' };
+    const now: Condition = { state: 'starting', desired: 'up', attempt: 2, streak: 2, reason: 'refused' };
     expect(transition(now, { type: 'ready' }).next.reason).to.equal(null);
     expect(transition({ ...now, state: 'backoff' }, { type: 'stop' }).next.reason).to.equal(null);
     expect(transition({ ...now, state: 'backoff' }, { type: 'restart' }).next.reason).to.equal(null);
@@ -154,29 +195,3 @@ const walk: fc.Arbitrary<MachineEvent[]> = fc.array(
   ),
   { maxLength: 30 },
 );
-
-describe('backoffDelay()', () => {
-  const backoff = { minMs: 1000, maxMs: 60_000, stableMs: 30_000 };
-
-  it('is nothing for an attempt that was asked for', () => {
-    expect(backoffDelay(0, backoff, () => 1)).to.equal(0);
-  });
-
-  it('doubles its bound from the least to the most', () => {
-    const bounds = [1, 2, 3, 6, 7, 8, 1000].map((attempt) => backoffDelay(attempt, backoff, () => 1));
-    expect(bounds).to.deep.equal([1000, 2000, 4000, 32_000, 60_000, 60_000, 60_000]);
-  });
-
-  it('is anything from nothing to its bound', () => {
-    const attempts = fc.integer({ min: 1, max: 10_000 });
-    fc.assert(
-      fc.property(attempts, fc.double({ min: 0, max: 1, noNaN: true }), (attempt, random) => {
-        const delay = backoffDelay(attempt, backoff, () => random);
-        expect(delay).to.be.within(0, Math.min(60_000, 1000 * 2 ** (attempt - 1)));
-        expect(delay).to.satisfy(Number.isInteger);
-      }),
-    );
-    expect(backoffDelay(5, backoff, () => 0)).to.equal(0);
-    expect(backoffDelay(5, backoff, () => 0.5)).to.equal(8000);
-  });
-});

@@ -26,6 +26,31 @@ const said: readonly (readonly [Reason, readonly string[], string?])[] = [
   ['exited', ['bind [10.9.9.9]:3999: Address not available', 'Could not request local forwarding.'], 'not available'],
   ['exited', ['bind [127.0.0.1]:80: Permission denied', 'Could not request local forwarding.'], 'Permission denied'],
   ['exited', ['Privileged ports can only be forwarded by root.']],
+  // A jump host that cannot go on.
+  [
+    'refused',
+    [
+      'channel 0: open failed: connect failed: Connection refused',
+      'stdio forwarding failed',
+      'Connection closed by UNKNOWN port 65535',
+    ],
+    'channel 0: open failed: connect failed: Connection refused',
+  ],
+  [
+    'refused',
+    ['channel 0: open failed: administratively prohibited: open failed', 'stdio forwarding failed'],
+    'administratively prohibited',
+  ],
+  [
+    'unreachable',
+    [
+      'channel 0: open failed: connect failed: Temporary failure in name resolution',
+      'stdio forwarding failed',
+      'Connection closed by UNKNOWN port 65535',
+    ],
+    'Temporary failure in name resolution',
+  ],
+  ['timeout', ['channel 0: open failed: connect failed: Connection timed out', 'stdio forwarding failed'], 'timed out'],
   ['remote_port_busy', ['Error: remote port forwarding failed for listen port 9888']],
   ['auth_failed', ['root@db: Permission denied (publickey,keyboard-interactive).']],
   [
@@ -57,6 +82,15 @@ const said: readonly (readonly [Reason, readonly string[], string?])[] = [
       'Host key verification failed.',
     ],
     'Host key for [127.0.0.1]:2222 has changed',
+  ],
+  [
+    'host_key_changed',
+    [
+      'Add correct host key in /home/u/.ssh/known_hosts to get rid of this message.',
+      'Offending ED25519 key in /home/u/.ssh/known_hosts:7',
+      'Host key for web has changed and you have requested strict checking.',
+    ],
+    'Host key for web has changed and you have requested strict checking; Offending ED25519 key in /home/u/.ssh/known_hosts:7',
   ],
   ['host_key_changed', ['@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @'], 'HAS CHANGED'],
   [

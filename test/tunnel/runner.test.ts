@@ -73,21 +73,72 @@ describe('createRunner()', () => {
       bench.engine.first = 'waiting';
       const outcome = watch(bench.runner.start());
       await bench.clock.advance(100);
-      bench.engine.last().exit({ reason: 'auth_failed', lastError: 'Permission denied (publickey).' });
+      bench.engine.last().exit({ reason: 'refused', lastError: 'Connection refused' });
       await bench.clock.settle();
       expect(outcome.error).to.deep.include({
         code: 'ERR_START_FAILED',
         info: {
           id: bench.runner.spec().id,
-          reason: 'auth_failed',
-          lastError: 'Permission denied (publickey).',
+          reason: 'refused',
+          lastError: 'Connection refused',
           nextRetryAt: iso(1100),
+          remedy: null,
         },
       });
-      expect(outcome.error?.message).to.match(
-        /could not be started: auth_failed \(Permission denied \(publickey\)\.\)$/,
-      );
+      expect(outcome.error?.message).to.match(/could not be started: refused \(Connection refused\)$/);
       expect(bench.runner.status()).to.include({ state: 'backoff', desired: 'up', attempt: 1, nextRetryAt: iso(1100) });
+    });
+
+    it('whose login is refused is tried again by the minute, and says what to do', async () => {
+      bench.engine.first = 'waiting';
+      const outcome = watch(bench.runner.start());
+      await bench.clock.settle();
+      bench.engine.last().exit({ reason: 'auth_failed', lastError: 'Permission denied (publickey).' });
+      await bench.clock.settle();
+      expect(outcome.error?.message).to.match(
+        /auth_failed \(Permission denied \(publickey\)\.\); check that .* is the/,
+      );
+      expect(bench.runner.status().remedy).to.match(/^check that user@web\.example is the right user/);
+      const waits: number[] = [];
+      for (let failure = 0; failure < 5; failure++) {
+        waits.push(Date.parse(bench.runner.status().nextRetryAt ?? '') - bench.clock.wallTime());
+        await bench.clock.advance(waits.at(-1) ?? 0);
+        bench.engine.last().exit({ reason: 'auth_failed' });
+        await bench.clock.settle();
+      }
+      expect(waits).to.deep.equal([66_000, 330_000, 990_000, 1_980_000, 1_980_000]);
+    });
+
+    it('whose login is refused is given up where that is wanted, until somebody asks again', async () => {
+      bench = createBench(makeSpec({ authRetry: 'never' }));
+      bench.engine.first = 'waiting';
+      watch(bench.runner.start());
+      await bench.clock.settle();
+      bench.engine.last().exit({ reason: 'refused' });
+      await bench.clock.advance(1000);
+      expect(bench.engine.links).to.have.length(2);
+      bench.engine.last().exit({ reason: 'needs_auth' });
+      await bench.clock.advance(86_400_000);
+      expect(bench.runner.status()).to.include({ state: 'fatal', reason: 'needs_auth', nextRetryAt: null });
+      expect(bench.engine.links).to.have.length(2);
+      watch(bench.runner.start());
+      await bench.clock.settle();
+      expect(bench.engine.links).to.have.length(3);
+    });
+
+    it('is tried again no earlier than the server has said, and that holds once', async () => {
+      bench.random = 0;
+      bench.engine.first = 'waiting';
+      watch(bench.runner.start());
+      await bench.clock.settle();
+      bench.engine.last().exit({ reason: 'refused', retryAfterMs: 30_000 });
+      await bench.clock.advance(29_999);
+      expect(bench.engine.links).to.have.length(1);
+      await bench.clock.advance(1);
+      expect(bench.engine.links).to.have.length(2);
+      bench.engine.last().exit({ reason: 'refused' });
+      await bench.clock.settle();
+      expect(bench.engine.links).to.have.length(3);
     });
 
     it('that fails is tried again after the wait, with its own processes cleaned up alone', async () => {

@@ -4,13 +4,17 @@ import fc from 'fast-check';
 import {
   bindSet,
   describeSpec,
+  entryOf,
   formatEndpoint,
+  formatHop,
   forwardOf,
+  type Hop,
   isListenHost,
   isSafeDestination,
   isSameSpec,
   normalizeAddress,
   parseEndpoint,
+  parseHop,
   serverOf,
   tunnelId,
 } from '#lib/tunnel/spec.js';
@@ -155,13 +159,16 @@ describe('isSameSpec()', () => {
     const one = makeSpec({ sshOptions: { Port: '22', User: 'a' } });
     const { id, ...rest } = makeSpec({ sshOptions: { User: 'a', Port: '22' } });
     expect(isSameSpec(one, { ...rest, id })).to.equal(true);
+    expect(isSameSpec(one, { ...one, groups: ['a'], enabled: false }), 'labels').to.equal(true);
     expect(isSameSpec(one, { ...one, sshOptions: { Port: '2222', User: 'a' } })).to.equal(false);
+    expect(isSameSpec(one, { ...one, jump: [{ destination: 'bastion', port: null }] })).to.equal(false);
     expect(isSameSpec(one, { ...one, backoff: { ...one.backoff, maxMs: 1 } })).to.equal(false);
   });
 });
 
 describe('serverOf()', () => {
-  const server = (remoteHost: string, sshOptions: Record<string, string> = {}) => serverOf({ remoteHost, sshOptions });
+  const server = (remoteHost: string, sshOptions: Record<string, string> = {}, jump: readonly Hop[] = []) =>
+    serverOf({ remoteHost, sshOptions, jump });
 
   it('is the same whoever logs in, and another on another port', () => {
     expect(server('me@Web')).to.equal(server('web'));
@@ -169,6 +176,67 @@ describe('serverOf()', () => {
     expect(server('web', { Port: '2222' })).not.to.equal(server('web'));
     expect(server('web')).not.to.equal(server('db'));
   });
+
+  it('is another behind another host', () => {
+    const [one, other] = [
+      { destination: 'a', port: null },
+      { destination: 'b', port: null },
+    ];
+    expect(server('10.0.0.1', {}, [one])).to.equal(server('me@10.0.0.1', {}, [one]));
+    expect(server('10.0.0.1', {}, [one])).not.to.equal(server('10.0.0.1', {}, [other]));
+    expect(server('10.0.0.1', {}, [one])).not.to.equal(server('10.0.0.1'));
+  });
+});
+
+describe('entryOf()', () => {
+  it('is the first host on the way, whoever logs in', () => {
+    const entry = (jump: string[]) => {
+      const hops = jump.map(parseHop).flatMap((hop) => (typeof hop === 'string' ? [] : hop));
+      return entryOf({ remoteHost: 'me@web', sshOptions: {}, jump: hops });
+    };
+    expect(entry([])).to.equal('web');
+    expect(entry(['me@Bastion', 'other'])).to.equal(entry(['bastion']));
+    expect(entry(['bastion:2222'])).not.to.equal(entry(['bastion']));
+  });
+});
+
+describe('parseHop()', () => {
+  const good: [string, string, number | null][] = [
+    ['bastion', 'bastion', null],
+    ['me@bastion:2222', 'me@bastion', 2222],
+    ['10.0.0.1:22', '10.0.0.1', 22],
+    ['[::1]:22', '::1', 22],
+    ['me@[fe80::1]', 'me@fe80::1', null],
+    ['::1', '::1', null],
+  ];
+  for (const [text, destination, port] of good) {
+    it(`reads ${text}`, () => {
+      const hop = parseHop(text);
+      expect(hop).to.deep.equal({ destination, port });
+      if (typeof hop !== 'string') expect(parseHop(formatHop(hop)), 'and what it writes').to.deep.equal(hop);
+    });
+  }
+
+  const bad = [
+    '',
+    '-oProxyCommand=x',
+    'a b',
+    'me@',
+    '@a',
+    'a:',
+    'a:0',
+    'a:65536',
+    'a:b',
+    "a'b",
+    '$(x)',
+    '[a]:22',
+    '::1:x',
+    'a;b',
+    '%h',
+  ];
+  for (const text of bad) {
+    it(`says what is wrong with '${text}'`, () => expect(parseHop(text)).to.match(/^expected .* found /));
+  }
 });
 
 describe('isListenHost()', () => {

@@ -29,9 +29,24 @@ describe('describeTunnel()', () => {
     const other = { pid: root.pid, startTicks: root.startTicks + 1 };
     expect(describeTunnel(proc, partsOf(other))).to.include({ pid: null, usage: null });
   });
+
+  it('shows the port that the server chose, and what is the matter with one that is up', () => {
+    const spec = makeSpec({ listen: { host: 'localhost', port: 0 } });
+    expect(describeTunnel(proc, { ...partsOf(undefined), spec }).listen).to.deep.equal([
+      { side: 'remote', host: '127.0.0.1', port: 0 },
+    ]);
+    const condition = { ...initialCondition, state: 'up', desired: 'up' } as const;
+    const health = { state: 'degraded', reason: 'target_refused', detail: 'Connection refused' } as const;
+    const status = describeTunnel(proc, { ...partsOf(undefined), spec, condition, health, allocatedPort: 41963 });
+    expect(status.listen).to.deep.equal([{ side: 'remote', host: '127.0.0.1', port: 41963 }]);
+    expect(status).to.include({ health: 'degraded', reason: 'target_refused', healthReason: 'Connection refused' });
+    expect(status.remedy).to.match(/see why nothing answers at localhost:443$/);
+  });
 });
 
 function partsOf(root: StatusParts['root']): StatusParts {
-  const rest = { since: 0, restarts: 0, nextRetryAt: null, lastError: null, logFile: null };
-  return { spec: makeSpec(), condition: initialCondition, engine: 'ssh', root, usage: createUsageReader(), ...rest };
+  const health = { state: 'unknown', reason: null, detail: null } as const;
+  const rest = { since: 0, restarts: 0, nextRetryAt: null, lastError: null, logFile: null, allocatedPort: undefined };
+  const now = { condition: initialCondition, health, engine: 'ssh', root, usage: createUsageReader() };
+  return { spec: makeSpec(), ...now, ...rest };
 }

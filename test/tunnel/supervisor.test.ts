@@ -189,6 +189,67 @@ describe('createSupervisor()', () => {
       expect(refreshed).to.deep.equal(['web', 'web', 'web', 'web']);
     });
 
+    it('touches nobody for a label: a group is no other tunnel', async () => {
+      await reconcile(web);
+      await reconcile({ ...web, groups: ['eu'] });
+      expect(linksOf(web).map((link) => [link.isRunning(), link.stops])).to.deep.equal([[true, 0]]);
+      expect(supervisor.status('web').groups).to.deep.equal(['eu']);
+    });
+
+    describe('a tunnel that is not enabled', () => {
+      const off = { ...web, enabled: false };
+
+      it('is known and not started, until somebody does', async () => {
+        await reconcile(off, db);
+        expect(states()).to.deep.equal(['web stopped', 'db up']);
+        expect(supervisor.status('web')).to.include({ enabled: false, desired: 'down', reason: null });
+        await supervisor.start('web');
+        expect(states()).to.deep.equal(['web up', 'db up']);
+      });
+
+      it('that was started by hand is left alone by a reload, and follows a change', async () => {
+        await reconcile(off);
+        await supervisor.start('web');
+        await reconcile({ ...off });
+        expect(linksOf(web)).to.have.length(1);
+        await reconcile({ ...off, sshOptions: { Port: '1' } });
+        expect(linksOf(web).map((link) => link.isRunning())).to.deep.equal([false, true]);
+      });
+
+      it('stops when it becomes one, before anything else is started', async () => {
+        await reconcile(web);
+        await supervisor.reconcile([off, db]);
+        expect(states()).to.deep.equal(['web stopped', 'db starting']);
+        expect(linksOf(web).map((link) => link.isRunning())).to.deep.equal([false]);
+      });
+
+      it('starts when it is one no more, with what else has changed', async () => {
+        await reconcile(off);
+        await reconcile({ ...web, sshOptions: { Port: '1' } });
+        expect(states()).to.deep.equal(['web up']);
+        expect(linksOf(web).map(({ spec }) => spec.sshOptions)).to.deep.equal([{ Port: '1' }]);
+      });
+
+      it('that is up goes on as it is when it becomes enabled', async () => {
+        await reconcile(off);
+        await supervisor.start('web');
+        await reconcile(web);
+        expect(linksOf(web)).to.have.length(1);
+        linksOf(web)[0]?.exit();
+        await clock.settle();
+        const failed = events.filter(({ type }) => type === 'tunnel.backoff' || type === 'tunnel.starting').at(-1);
+        expect(failed).to.include({ type: 'tunnel.backoff', asked: false });
+      });
+
+      it('is stopped again by a reload after somebody has enabled it and not by the one after that', async () => {
+        await reconcile(web);
+        await reconcile(off);
+        await supervisor.start('web');
+        await reconcile({ ...off });
+        expect(states()).to.deep.equal(['web up']);
+      });
+    });
+
     it('paces the starts to one server', async () => {
       engine.first = 'waiting';
       const many = Array.from({ length: 40 }, (_none, at) => makeSpec({ name: `t${at}`, remoteHost: `u${at}@web` }));
@@ -209,6 +270,15 @@ describe('createSupervisor()', () => {
       expect(before).to.be.greaterThan(0);
       await reconcile(web, db);
       expect(searches).to.equal(before);
+    });
+
+    it('has nobody in the way of what will not start', async () => {
+      await supervisor.sweep([]);
+      const own = searches;
+      await supervisor.sweep([{ ...web, enabled: false }]);
+      expect(searches - own, 'for the marker alone').to.equal(own);
+      await supervisor.sweep([web]);
+      expect(searches - 2 * own).to.equal(own + 1);
     });
 
     it('does not speak for a tunnel that comes later, nor for one that comes back', async () => {

@@ -1,0 +1,50 @@
+import type { Reason } from './engine.js';
+import type { TunnelSpec } from './spec.js';
+
+/**
+ * What somebody can do about it, in one sentence; null where nothing but waiting helps, or the error says it all.
+ *
+ * @example
+ * remedyOf('local_port_busy', { spec, lastError: null });
+ * // "see who holds it with 'tunward who 9443'; --force or 'takeover: any' takes the port from anyone"
+ */
+export function remedyOf(
+  reason: Reason | null,
+  { spec, lastError }: { readonly spec: TunnelSpec; readonly lastError: string | null },
+): string | null {
+  const { remoteHost, forward } = spec;
+  switch (reason) {
+    case 'auth_failed':
+      return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
+    case 'needs_auth':
+      return spec.interactive
+        ? 'it needs a person at its start, which is not supported yet'
+        : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
+    case 'host_key_changed':
+      return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
+    case 'host_key_unknown':
+      return `no known_hosts file has the server's key: connect once by hand ('ssh ${remoteHost}'), and check its fingerprint`;
+    case 'local_port_busy':
+      return `see who holds it with 'tunward who ${forward.listen.port}'; --force or 'takeover: any' takes the port from anyone`;
+    case 'remote_port_busy':
+      return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute';
+    case 'refused':
+      return lastError?.includes('Not allowed at this time')
+        ? 'the server turns this address away for a while after failed logins (PerSourcePenalties)'
+        : null;
+    case 'target_refused':
+      return `the tunnel is up; see why nothing answers at ${forward.target.host}:${forward.target.port}${forward.side === 'local' ? ' on the far side' : ''}`;
+    case 'frozen':
+      return 'continue the chain (kill -CONT), or restart the tunnel';
+    default:
+      return null;
+  }
+}
+
+/** ssh names the host as known_hosts does, and the line that contradicts. */
+function forgetKey(lastError: string | null): string {
+  const host = /Host key for (\S+) has changed/.exec(lastError ?? '')?.[1];
+  const file = /Offending .*key in (.+):\d+$/.exec(lastError ?? '')?.[1];
+  if (host === undefined || file === undefined) return 'remove its old key from known_hosts';
+  return `remove its old key (ssh-keygen -f '${file}' -R '${host}')`;
+}

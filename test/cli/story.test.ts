@@ -1,0 +1,31 @@
+import { expect } from 'chai';
+import type { Line } from '#lib/cli/render.js';
+import { createStory, type ToldEvent } from '#lib/cli/story.js';
+
+describe('createStory()', () => {
+  function tell(event: ToldEvent): string {
+    const told: Line[] = [];
+    createStory((line) => told.push(line))(event);
+    const spans = told.flatMap((line) => (Array.isArray(line) ? line : [line]));
+    return spans
+      .map((span) => (typeof span === 'string' ? span : span.text))
+      .slice(2)
+      .join('');
+  }
+
+  it('says what a clean end took, what was late, and who is left', () => {
+    const end = { type: 'daemon.stopped', tookMs: 35, late: null, survivors: [] } as const;
+    expect(tell(end)).to.equal('stopped after 35 ms');
+    const survivors = [{ tunnel: 'web', pid: 812, command: 'ssh -N', why: 'uninterruptible sleep' }];
+    expect(tell({ ...end, survivors })).to.equal('stopped; web: pid 812 (ssh -N) is left: uninterruptible sleep');
+    expect(tell({ ...end, tookMs: 8000, late: 'the tunnels' })).to.equal(
+      'the tunnels not over after 8.0 s, and not waited for any more',
+    );
+  });
+
+  it('says that there is no init, how many zombies there are, and what to do', () => {
+    const missing = { type: 'init.missing', pid: 1, message: 'put one in front' } as const;
+    expect(tell({ ...missing, zombies: 1 })).to.equal('no init  put one in front (1 zombie now)');
+    expect(tell({ ...missing, zombies: 12 })).to.contain('(12 zombies now)');
+  });
+});

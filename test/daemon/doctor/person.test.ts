@@ -1,0 +1,133 @@
+import { chmodSync, readFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
+import { userInfo } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { checkPerson } from '#lib/daemon/doctor/person.js';
+import { until } from '#lib/time.js';
+import { need } from '../../support/need.js';
+import { which } from '../../support/paths.js';
+import { makePatient, type Patient, say, tunnel } from './patient.js';
+
+const { homedir, username, uid } = userInfo();
+
+describe('tunward doctor: the person', () => {
+  let patient: Patient;
+  const servers: Server[] = [];
+  beforeEach(function () {
+    need(this, 'ssh');
+    patient = makePatient();
+  });
+  afterEach(() => {
+    for (const server of servers.splice(0)) server.close();
+    patient?.remove();
+  });
+
+  /** With a key and an ssh_config of its own, so that nothing of this machine's user counts. */
+  function configure(keys: Readonly<Record<string, unknown>> = {}, sshConfig = '') {
+    const ssh_config = patient.write('ssh_config', `${sshConfig}\nIdentityFile ${patient.dir}/none\n`);
+    return patient.config({ tunnels: [tunnel(20_000, { ssh_config, ...keys })] });
+  }
+  const look = async (changes = {}, env = {}) => {
+    const around = patient.around(changes);
+    return say(await checkPerson({ ...around, env: { ...around.env, HOME: homedir, ...env } }));
+  };
+  const of = (lines: readonly string[], check: string) =>
+    lines.filter((line) => new RegExp(`^\\S+ ${check}: `).test(line));
+
+  describe('home', () => {
+    it('is the one that ssh looks in', async () => {
+      expect((await look())[0]).to.equal(`ok home: ${username} (uid ${uid}), home ${homedir}`);
+      expect((await look({}, { HOME: undefined }))[0]).to.match(/^warning home: .*HOME is not set/);
+      expect((await look({}, { HOME: patient.dir }))[0]).to.match(/^warning home: .*, and HOME is /);
+    });
+  });
+
+  describe('agent', () => {
+    const agent = async (path: string | undefined) => of(await look({}, { SSH_AUTH_SOCK: path }), 'agent')[0];
+
+    it('is none, or one that answers', async () => {
+      expect(await agent(undefined)).to.match(/^ok agent: none/);
+      const socket = join(patient.dir, 'agent.sock');
+      const server = createServer((caller) => caller.destroy()).listen(socket);
+      servers.push(server);
+      await until(() => server.listening, { timeoutMs: 1000 });
+      expect(await agent(socket)).to.equal(`ok agent: one answers at ${socket}`);
+    });
+
+    it('is named and not there, or does not answer', async () => {
+      expect(await agent(join(patient.dir, 'gone'))).to.match(/^warning agent: .*not there$/);
+      const file = patient.write('stale.sock');
+      expect(await agent(file)).to.equal(`warning agent: nobody answers at ${file}`);
+    });
+  });
+
+  describe('keys', () => {
+    const keys = async (config: ReturnType<typeof configure>, env = {}) => of(await look({ config }, env), 'keys');
+
+    it('are there, and ssh takes them', async () => {
+      const identity_file = patient.write('id', 'key');
+      expect(await keys(configure({ identity_file }))).to.deep.equal(['ok keys: 1 key file for 1 destination']);
+    });
+
+    it('may be read by others, and then ssh does not take them', async () => {
+      const identity_file = patient.write('id', 'key', 0o644);
+      expect(await keys(configure({ identity_file }))).to.deep.equal([
+        `failed keys: ${identity_file} has mode 0644, and ssh takes no key that others may read`,
+      ]);
+      chmodSync(identity_file, 0o400);
+      expect((await keys(configure({ identity_file })))[0]).to.match(/^ok/);
+    });
+
+    it('are named and not there', async () => {
+      const identity_file = join(patient.dir, 'gone');
+      expect(await keys(configure({ identity_file }))).to.deep.equal([`failed keys: ${identity_file} is not there`]);
+    });
+
+    it('of the ssh_config count as well; where another is good, a bad one is a warning', async () => {
+      const open = patient.write('open', 'key', 0o640);
+      expect(await keys(configure({}, `IdentityFile ${open}`))).to.deep.equal([
+        `failed keys: ${open} has mode 0640, and ssh takes no key that others may read`,
+      ]);
+      const good = patient.write('good', 'key');
+      const both = await keys(configure({}, `IdentityFile ${open}\nIdentityFile ${good}`));
+      expect(both[0]).to.match(/^warning keys: /);
+    });
+
+    it('are none, and there is no agent either', async () => {
+      expect(await keys(configure())).to.deep.equal(['warning keys: no key for 1 of 1 destination, and no agent']);
+    });
+  });
+
+  describe('host keys', () => {
+    const hostKeys = async (sshConfig: string) => of(await look({ config: configure({}, sshConfig) }), 'host keys');
+
+    it('are taken at the first meeting where ssh would ask', async () => {
+      const [line] = await hostKeys('StrictHostKeyChecking ask');
+      expect(line).to.equal(
+        `ok host keys: new ones are taken at the first meeting, into ${patient.dir}/state/known_hosts`,
+      );
+      expect((await hostKeys('StrictHostKeyChecking yes'))[0]).to.match(/^ok .*as the ssh_config says$/);
+    });
+
+    it('are not checked at all', async () => {
+      const [line] = await hostKeys('StrictHostKeyChecking no');
+      expect(line).to.equal('warning host keys: of doctor.invalid any key is taken, also one that changed');
+    });
+  });
+
+  it('says what ssh has against its configuration', async () => {
+    const [line] = of(await look({ config: configure({}, 'NoSuchWord yes') }), 'ssh config');
+    expect(line).to.match(/^failed ssh config: doctor.invalid: ssh cannot use its configuration: .*nosuchword/i);
+  });
+
+  it('asks once for each destination', async () => {
+    const identity_file = patient.write('id', 'key');
+    const asked = join(patient.dir, 'asked');
+    patient.write('bin/ssh', `#!/bin/sh\necho "$@" >> ${asked}\nexec ${which('ssh')} "$@"\n`, 0o755);
+    const ssh_config = patient.write('ssh_config');
+    const tunnels = [1, 2, 3].map((at) => tunnel(20_000 + at, { ssh_config, identity_file }));
+    await look({ config: patient.config({ tunnels }) }, { PATH: `${patient.dir}/bin:/bin:/usr/bin` });
+    expect(readFileSync(asked, 'utf8').trim().split('\n')).to.have.length(1);
+  });
+});

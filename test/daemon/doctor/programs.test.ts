@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect } from 'chai';
+import { checkNode, checkPrograms, judgeSsh } from '#lib/daemon/doctor/programs.js';
+import { need } from '../../support/need.js';
+import { repoRoot } from '../../support/paths.js';
+import { freeLocalPort } from '../../support/port.js';
+import { makePatient, type Patient, say, tunnel } from './patient.js';
+
+describe('tunward doctor: programs', () => {
+  let patient: Patient;
+  beforeEach(() => {
+    patient = makePatient();
+  });
+  afterEach(() => patient.remove());
+
+  it('knows which Node the package wants', () => {
+    const { engines } = JSON.parse(readFileSync(join(repoRoot, 'package.json'), 'utf8'));
+    expect(engines.node, 'or the check is out of date').to.equal('^20.19 || >=22.12');
+    const statuses = Object.fromEntries(
+      ['18.20.0', '20.18.3', '20.19.0', '20.20.2', '21.7.3', '22.11.0', '22.12.0', '23.0.0', '24.1.0'].map(
+        (version) => [version, checkNode(version).status],
+      ),
+    );
+    expect(Object.keys(statuses).filter((version) => statuses[version] === 'failed')).to.deep.equal([
+      '18.20.0',
+      '20.18.3',
+      '21.7.3',
+      '22.11.0',
+    ]);
+  });
+
+  const versions = {
+    'OpenSSH_9.2p1 Debian-2+deb12u10, OpenSSL 3.0.19': 'ok',
+    'OpenSSH_10.0p2, OpenSSL 3.5.1': 'ok',
+    'OpenSSH_8.7p1, OpenSSL 3.0.7': 'ok',
+    'OpenSSH_8.4p1 Debian-5': 'warning',
+    'OpenSSH_7.6p1 Ubuntu-4': 'warning',
+    'OpenSSH_7.4p1, OpenSSL 1.0.2k-fips': 'failed',
+    'Dropbear v2022.83': 'failed',
+    '': 'failed',
+    'No user exists for uid 4242': 'unknown',
+  };
+  for (const [version, status] of Object.entries(versions)) {
+    it(`calls ${version === '' ? 'an ssh that says nothing' : version} ${status}`, () => {
+      const check = judgeSsh({ file: '/usr/bin/ssh', version });
+      expect(check.status).to.equal(status);
+      expect(check.finding).to.contain('/usr/bin/ssh');
+    });
+  }
+
+  it('asks the ssh that the daemon would run', async function () {
+    need(this, 'ssh');
+    const [, ssh, ...rest] = await checkPrograms(patient.around());
+    expect(ssh?.status).to.equal('ok');
+    expect(ssh?.finding).to.match(/^OpenSSH_\d.*\(\/.*ssh\)$/);
+    expect(rest, 'nobody asked for autossh').to.deep.equal([]);
+  });
+
+  it('says which program is missing, autossh only where a tunnel wants it', async () => {
+    const config = patient.config({ tunnels: [tunnel(await freeLocalPort(), { engine: 'autossh' })] });
+    const checks = await checkPrograms(patient.around({ env: { PATH: patient.dir }, config }));
+    expect(say(checks).slice(1)).to.deep.equal([
+      `failed ssh: no ssh on PATH (${patient.dir})`,
+      'failed autossh: a tunnel asks for autossh, and it is not on PATH',
+    ]);
+  });
+
+  it('tells the version of autossh', async function () {
+    need(this, 'autossh');
+    const config = patient.config({ tunnels: [tunnel(await freeLocalPort(), { engine: 'autossh' })] });
+    const checks = await checkPrograms(patient.around({ config }));
+    expect(say(checks)[2]).to.match(/^ok autossh: autossh 1\.\d/);
+  });
+});
