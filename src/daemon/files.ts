@@ -117,7 +117,7 @@ function lookAt(folder: string, stat: typeof fs.lstatSync = fs.lstatSync): fs.St
   try {
     return stat(folder, { throwIfNoEntry: false });
   } catch (error) {
-    if (!isErrno(error, 'EACCES', 'ELOOP')) throw error;
+    if (!isErrno(error, 'EACCES', 'ELOOP', 'ENOTDIR')) throw error;
     throw new TunwardError(
       'ERR_ACCESS_DENIED',
       `Cannot use the folder ${folder}: ${error.code}`,

@@ -13,7 +13,7 @@ export interface LogLimits {
 
 /**
  * Appends one line, whole or not at all; with `isFresh` to a new file in any case. The file is opened for each line and
- * closed after it: that costs 9 µs (2 µs with one that stays open), and hundreds of tunnels hold no descriptor, every
+ * closed after it: that costs 13 µs (2 µs with one that stays open), and hundreds of tunnels hold no descriptor, every
  * check is made of the file that is written to, and one that was moved or deleted by somebody is made anew at once.
  *
  * @returns why it went into the former file though a new one was due; undefined when all is well
@@ -164,7 +164,7 @@ function readEnd(fd: number, { size, count, most }: EndOptions): { lines: string
     const chunk = Buffer.alloc(length);
     const read = chunk.subarray(0, fs.readSync(fd, chunk, 0, length, start));
     chunks.unshift(read);
-    for (const byte of read) if (byte === LINE_END) ends++;
+    for (let at = read.indexOf(LINE_END); at >= 0; at = read.indexOf(LINE_END, at + 1)) ends++;
   }
   const lines = Buffer.concat(chunks)
     .toString('utf8')
