@@ -3,10 +3,11 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
-import { tunward } from '../cli/run.js';
+import { tunward, tunwardJson } from '../cli/run.js';
 import { type Home, makeHome, startUp, tunnelIn } from '../support/daemon.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
+import { codeOf, sendSignal, statOf } from '../support/proc.js';
 import { createReaper } from '../support/reaper.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 
@@ -90,15 +91,40 @@ describe('the logs of a daemon', () => {
     }
   });
 
-  it('of its own begin anew with `up -d` when they are large, so that they do not grow with every start', async () => {
-    mkdirSync(home.logDir, { mode: 0o700 });
+  it('and what it says itself, by `up -d`, stay within their bounds', async () => {
     const file = join(home.logDir, 'daemon.log');
-    writeFileSync(file, 'x'.repeat(1_048_576), { mode: 0o600 });
-    const up = await tunward(reaper, ['up', '-d', '-c', home.configFile]);
-    expect(up.code, up.stderr).to.equal(0);
+    home.configure({ log: { max_bytes: 4096, keep: 3 } }, []);
+    mkdirSync(home.logDir, { mode: 0o700 });
+    writeFileSync(file, 'x'.repeat(4096), { mode: 0o600 });
+    const { pid } = await tunwardJson(reaper, ['up', '-d', '-c', home.configFile]);
+    reaper.ownPid(pid);
+    expect(readFileSync(file, 'utf8'), 'a new one, since the old one was full').to.match(/ready {2}pid \d+/);
+    expect(readFileSync(`${file}.1`)).to.have.length(4096);
+    const texts = () => ['.2', '.1', ''].flatMap((end) => readIfThere(file + end));
+    const reloads = () =>
+      texts()
+        .join('')
+        .match(/configuration \//g)?.length ?? 0;
+    // Each is read again when the one before has been told, about 80 bytes of it, until the first file has gone.
+    for (let times = 0; texts()[0]?.startsWith('x'); times++) {
+      expect(times).to.be.lessThan(500);
+      const before = reloads();
+      sendSignal({ pid, startTicks: statOf(pid)?.startTicks ?? 0 }, 'SIGHUP');
+      expect(await until(() => reloads() !== before, { timeoutMs: 5000 })).to.equal(true);
+    }
+    for (const text of texts()) expect(text.length).to.be.lessThan(4096 + 200);
     expect((await tunward(reaper, ['down', '--socket', home.socket])).code).to.equal(0);
-    expect(readFileSync(file, 'utf8')).to.match(/ready {2}pid \d+/);
-    expect(readFileSync(`${file}.1`)).to.have.length(1_048_576);
-    expect(readdirSync(home.logDir).filter((name) => name.startsWith('daemon'))).to.have.length(2);
+    expect(readdirSync(home.logDir).sort()).to.deep.equal(['daemon.log', 'daemon.log.1', 'daemon.log.2']);
+    expect(readFileSync(file, 'utf8')).to.contain('stopping');
   });
 });
+
+/** Files are moved at any moment here. */
+function readIfThere(file: string): string[] {
+  try {
+    return [readFileSync(file, 'utf8')];
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}
