@@ -2,11 +2,10 @@
  * How long a tunnel takes from "restart it" to up: through the daemon's API, beside what it costs at least (a bare ssh
  * from its spawn to its port accepting) and beside the shell remedy. All in one run, in turns.
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import http from 'node:http';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { startDaemon } from './daemon.mjs';
 import {
   assertIsolated,
   connectOnce,
@@ -31,7 +30,6 @@ import {
   which,
 } from './support.mjs';
 
-const command = fileURLToPath(new URL('../lib/cli/main.js', import.meta.url));
 const remedy = fileURLToPath(new URL('shell-remedy.sh', import.meta.url));
 /** Between two measurements: what the last one left (a session of sshd) has ended. */
 const PAUSE_MS = 50;
@@ -63,7 +61,7 @@ export async function benchRestart({ n, dir }) {
 }
 
 async function measureCrowd({ n, dir, engines, noRemedy, config, count }) {
-  const daemon = await startDaemon(dir, config, engines);
+  const daemon = await startTunnels(dir, config, engines);
   const floor = createFloor(config);
   const runs = new Map(engines.map((engine) => [engine, []]));
   const floors = [];
@@ -173,82 +171,20 @@ function createFloor(config) {
 
 // --- tunward ---
 
-/** `tunward up` in a process of its own, with one tunnel for each engine, named after it. */
-async function startDaemon(dir, sshConfig, engines) {
-  const file = path.join(dir, 'tunward.yaml');
-  const socket = path.join(dir, 'api.sock');
-  const logDir = path.join(dir, 'log');
-  writeFileSync(file, configText({ dir, socket, logDir, sshConfig, engines }), { mode: 0o600 });
-  const child = spawnApart(process.execPath, [command, 'up', '-c', file], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.setEncoding('utf8').on('data', (text) => {
-    said = `${said}${text}`.slice(-4000);
-  });
-  const isUp = async () => {
-    const answer = await ask(socket, 'GET', '/v1/tunnels').catch(() => undefined);
-    const tunnels = answer?.body.tunnels ?? [];
-    // While it boots, it answers already, and knows of none.
-    return tunnels.length === engines.length && tunnels.every(({ state }) => state === 'up');
-  };
-  for (const deadline = performance.now() + 20_000; !(await isUp()); await sleep(50)) {
-    if (child.exitCode === null && performance.now() < deadline) continue;
-    throw new Error(`the daemon's tunnels are not up: ${said}`);
-  }
+/** One tunnel for each engine, named after it. */
+async function startTunnels(dir, sshConfig, engines) {
+  const tunnels = engines.map((engine) => ({ name: engine, engine, local_port: `${loopback}:${ports[engine]}` }));
+  const daemon = startDaemon(dir, { sshConfig, tunnels });
+  await daemon.untilUp();
   return {
+    ...daemon,
     async restart(engine) {
-      const began = performance.now();
-      const { status, body } = await ask(socket, 'POST', `/v1/tunnels/${engine}/restart`);
-      const wholeMs = performance.now() - began;
-      if (status !== 200 || body.state !== 'up') throw new Error(`restart of ${engine}: ${JSON.stringify(body)}`);
+      const run = await daemon.restart(engine);
       // "Up" must be so: the very first connection has to be accepted.
       await untilAccepting(ports[engine], undefined, 0);
-      const { stop_ms: stopMs, free_ms: freeMs, start_ms: startMs } = body.phases;
-      return { wholeMs, tookMs: body.took_ms, stopMs, freeMs, startMs };
+      return run;
     },
-    assertNoConflict() {
-      for (const name of readdirSync(logDir)) {
-        const line = /^.*(address (already )?in use|cannot listen to port).*$/im.exec(
-          readFileSync(path.join(logDir, name), 'utf8'),
-        );
-        if (line) throw new Error(`${name}: ${line[0]}: this is what never happens, the figures are worth nothing`);
-      }
-    },
-    stop: () => end(child, 'SIGTERM'),
   };
-}
-
-function configText({ dir, socket, logDir, sshConfig, engines }) {
-  const tunnels = engines.flatMap((engine) => [
-    `  - name: ${engine}`,
-    `    engine: ${engine}`,
-    `    remote_host: bench-tunward`,
-    `    remote_port: ${loopback}:${ports.target}`,
-    `    local_port: ${loopback}:${ports[engine]}`,
-  ]);
-  const lines = [
-    `ssh_config: ${sshConfig}`,
-    `state_dir: ${path.join(dir, 'state')}`,
-    `log_dir: ${logDir}`,
-    `api: { socket: ${socket} }`,
-    'tunnels:',
-    ...tunnels,
-  ];
-  return `${lines.join('\n')}\n`;
-}
-
-function ask(socketPath, method, target) {
-  return new Promise((resolve, reject) => {
-    const request = http.request({ socketPath, method, path: target, agent: false }, (response) => {
-      let text = '';
-      response.setEncoding('utf8').on('data', (chunk) => {
-        text += chunk;
-      });
-      response.once('end', () => resolve({ status: response.statusCode, body: JSON.parse(text) }));
-      response.once('error', reject);
-    });
-    request.once('error', reject);
-    request.end();
-  });
 }
 
 // --- the shell remedy ---

@@ -166,21 +166,21 @@ export function spawnApart(program, words, options) {
   return spawn(program, words, { ...options, detached: true });
 }
 
-/** Ends a child by its id and waits until it is reaped; who is asked politely and does not hear is killed after 5 s. */
-export async function end(child, signal = 'SIGKILL') {
+/** Ends a child by its id and waits until it is reaped; who is asked politely and does not hear is killed after some time. */
+export async function end(child, signal = 'SIGKILL', timeoutMs = 5000) {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((resolve) => child.once('exit', resolve));
   child.kill(signal);
-  const timer = setTimeout(() => child.kill('SIGKILL'), 5000);
+  const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
   await gone;
   clearTimeout(timer);
 }
 
 /**
  * A real OpenSSH server with throwaway keys; `ssh -F config bench-<anything>` logs in without a question. Each party has
- * a host name of its own, since the shell remedy kills by it.
+ * a host name of its own, since the shell remedy kills by it. `maxStartups`: how many may be logging in at once.
  */
-export async function startSshd(dir) {
+export async function startSshd(dir, { maxStartups = '1000' } = {}) {
   const at = (name) => path.join(dir, name);
   for (const key of ['host_key', 'user_key']) {
     execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'tunward-bench', '-f', at(key)]);
@@ -206,7 +206,7 @@ export async function startSshd(dir) {
     'PermitRootLogin prohibit-password',
     'StrictModes no',
     'UsePAM no',
-    'MaxStartups 1000',
+    `MaxStartups ${maxStartups}`,
   ];
   mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
   write('sshd_config', lines);
@@ -214,7 +214,7 @@ export async function startSshd(dir) {
   if (knows) write('sshd_config', [...lines, 'PerSourcePenalties no']);
   const child = spawnApart(which('sshd'), ['-D', '-f', at('sshd_config'), '-E', at('sshd.log')], { stdio: 'ignore' });
   await untilAccepting(ports.sshd, child);
-  return { child, config: at('ssh_config') };
+  return { child, config: at('ssh_config'), log: () => readFileSync(at('sshd.log'), 'utf8') };
 }
 
 /** What a program says. What else it has to say is its own affair: lsof warns of folders, ss of columns. */

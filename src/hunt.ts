@@ -1,4 +1,5 @@
 import { isErrno } from './errors.js';
+import type { Census } from './proc/census.js';
 import { checkMarker, createMarkerSearch, type Marker } from './proc/marker.js';
 import { whyProtected } from './proc/protected.js';
 import { known, type Pin, type Proc } from './proc/read.js';
@@ -75,22 +76,25 @@ export interface HuntOptions {
   readonly signal?: AbortSignal | undefined;
   readonly marker?: Marker | undefined;
   readonly table?: Map<number, ProcessStat> | undefined;
+  readonly census?: Census | undefined;
 }
 
 /**
  * One kill, step by step: decide, ask (when there is a grace), freeze, burst, watch; and close, whatever happened. The
  * only place that sends signals, each to a member, who has passed the gate (`admit`) and is held by a pin.
  */
-export function openHunt(targets: readonly KillTarget[], { proc, clock, signal, marker, table: given }: HuntOptions) {
+export function openHunt(targets: readonly KillTarget[], options: HuntOptions) {
+  const { proc, clock, signal, marker, census } = options;
   const slice = createSlice(signal);
-  const table = given ?? new Map<number, ProcessStat>();
+  const table = options.table ?? census?.table() ?? new Map<number, ProcessStat>();
   const members: Member[] = [];
   const byPid = new Map<number, Member>();
   /** Sessions that members lead, as long as somebody is in them: so long no one else's can have the number. */
   const sessions = new Map<number, Member>();
   const left: KilledProcess[] = [];
   const survivors: Survivor[] = [];
-  const search = marker && marker.length > 0 ? createMarkerSearch(proc, marker) : undefined;
+  const search =
+    marker && marker.length > 0 ? createMarkerSearch(proc, marker, { memory: census?.markers }) : undefined;
   let forks: number | undefined;
   /** What is done to whoever turns up, in the tick in which it is found. */
   let onSight: (member: Member) => void = () => {};

@@ -1,6 +1,7 @@
 import { TunwardError } from './errors.js';
 import { isForbidden, type KillReport, type KillTarget, openHunt } from './hunt.js';
 import { type BackendName, requireLinux } from './proc/backend.js';
+import type { Census } from './proc/census.js';
 import type { Marker } from './proc/marker.js';
 import { isPid, PID_LIMIT } from './proc/protected.js';
 import { known, openProc, type Proc } from './proc/read.js';
@@ -37,6 +38,8 @@ export interface KillChainsOptions extends KillOptions {
   readonly dryRun?: boolean | undefined;
   /** A table that was read just now. It is brought up to date, which is quicker than to read one. */
   readonly table?: Map<number, ProcessStat> | undefined;
+  /** What others have seen just now, for whom there are many to kill one by one. */
+  readonly census?: Census | undefined;
 }
 
 /**

@@ -5,9 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { type KillReport, killChains, killTree } from '#lib/kill.js';
+import { createCensus } from '#lib/proc/census.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
 import { type ProcessRef, readTable } from '#lib/proc/stat.js';
-import { until } from '#lib/time.js';
+import { systemClock, until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from './support/bystanders.js';
 import { createFakeProc, statLine } from './support/fakeproc.js';
 import { need } from './support/need.js';
@@ -464,6 +465,38 @@ time.sleep(170)`;
       expect(report.survivors.map(({ why }) => why)).to.deep.equal(['protected: an ancestor of this process']);
       expect(report.killed).to.deep.equal([]);
       expectUnharmed(pid);
+    });
+
+    it('kills by a look that others have had a moment ago, and who has been born since', async () => {
+      const env = { TUNNEL_ID: `census ${process.pid}`, TUNWARD_INSTANCE: 'x' };
+      const census = createCensus(systemClock, Object.keys(env));
+      const marker = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+      const bystander = await startTree(reaper, {}).ready;
+      // Who has looked before: two others, for whom nobody was to be killed.
+      for (const other of ['TUNNEL_ID=one', 'TUNNEL_ID=two']) await killChains([], { census, marker: [other] });
+      const known = census.table().size;
+      const root = await startTree(reaper, { env, children: [{}] }).ready;
+      const daemon = await startDaemonized(reaper, { env }).ready;
+      const target = { ref: root, why: 'x', below: 'all' } as const;
+      const report = await killChains([target], { census, marker });
+      expect(pids(report)).to.have.members([...everyone(root), daemon].map(({ pid }) => pid));
+      expect(report.survivors).to.deep.equal([]);
+      expect(known).to.be.greaterThan(0);
+      expectUnharmed(bystander.pid);
+    });
+
+    it('kills nobody by an old row whose number is another one’s now', async () => {
+      const census = createCensus(systemClock, ['TUNNEL_ID']);
+      const { pid, startTicks } = await startTree(reaper, {}).ready;
+      const stranger = await startTree(reaper, {}).ready;
+      await killChains([], { census, marker: ['TUNNEL_ID=none'] });
+      // As a look has seen it before the number changed hands: a child of the target.
+      const row = census.table().get(stranger.pid);
+      if (!row) throw new Error('the stranger is in no table');
+      census.table().set(stranger.pid, { ...row, ppid: pid, startTicks: row.startTicks - 1 });
+      const target = { ref: { pid, startTicks }, why: 'x', below: 'all' } as const;
+      expect(pids(await killChains([target], { census }))).to.deep.equal([pid]);
+      expectUnharmed(stranger.pid);
     });
 
     it('says in a dry run who would go, and touches nobody', async () => {

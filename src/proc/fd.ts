@@ -119,23 +119,31 @@ export function stillHolds(proc: Proc, { stat, places }: Holder, inodes: Readonl
 
 /** Every socket inode that a process has open now; none where its descriptors may not be seen. */
 export function readSocketInodes(proc: Proc, { pid }: ProcessStat): number[] {
-  return [...walkLinks(proc, pid)].flatMap(socketsIn);
+  return [...walkLinks(proc, pid)].flatMap((piece) => (piece === denied ? [] : socketsIn(piece.links)));
 }
 
-/** The same in slices. */
+/** Where a process has these sockets, by inode: the path in /proc of one descriptor of each. */
+export function readPlaces(proc: Proc, { pid }: ProcessStat, inodes: ReadonlySet<number>): ReadonlyMap<number, string> {
+  const held = new Map<number, string>();
+  const wanted = linksTo(inodes);
+  for (const piece of walkLinks(proc, pid)) if (piece !== denied) noteHeld(proc, { held, wanted, piece });
+  return held;
+}
+
+/** The sockets of a process in slices. */
 export async function findSocketInodes(proc: Proc, { pid }: ProcessStat, slice: Slice): Promise<number[]> {
   const inodes: number[] = [];
   for (const piece of walkLinks(proc, pid)) {
-    inodes.push(...socketsIn(piece));
+    if (piece !== denied) inodes.push(...socketsIn(piece.links));
     const pause = slice();
     if (pause) await pause;
   }
   return inodes;
 }
 
-function socketsIn(piece: Piece | typeof denied): number[] {
-  if (piece === denied) return [];
-  return piece.links.flatMap((link) => {
+/** The inodes of those links that lead to sockets. */
+export function socketsIn(links: readonly string[]): number[] {
+  return links.flatMap((link) => {
     const match = /^socket:\[(\d+)\]$/.exec(link);
     return match ? [Number(match[1])] : [];
   });

@@ -1,6 +1,14 @@
-import { type Slice, systemClock } from '../time.js';
+import { type Clock, type Slice, systemClock } from '../time.js';
 import { known, type Proc } from './read.js';
-import { isGone, type ProcessStat, type ProcessTable, readPidsNewestFirst, readStat, readUptimeTicks } from './stat.js';
+import {
+  isGone,
+  type ProcessRef,
+  type ProcessStat,
+  type ProcessTable,
+  readPidsNewestFirst,
+  readStat,
+  readUptimeTicks,
+} from './stat.js';
 
 /**
  * Environment entries (`NAME=value`) that a process must all carry. An environment is inherited through fork, exec,
@@ -12,17 +20,24 @@ export type Marker = readonly string[];
 export type MarkerState = 'carries' | 'lacks' | 'empty';
 
 export function checkMarker(proc: Proc, pid: number, marker: Marker): MarkerState {
-  let environ = readEnvironment(proc, pid);
-  if (environ === '') {
-    // Inside execve there is no command line either. Where there is one, the descriptor was that of the former program,
-    // or there is no environment at all: the second reading tells.
-    if (known(proc.text(`${pid}/cmdline`)) === '') return 'empty';
-    environ = readEnvironment(proc, pid);
-  }
-  if (!environ) return 'lacks';
+  return stateOf(readSettledEnvironment(proc, pid), marker);
+}
+
+function stateOf(environ: string | undefined, marker: Marker): MarkerState {
+  if (environ === '') return 'empty';
+  if (environ === undefined) return 'lacks';
   // Anchored at both ends: `OTHER_TUNNEL_ID=x` does not carry `TUNNEL_ID=x`, nor does a value that contains it.
   const entries = `\0${environ}\0`;
   return marker.every((entry) => entries.includes(`\0${entry}\0`)) ? 'carries' : 'lacks';
+}
+
+/** Its environment; '' inside execve; undefined where there is none, or it is not to be seen. */
+function readSettledEnvironment(proc: Proc, pid: number): string | undefined {
+  const environ = readEnvironment(proc, pid);
+  if (environ !== '') return environ;
+  // Inside execve there is no command line either. Where there is one, the descriptor was that of the former program,
+  // or there is no environment at all: the second reading tells.
+  return known(proc.text(`${pid}/cmdline`)) === '' ? '' : readEnvironment(proc, pid) || undefined;
 }
 
 /** The value of one variable in a process's environment. */
@@ -50,6 +65,38 @@ function readEnvironment(proc: Proc, pid: number): string | undefined {
   return undefined;
 }
 
+/** What processes were seen to carry, for many searches: they need not ask again who lacks what they look for. */
+export interface MarkerMemory {
+  /** 'carries': it did. undefined: it was not asked yet. */
+  recall(ref: ProcessRef, marker: Marker): 'carries' | 'lacks' | undefined;
+  /** Of a process that is too old to be between fork and exec. */
+  note(ref: ProcessRef, environ: string): void;
+  /** The others are gone. */
+  keep(pids: ReadonlySet<number>): void;
+}
+
+/**
+ * Remembers the entries of these variables. A process that is there has the environment with which its program was
+ * started; to be another one it would have to start a program that is given the marker by hand.
+ */
+export function createMarkerMemory(names: readonly string[]): MarkerMemory {
+  const seen = new Map<number, { readonly startTicks: number; readonly entries: readonly string[] }>();
+  const isWanted = (entry: string) => names.some((name) => entry.startsWith(`${name}=`));
+  return {
+    recall: ({ pid, startTicks }, marker) => {
+      const found = seen.get(pid);
+      if (found?.startTicks !== startTicks) return undefined;
+      return marker.every((entry) => found.entries.includes(entry)) ? 'carries' : 'lacks';
+    },
+    note: ({ pid, startTicks }, environ) => {
+      seen.set(pid, { startTicks, entries: environ.split('\0').filter(isWanted) });
+    },
+    keep: (pids) => {
+      for (const pid of seen.keys()) if (!pids.has(pid)) seen.delete(pid);
+    },
+  };
+}
+
 /** A search that may be repeated, see {@link createMarkerSearch}. */
 export interface MarkerSearch {
   /**
@@ -64,9 +111,13 @@ export interface MarkerSearch {
 /**
  * Searches for carriers, again and again: every look reads only what can have changed since the last one: pids that
  * were not there, those whose environment was empty, and the young, which show their parent's environment until they
- * exec. The first look reads everything.
+ * exec. The first look reads everything, but for what a memory spares it.
  */
-export function createMarkerSearch(proc: Proc, marker: Marker, clock = systemClock): MarkerSearch {
+export function createMarkerSearch(
+  proc: Proc,
+  marker: Marker,
+  { clock = systemClock, memory }: { readonly clock?: Clock; readonly memory?: MarkerMemory | undefined } = {},
+): MarkerSearch {
   let settled = new Set<number>();
   let emptySince = new Map<number, number>();
   const isInside = (since: number) => clock.now() - since < EXECVE_MS;
@@ -85,15 +136,22 @@ export function createMarkerSearch(proc: Proc, marker: Marker, clock = systemClo
       if (settled.has(pid)) continue;
       const stat = table?.get(pid) ?? readStat(proc, pid);
       if (isGone(stat) || stat.kernelThread) continue;
-      const state = checkMarker(proc, pid, marker);
+      const isYoung = stat.startTicks >= youngSince;
+      // Who carried it is asked again: it is to die.
+      const isOther = memory?.recall(stat, marker) === 'lacks';
+      const environ = isOther ? undefined : readSettledEnvironment(proc, pid);
+      if (environ && !isYoung) memory?.note(stat, environ);
+      const state = stateOf(environ, marker);
       if (state === 'carries') {
         found.push(stat);
         onFound?.(stat);
       } else if (state === 'empty') stillEmpty.set(pid, emptySince.get(pid) ?? clock.now());
-      else if (stat.startTicks < youngSince) settled.add(pid);
+      else if (!isYoung) settled.add(pid);
       await slice();
     }
-    settled = new Set(pids.filter((pid) => settled.has(pid)));
+    const listed = new Set(pids);
+    memory?.keep(listed);
+    settled = new Set([...settled].filter((pid) => listed.has(pid)));
     emptySince = stillEmpty;
     return found;
   }

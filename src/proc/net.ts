@@ -1,4 +1,4 @@
-import { SocketAddress } from 'node:net';
+import { isIPv6, SocketAddress } from 'node:net';
 import os from 'node:os';
 import { TunwardError } from '../errors.js';
 import type { Slice } from '../time.js';
@@ -45,14 +45,38 @@ const stateNames: Readonly<Record<string, string>> = {
 export function readListeners(proc: Proc, port?: number): Socket[] {
   const listeners: Socket[] = [];
   for (const protocol of protocols(proc)) {
-    for (const row of readFirstRows(proc, protocol)) {
-      if (row.state === 'LISTEN') {
-        if (port === undefined || row.port === port) listeners.push(row);
-      } else if (row.state !== 'SYN_RECV' && row.state !== 'NEW_SYN_RECV') break;
+    for (const line of readListenRows(proc, protocol)) {
+      if (port !== undefined && !line.includes(hexPort(port))) continue;
+      const row = parseSocket(line, protocol);
+      if (row?.state === 'LISTEN' && (port === undefined || row.port === port)) listeners.push(row);
     }
   }
   return listeners;
 }
+
+/**
+ * Which of these sockets listens on an address; undefined: none. Row by row, up to that one: whoever asks for a page makes
+ * the kernel look through its whole hash of connections for rows to fill it with, 5 ms where the LISTEN rows take 0.1.
+ */
+export function findListener(
+  proc: Proc,
+  { host, port }: { readonly host: string; readonly port: number },
+  inodes: ReadonlySet<number>,
+): number | undefined {
+  // The kernel's table has no zone (`fe80::1%eth0`).
+  const [address = ''] = host.split('%');
+  const protocol = isIPv6(address) ? 'tcp6' : 'tcp';
+  for (const line of readListenRows(proc, protocol, ROW_BYTES)) {
+    if (!line.includes(hexPort(port))) continue;
+    const row = parseSocket(line, protocol);
+    if (row?.state === 'LISTEN' && row.port === port && row.address === address && inodes.has(row.inode))
+      return row.inode;
+  }
+  return undefined;
+}
+
+/** A row of tcp has 150 bytes, one of tcp6 some more. */
+const ROW_BYTES = 150;
 
 /** The same, whatever the order of the rows is: both tables are read to their end. */
 export async function confirmListeners(proc: Proc, port: number, slice: Slice): Promise<Socket[]> {
@@ -116,18 +140,26 @@ function protocols(proc: Proc): readonly Protocol[] {
   return none ? ['tcp'] : allProtocols;
 }
 
-/** The rows of one table in its order, until the caller breaks off. */
-function* readFirstRows(proc: Proc, protocol: Protocol): Generator<Socket> {
-  for (const page of readTablePages(proc, protocol)) {
+/**
+ * The lines of one table up to the first connection. Of a row only the state is looked at: to take apart 400 of them, for
+ * the two that somebody wants, takes 2 ms.
+ */
+function* readListenRows(proc: Proc, protocol: Protocol, size?: number): Generator<string> {
+  for (const page of readTablePages(proc, protocol, size)) {
     for (const line of page.split('\n')) {
-      const row = parseSocket(line, protocol);
-      if (row) yield row;
+      const state = /^\s*\d+: \S+ \S+ ([0-9A-F]{2}) /.exec(line)?.[1];
+      if (state === LISTEN) yield line;
+      else if (state !== undefined && !received.has(state) && parseSocket(line, protocol)) return;
     }
     // A page that has room for another row is the last one: the kernel fills it until it is full or the table ends. To
     // be told so by an empty read costs as much as all before, since the kernel walks its hash again.
-    if (page.length <= LAST_PAGE) return;
+    if (size === undefined && page.length <= LAST_PAGE) return;
   }
 }
+
+const LISTEN = '0A';
+/** SYN_RECV and NEW_SYN_RECV: those who knock at a listener, and stand beside it in the tables of kernels before 4.4. */
+const received: ReadonlySet<string> = new Set(['03', '0C']);
 
 /** The kernel's pages have 4096 bytes or more, and no row has 512. */
 const LAST_PAGE = 4096 - 512;
@@ -167,10 +199,10 @@ function hexPort(port: number): string {
 }
 
 /** Whole lines. */
-function* readTablePages(proc: Proc, protocol: Protocol): Generator<string> {
+function* readTablePages(proc: Proc, protocol: Protocol, size?: number): Generator<string> {
   // What a page ends with when it is cut in the middle of a row, which the kernel never does; gVisor may, and a file.
   let half = '';
-  for (const page of proc.pages(`net/${protocol}`)) {
+  for (const page of proc.pages(`net/${protocol}`, size)) {
     if (page === denied) {
       throw new TunwardError('ERR_ACCESS_DENIED', `Cannot read ${proc.root}/net/${protocol}: permission denied`, {});
     }

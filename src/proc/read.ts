@@ -14,8 +14,11 @@ export interface Proc {
   readonly pageSize: number;
   /** A whole file as text. Sizes in /proc lie (0), so it is read to its end without asking. */
   text(path: string): Read<string>;
-  /** The file page by page, as the kernel hands it out (whole lines). It is open until the last one, or a `break`. */
-  pages(path: string): Iterable<Read<string>>;
+  /**
+   * The file page by page, as the kernel hands it out (whole lines). It is open until the last one, or a `break`. With a
+   * size no more than that at a time, which may end in the middle of a line: the kernel looks no further than it is asked.
+   */
+  pages(path: string, size?: number): Iterable<Read<string>>;
   list(path: string): Read<string[]>;
   /** The same of a big folder, up to so many names at a time. */
   pieces(path: string, size: number): Iterable<Read<string[]>>;
@@ -58,7 +61,7 @@ export function openProc(root = '/proc'): Proc {
     root,
     ...constants,
     text: (path) => text(`${root}/${path}`),
-    pages: (path) => readPages(`${root}/${path}`, buffer),
+    pages: (path, size = buffer.length) => readPages(`${root}/${path}`, buffer.subarray(0, size)),
     list: (path) => answer(() => fs.readdirSync(`${root}/${path}`)),
     pieces: (path, size) => readPieces(`${root}/${path}`, size),
     has: (path) => fs.existsSync(`${root}/${path}`),

@@ -6,20 +6,20 @@ import type { Readable } from 'node:stream';
 import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
 import { hasIpv6Loopback } from '../port/probe.js';
-import { readSocketInodes } from '../proc/fd.js';
+import type { Census } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
-import { readListeners } from '../proc/net.js';
 import type { Proc } from '../proc/read.js';
-import { type ProcessRef, type ProcessStat, printable, readFamily, readStat } from '../proc/stat.js';
+import { type ProcessRef, printable, readStat } from '../proc/stat.js';
 import { type Clock, createSlice, until } from '../time.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { diagnoseExit } from './diagnosis.js';
-import type { Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
+import type { Engine, Link, LinkExit, LinkOptions } from './engine.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
 import { type Bind, bindSet, type EngineName, formatHop, type TunnelSpec } from './spec.js';
 import { type Allowance, createAllowance, createThrottle } from './throttle.js';
 import { createTranscript, type Transcript } from './transcript.js';
+import { createPinBudget, createWatch, type PinBudget } from './watch.js';
 
 export interface ChainOptions {
   /** The value of TUNWARD_INSTANCE in the environment of everything that is started. */
@@ -30,12 +30,16 @@ export interface ChainOptions {
   readonly knownHosts: string | null;
   readonly proc: Proc;
   readonly clock: Clock;
+  /** What others have seen just now of all processes. */
+  readonly census?: Census | undefined;
 }
 
 /** Everything of one tunnel carries both; everything of one installation carries the second. */
 export function markerOf(id: string, instance: string): Marker {
   return [`TUNNEL_ID=${id}`, `TUNWARD_INSTANCE=${instance}`];
 }
+
+export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
 
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
@@ -44,29 +48,45 @@ export interface Chains {
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
   /** The same for the words of another command line, see {@link destinationArguments}. */
   readonly resolve: (words: readonly string[]) => Promise<string | undefined>;
+  /** Asks anew what ssh_config says of a spec, for the start that somebody asks for now: it may have been changed. */
+  readonly refresh: (spec: TunnelSpec) => void;
 }
+
+/** An answer of `ssh -G`, or the question as long as there is none. */
+interface Facts {
+  readonly answer: Promise<SshFacts>;
+  readonly askedAt: number;
+  isPending: boolean;
+}
+
+/** What a person's ssh_config says seldom changes between two starts that nobody asked for, and to ask costs a process. */
+const FACTS_KEPT_MS = 60_000;
+/** So many questions at once are asked before the start that needs the answer: of 200 hosts not all. */
+const ASKED_AHEAD = 8;
 
 /** ssh alone, or autossh above it. The only place that spawns. */
 export function createChains(options: ChainOptions): Chains {
-  const { env } = options;
-  const facts = new WeakMap<TunnelSpec, Promise<SshFacts>>();
+  const { env, clock } = options;
+  /** By the words: 200 tunnels to one server ask once. */
+  const facts = new Map<string, Facts>();
   const allowances = new WeakMap<TunnelSpec, Allowance>();
-  const routes = new WeakMap<TunnelSpec, Promise<readonly Step[]>>();
+  const pins = createPinBudget(options.proc);
   const engines: Record<EngineName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
   };
   return {
     engineFor: ({ engine }) => engines[engine === 'auto' ? 'ssh' : engine],
-    resolveSpec: (spec) => destinationOf(factsOf(spec), spec.jump.map(formatHop).join()),
-    resolve: (words) => destinationOf(askSsh(words)),
+    resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec)), spec.jump.map(formatHop).join()),
+    resolve: (words) => destinationOf(factsOf(words)),
+    refresh,
   };
 
   async function start(name: EngineName, spec: TunnelSpec, linkOptions: LinkOptions): Promise<Link> {
     const ssh = requireProgram('ssh', env);
     const program = name === 'ssh' ? ssh : requireProgram('autossh', env);
-    const effective = await unlessAborted(factsOf(spec), linkOptions.signal);
-    const steps = await unlessAborted(routeOf(spec), linkOptions.signal);
+    const effective = await unlessAborted(factsOf(destinationArguments(spec)), linkOptions.signal);
+    const steps = await unlessAborted(planRoute(spec, effective, factsOf), linkOptions.signal);
     if (steps.length > 0 && !hasShell()) throw noShell(steps);
     const left = describeLeft(steps, effective);
     if (left !== undefined) linkOptions.onOutput(left);
@@ -75,29 +95,40 @@ export function createChains(options: ChainOptions): Chains {
     const words = [...proxyArguments(steps, { ssh, knownHosts }), ...sshArguments(spec, binds, effective, knownHosts)];
     const allowance = allowances.get(spec) ?? createAllowance(options.clock);
     allowances.set(spec, allowance);
-    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance };
+    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance, pins };
     return spawnChain(plan, options, linkOptions);
   }
 
-  function factsOf(spec: TunnelSpec): Promise<SshFacts> {
-    return remember(facts, spec, () => askSsh(destinationArguments(spec)));
+  function factsOf(words: readonly string[]): Promise<SshFacts> {
+    const found = facts.get(words.join('\0'));
+    return found && clock.now() < found.askedAt + FACTS_KEPT_MS ? found.answer : ask(words).answer;
   }
 
-  function routeOf(spec: TunnelSpec): Promise<readonly Step[]> {
-    return remember(routes, spec, async () => planRoute(spec, await factsOf(spec), askSsh));
+  /** Those who come while it is being asked share the answer: a restart of all is one question, not 500. */
+  function refresh(spec: TunnelSpec): void {
+    for (const [key, { isPending }] of facts) if (!isPending) facts.delete(key);
+    const words = destinationArguments(spec);
+    if (facts.size < ASKED_AHEAD && !facts.has(words.join('\0'))) ask(words);
+  }
+
+  function ask(words: readonly string[]): Facts {
+    const key = words.join('\0');
+    const fresh: Facts = { answer: askSsh(words), askedAt: clock.now(), isPending: true };
+    facts.set(key, fresh);
+    fresh.answer.then(
+      () => {
+        fresh.isPending = false;
+      },
+      () => {
+        if (facts.get(key) === fresh) facts.delete(key);
+      },
+    );
+    return fresh;
   }
 
   async function askSsh(words: readonly string[]): Promise<SshFacts> {
     return readSshFacts(requireProgram('ssh', env), words, env);
   }
-}
-
-/** Once for each spec: it costs a process, and what a person's ssh_config says seldom changes between two starts. */
-function remember<T>(known: WeakMap<TunnelSpec, Promise<T>>, spec: TunnelSpec, ask: () => Promise<T>): Promise<T> {
-  const asked = known.get(spec) ?? ask();
-  known.set(spec, asked);
-  asked.catch(() => known.delete(spec));
-  return asked;
 }
 
 /** The same address behind two jump hosts may be two machines. */
@@ -185,6 +216,7 @@ interface Plan {
   readonly allowance: Allowance;
   /** The hosts it goes through by a command of ours. */
   readonly steps: readonly Step[];
+  readonly pins: PinBudget;
 }
 
 async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
@@ -204,20 +236,15 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
     .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
-  const listens = createListenCheck(proc, binds);
+  const isLocal = spec.forward.side === 'local';
+  const watch = createWatch({ proc, clock, root, pins: plan.pins, binds: isLocal ? binds : [], isGranted });
+  void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
   const { lastLine, allocatedPort, refusals } = said;
-  return { root, exited, check: async () => check(), lastLine, allocatedPort, refusals, stop };
-
-  function check(): LinkState {
-    const family = root ? readFamily(proc, root) : [];
-    if (family.some(({ state }) => state === 'T')) return 'frozen';
-    if (family.length === 0) return 'waiting';
-    const ready = spec.forward.side === 'local' ? listens(family) : isGranted();
-    return ready ? 'ready' : 'waiting';
-  }
+  return { root, exited, check: async () => watch.look(), lastLine, allocatedPort, refusals, stop };
 
   function isGranted(): boolean {
+    if (isLocal) return true;
     const isChosen = spec.forward.listen.port !== 0 || said.allocatedPort() !== undefined;
     return isChosen && said.grantedForwards() >= binds.length;
   }
@@ -228,38 +255,12 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
       clock,
       signal,
       marker: markerOf(spec.id, instance),
+      census: options.census,
     }).finally(() => {
       stopping = undefined;
     });
     return stopping;
   }
-}
-
-/**
- * Up means that our own processes hold the LISTEN socket of every address, not that somebody answers there. Asked every
- * few milliseconds by every tunnel that starts: the kernel's tables, the dear part, are read only when the chain has
- * enough sockets for it. What once was one of ours and listening is so until its descriptor is gone.
- */
-function createListenCheck(proc: Proc, binds: readonly Bind[]): (family: readonly ProcessStat[]) => boolean {
-  let listening: readonly number[] = [];
-  return (family) => {
-    const held = new Set(family.flatMap((stat) => readSocketInodes(proc, stat)));
-    if (listening.length > 0 && listening.every((inode) => held.has(inode))) return true;
-    listening = held.size >= binds.length ? (findListening(proc, binds, held) ?? []) : [];
-    return listening.length > 0;
-  };
-}
-
-/** The sockets among these that listen on the addresses, one for each; undefined while one is missing. */
-function findListening(proc: Proc, binds: readonly Bind[], held: ReadonlySet<number>): number[] | undefined {
-  const rows = readListeners(proc, binds[0]?.port ?? 0).filter(({ inode }) => held.has(inode));
-  const found = binds.map(({ host }) => {
-    // The kernel's table has no zone (`fe80::1%eth0`).
-    const address = host.split('%')[0];
-    return rows.find((row) => row.address === address)?.inode;
-  });
-  const inodes = found.filter((inode) => inode !== undefined);
-  return inodes.length === binds.length ? inodes : undefined;
 }
 
 /** After the exit the pipe may still hold the line that explains it; an orphan that keeps it open is not waited for. */

@@ -1,4 +1,4 @@
-import { type Clock, until } from '../time.js';
+import type { Clock } from '../time.js';
 
 export interface GateOptions {
   /** Starts under way at once, in all and to one destination: sshd's MaxStartups (10:30:100) drops what is more. */
@@ -30,26 +30,71 @@ interface Lane {
   limit: number;
 }
 
-/** Keeps a boot of a hundred tunnels from being dropped by the server it goes to. */
+interface Waiting {
+  readonly lane: Lane;
+  readonly urgent: () => boolean;
+  readonly letIn: () => void;
+}
+
+/** How often it is asked whether somebody has become urgent, or the interval is over. */
+const ASK_MS = 10;
+
+/** Keeps a boot of a hundred tunnels from being dropped by the server it goes to. One timer for all who wait. */
 export function createGate(options: GateOptions, clock: Clock): Gate {
   let all = 0;
   let lastStart = Number.NEGATIVE_INFINITY;
   const lanes = new Map<string, Lane>();
+  /** In the order in which they came. */
+  const queue = new Set<Waiting>();
+  let pause: AbortController | undefined;
   return { enter };
 
-  async function enter(host: string, { urgent, signal }: EnterOptions): Promise<Place> {
+  function enter(host: string, { urgent, signal }: EnterOptions): Promise<Place> {
     const lane = lanes.get(host) ?? { used: 0, limit: options.perHost };
     lanes.set(host, lane);
-    // Looked at and taken in one: a hundred starts that begin in one turn would all see the same free place.
-    const take = () => {
-      if (!isOpen(lane) && !urgent()) return false;
-      all++;
-      lane.used++;
-      lastStart = clock.now();
-      return true;
-    };
-    await until(take, { timeoutMs: Number.POSITIVE_INFINITY, everyMs: 10, signal, clock });
-    return occupy(lane);
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const leave = () => {
+        signal.removeEventListener('abort', abort);
+        queue.delete(waiting);
+      };
+      const abort = () => {
+        leave();
+        reject(signal.reason);
+        askLater();
+      };
+      const letIn = () => {
+        leave();
+        resolve(occupy(lane));
+      };
+      const waiting = { lane, urgent, letIn };
+      signal.addEventListener('abort', abort);
+      queue.add(waiting);
+      ask();
+    });
+  }
+
+  /** Looked at and let in one by one: a hundred who come in one turn would all see the same free place. */
+  function ask(): void {
+    for (const { lane, urgent, letIn } of queue) if (isOpen(lane) || urgent()) letIn();
+    askLater();
+  }
+
+  function askLater(): void {
+    if (queue.size === 0) {
+      pause?.abort();
+      pause = undefined;
+    } else if (!pause) {
+      const own = new AbortController();
+      pause = own;
+      clock.sleep(ASK_MS, own.signal).then(
+        () => {
+          pause = undefined;
+          ask();
+        },
+        () => undefined, // nobody waits any more
+      );
+    }
   }
 
   function isOpen(lane: Lane): boolean {
@@ -57,6 +102,9 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
   }
 
   function occupy(lane: Lane): Place {
+    all++;
+    lane.used++;
+    lastStart = clock.now();
     let held = true;
     return {
       release(outcome) {
@@ -66,6 +114,8 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
         lane.used--;
         if (outcome === 'refused') lane.limit = Math.max(1, Math.floor(lane.limit / 2));
         if (outcome === 'up') lane.limit = Math.min(options.perHost, lane.limit * 2);
+        // When this turn is over: of those who leave in it the last one may be the one that was refused.
+        queueMicrotask(ask);
       },
     };
   }

@@ -3,10 +3,11 @@ import { climb, type KillTarget } from '../kill.js';
 import { listenersInTheWay } from '../port/listeners.js';
 import { busyHosts, hasIpv6Loopback } from '../port/probe.js';
 import { endpoint } from '../port/words.js';
+import type { Census } from '../proc/census.js';
 import { scanHolders } from '../proc/fd.js';
 import { checkMarker, createMarkerSearch, type Marker, readVariable } from '../proc/marker.js';
 import { known, type Proc } from '../proc/read.js';
-import { type ProcessStat, type ProcessTable, readArguments, readTable } from '../proc/stat.js';
+import { type ProcessStat, type ProcessTable, readArguments, updateTable } from '../proc/stat.js';
 import { ancestors } from '../proc/tree.js';
 import { createSlice } from '../time.js';
 import { isSameListeningEnd, parseSshCommand } from './arguments.js';
@@ -34,6 +35,8 @@ export interface LeftoverOptions {
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
   /** Is there a daemon of that instance now? */
   readonly isLiving: (instance: string) => Promise<boolean>;
+  /** What others have seen just now. */
+  readonly census?: Census | undefined;
   /** What a former life has written down. */
   readonly records?: readonly ChainRecord[] | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -46,10 +49,11 @@ export interface LeftoverOptions {
  * being exposed. Another daemon's chain, and another user's, is covered by `any` alone.
  */
 export async function findLeftovers(specs: readonly TunnelSpec[], options: LeftoverOptions): Promise<Leftover[]> {
-  const { proc, takeover, signal } = options;
+  const { proc, takeover, signal, census } = options;
   const slice = createSlice(signal);
-  const table = await readTable(proc, slice);
-  const carriers = await createMarkerSearch(proc, options.marker).look(slice, table);
+  const table = census?.table() ?? new Map<number, ProcessStat>();
+  await updateTable(proc, table, slice);
+  const carriers = await createMarkerSearch(proc, options.marker, { memory: census?.markers }).look(slice, table);
   const isOurs = (stat: ProcessStat) => checkMarker(proc, stat.pid, options.marker) === 'carries';
   const found = new Map<number, Leftover>();
   const note = (layer: Layer, stat: ProcessStat, why: string, below: KillTarget['below'] = 'all') => {
@@ -76,8 +80,12 @@ export async function findLeftovers(specs: readonly TunnelSpec[], options: Lefto
 /** ssh and autossh whose listening end and destination are a spec's: compared field by field, never as text. */
 async function findSameForwards(specs: readonly TunnelSpec[], table: ProcessTable, options: LeftoverOptions) {
   const same: { stat: ProcessStat; why: string }[] = [];
+  const isOurs = (stat: ProcessStat) =>
+    options.census?.markers.recall(stat, [`TUNWARD_INSTANCE=${options.instance}`]) === 'carries';
   for (const stat of table.values()) {
     if (stat.comm !== 'ssh' && stat.comm !== 'autossh') continue;
+    // Where 500 are in our own care, to take their command lines apart is 15 ms.
+    if (options.takeover !== 'any' && isOurs(stat)) continue;
     const command = parseSshCommand(readArguments(options.proc, stat.pid), stat.comm);
     if (!command) continue;
     const rivals = specs.filter((spec) =>

@@ -2,13 +2,15 @@ import { randomBytes } from 'node:crypto';
 import { TunwardError } from '../errors.js';
 import { type KillReport, killChains } from '../kill.js';
 import { requireLinux } from '../proc/backend.js';
+import { createCensus } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
-import { type Chains, createChains, markerOf } from './chain.js';
+import { type Chains, createChains, markerNames, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
 import type { Ledger } from './ledger.js';
 import { findLeftovers, type Leftover } from './leftovers.js';
+import { createRounds } from './rounds.js';
 import {
   createRunner,
   type OperationResult,
@@ -18,7 +20,7 @@ import {
   type TunnelEvent,
   type TunnelStatus,
 } from './runner.js';
-import type { Takeover, TunnelSpec } from './spec.js';
+import { isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 
 export interface SupervisorOptions {
   /** The environment ssh is given a part of, and its PATH. */
@@ -85,11 +87,13 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
-  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock });
+  const census = createCensus(clock, markerNames);
+  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock, census });
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
-  const search = { proc, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
+  const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {
     ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers, ledger },
+    rounds: createRounds(clock),
     engineFor: chains.engineFor,
   };
   const runners = new Map<string, Runner>();
@@ -102,9 +106,9 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   return {
     sweep,
     reconcile,
-    start: (which, request) => bounded(which, (runner) => runner.start(request)),
+    start: (which, request) => bounded(which, (runner) => asked(runner).start(request)),
     stop: (which) => bounded(which, (runner) => runner.stop()),
-    restart: (which, request) => bounded(which, (runner) => runner.restart(request)),
+    restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request)),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
     close,
@@ -152,6 +156,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       const known = before.get(spec.id);
       const runner = known ?? createRunner(spec, context);
       runners.set(spec.id, runner);
+      if (!known || !isSameSpec(known.spec(), spec)) refresh(spec);
       const isNew = !known?.spec().enabled;
       runner.respec(spec);
       if (isNew) runner.boot(swept.has(spec.id));
@@ -183,7 +188,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     if (targets.length === 0) return { killed: [], left: [], survivors: [], tookMs: 0 };
     // To look for what carries the marker until nobody does costs a scan of every environment: only where somebody did.
     const isMarked = leftovers.some(({ layer }) => layer === 'marker');
-    return killChains(targets, { proc, clock, signal, marker: isMarked ? marker : undefined });
+    return killChains(targets, { proc, clock, signal, census, marker: isMarked ? marker : undefined });
   }
 
   function find(which: string): Runner {
@@ -205,6 +210,16 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     throw new TunwardError('ERR_TUNNEL_AMBIGUOUS', `'${which}' could be any of ${candidates.join(', ')}: give the id`, {
       candidates,
     });
+  }
+
+  /** Somebody asks for a start: what ssh_config says of it may have been changed just now. */
+  function asked(runner: Runner): Runner {
+    refresh(runner.spec());
+    return runner;
+  }
+
+  function refresh(spec: TunnelSpec): void {
+    if (!spec.interactive) chains.refresh(spec);
   }
 
   /** An answer in time, whatever becomes of the operation, which goes on. */

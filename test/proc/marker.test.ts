@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { checkMarker, createMarkerSearch, readMarker, readVariable } from '#lib/proc/marker.js';
+import { checkMarker, createMarkerMemory, createMarkerSearch, readMarker, readVariable } from '#lib/proc/marker.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
 import { createFakeClock } from '../support/fakeclock.js';
 import { createFakeProc } from '../support/fakeproc.js';
@@ -87,7 +87,7 @@ describe('createMarkerSearch()', () => {
     using fake = createFakeProc();
     const clock = createFakeClock();
     fake.add({ pid: 10, environ: [], command: [] });
-    const search = createMarkerSearch(fake.proc, marker, clock);
+    const search = createMarkerSearch(fake.proc, marker, { clock });
     expect(search.isPending()).to.equal(false);
     await search.look(noSlice);
     expect(search.isPending()).to.equal(true);
@@ -108,5 +108,79 @@ describe('createMarkerSearch()', () => {
     const entries = Object.entries(env).map(([name, value]) => `${name}=${value}`);
     const found = await createMarkerSearch(openProc(), entries).look(noSlice);
     expect(found.map((stat) => stat.pid)).to.deep.equal([pid]);
+  });
+});
+
+describe('createMarkerMemory()', () => {
+  const names = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
+  const ref = { pid: 7, startTicks: 100 };
+
+  it('recalls of a process what it carried, all of it or not', () => {
+    const memory = createMarkerMemory(names);
+    expect(memory.recall(ref, marker)).to.equal(undefined);
+    memory.note(ref, `PATH=/bin\0${marker.join('\0')}\0OTHER_TUNNEL_ID=b2\0`);
+    expect(memory.recall(ref, marker)).to.equal('carries');
+    expect(memory.recall(ref, [marker[1] ?? ''])).to.equal('carries');
+    expect(memory.recall(ref, ['TUNNEL_ID=a', marker[1] ?? ''])).to.equal('lacks');
+    expect(memory.recall(ref, ['TUNNEL_ID=b2'])).to.equal('lacks');
+  });
+
+  it('recalls nothing of another process with the number, nor of one that is gone', () => {
+    const memory = createMarkerMemory(names);
+    memory.note(ref, 'PATH=/bin');
+    expect(memory.recall({ ...ref, startTicks: 101 }, marker)).to.equal(undefined);
+    memory.keep(new Set([8]));
+    expect(memory.recall(ref, marker)).to.equal(undefined);
+  });
+
+  /** A /proc with a process that lacks the marker, one of another tunnel, a young one and a carrier; and who was asked. */
+  function open() {
+    const fake = createFakeProc();
+    fake.write('uptime', '100.00 50.00\n');
+    const other = ['TUNNEL_ID=b2', 'TUNWARD_INSTANCE=x'];
+    fake.add({ pid: 10, startTicks: 9000 }, { pid: 20, startTicks: 9000, environ: other });
+    fake.add({ pid: 30, startTicks: 9990 }, { pid: 40, startTicks: 9000, environ: marker });
+    const asked: number[] = [];
+    const text: Proc['text'] = (path) => {
+      if (path.endsWith('/environ')) asked.push(Number.parseInt(path, 10));
+      return fake.proc.text(path);
+    };
+    return { ...fake, asked, proc: { ...fake.proc, text }, [Symbol.dispose]: () => fake[Symbol.dispose]() };
+  }
+
+  it('spares later searches those who lack what they look for, not the young, and not the carriers', async () => {
+    using fake = open();
+    const memory = createMarkerMemory(names);
+    const find = async (wanted: readonly string[]) => {
+      fake.asked.length = 0;
+      const found = await createMarkerSearch(fake.proc, wanted, { memory }).look(noSlice);
+      return { found: found.map(({ pid }) => pid), asked: [...fake.asked].sort() };
+    };
+    expect(await find(marker)).to.deep.equal({ found: [40], asked: [10, 20, 30, 40] });
+    expect(await find(marker)).to.deep.equal({ found: [40], asked: [30, 40] });
+    expect(await find(['TUNNEL_ID=b2', 'TUNWARD_INSTANCE=x'])).to.deep.equal({ found: [20], asked: [20, 30] });
+  });
+
+  it('believes no carrier that no longer carries it, and asks who has come with the number of another', async () => {
+    using fake = open();
+    const memory = createMarkerMemory(names);
+    const find = async () =>
+      (await createMarkerSearch(fake.proc, marker, { memory }).look(noSlice)).map(({ pid }) => pid);
+    expect(await find()).to.deep.equal([40]);
+    fake.write('40/environ', 'PATH=/bin\0');
+    fake.remove('10');
+    fake.add({ pid: 10, startTicks: 9100, environ: marker });
+    expect(await find()).to.deep.equal([10]);
+  });
+
+  it('does not take what a process shows inside execve for what it carries', async () => {
+    using fake = createFakeProc();
+    fake.write('uptime', '100.00 50.00\n');
+    fake.add({ pid: 10, startTicks: 9000, environ: [], command: [] });
+    const memory = createMarkerMemory(names);
+    const search = createMarkerSearch(fake.proc, marker, { memory });
+    expect(await search.look(noSlice)).to.deep.equal([]);
+    fake.write('10/environ', `${marker.join('\0')}\0`);
+    expect((await search.look(noSlice)).map(({ pid }) => pid)).to.deep.equal([10]);
   });
 });

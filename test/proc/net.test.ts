@@ -4,12 +4,13 @@ import fc from 'fast-check';
 import {
   confirmListeners,
   decodeAddress,
+  findListener,
   parseSocket,
   readAllListeners,
   readListeners,
   readSockets,
 } from '#lib/proc/net.js';
-import { openProc } from '#lib/proc/read.js';
+import { known, openProc, type Proc } from '#lib/proc/read.js';
 import { createFakeProc, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
@@ -186,6 +187,83 @@ describe('readListeners()', () => {
         expect(await readAllListeners(openProc(), noSlice)).to.deep.include(rows[0]);
       } finally {
         server.close();
+      }
+    });
+  }
+});
+
+describe('findListener()', () => {
+  const all = new Set([1, 2, 3, 4, 5, 6, 7, 8]);
+
+  it('finds the one that listens on the address, among these sockets and no others', () => {
+    using fake = createFakeProc();
+    const row = (address: string, port: number, inode: number, state = '0A') =>
+      socketLine({ address, port, inode, state });
+    const rows = [row('0200007F', 9443, 1), row(loopback4, 94, 2), row(loopback4, 9443, 3), row(loopback4, 9443, 4)];
+    fake.write('net/tcp', header + rows.join('') + row(loopback4, 9444, 5, '01') + row(loopback4, 9445, 6));
+    fake.write('net/tcp6', header + row(loopback6, 9443, 7));
+    const find = (host: string, port = 9443, inodes = all) => findListener(fake.proc, { host, port }, inodes);
+    expect(find('127.0.0.1')).to.equal(3);
+    expect(find('127.0.0.1', 9443, new Set([1, 2, 4]))).to.equal(4);
+    expect(find('127.0.0.1', 9443, new Set([1, 2]))).to.equal(undefined);
+    expect(find('127.0.0.1', 9444)).to.equal(undefined);
+    expect(find('::1')).to.equal(7);
+    expect(find('::1%lo')).to.equal(7);
+    expect(find('::')).to.equal(undefined);
+    // Behind the first connection no listener is looked for.
+    expect(find('127.0.0.1', 9445)).to.equal(undefined);
+  });
+
+  it('asks the kernel for no more rows than it takes', async () => {
+    const open = (host: string) =>
+      new Promise<net.Server>((resolve) => {
+        const server = net.createServer();
+        server.listen({ port: 0, host }, () => resolve(server));
+      });
+    const servers = await Promise.all(Array.from({ length: 100 }, () => open('127.0.0.1')));
+    const real = openProc();
+    let read = 0;
+    const proc: Proc = {
+      ...real,
+      *pages(path, size) {
+        for (const page of real.pages(path, size)) {
+          read += known(page)?.length ?? 0;
+          yield page;
+        }
+      },
+    };
+    try {
+      const table = known(real.text('net/tcp'))?.split('\n') ?? [];
+      for (const server of servers) {
+        const { port } = server.address() as net.AddressInfo;
+        const row = table.findIndex((line) => parseSocket(line, 'tcp')?.port === port);
+        const { inode = 0 } = parseSocket(table[row] ?? '', 'tcp') ?? {};
+        read = 0;
+        expect(findListener(proc, { host: '127.0.0.1', port }, new Set([inode]))).to.equal(inode);
+        expect(read).to.be.at.most((row + 2) * 150);
+      }
+    } finally {
+      for (const server of servers) server.close();
+    }
+  });
+
+  for (const host of ['127.0.0.1', '::1', '0.0.0.0', '::']) {
+    it(`finds a real listener on ${host}, however many there are`, async function () {
+      if (host.includes(':')) need(this, 'ipv6');
+      const servers: net.Server[] = [];
+      try {
+        for (let count = 0; count < 60; count++) {
+          const server = net.createServer();
+          servers.push(server);
+          await new Promise<void>((resolve) => server.listen({ port: 0, host, ipv6Only: true }, resolve));
+          const { port } = server.address() as net.AddressInfo;
+          const [row] = readListeners(openProc(), port);
+          const inode = row?.inode ?? 0;
+          expect(findListener(openProc(), { host, port }, new Set([inode]))).to.equal(inode);
+          expect(findListener(openProc(), { host, port }, new Set([inode + 1]))).to.equal(undefined);
+        }
+      } finally {
+        for (const server of servers) server.close();
       }
     });
   }

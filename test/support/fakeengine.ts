@@ -11,6 +11,8 @@ export interface FakeLink {
   trouble: Error | undefined;
   /** How long `check` takes, to say what was so when it began: until this is fulfilled. */
   holdCheck: Promise<unknown> | undefined;
+  /** Hears of every `check`. */
+  onCheck: () => void;
   /** What `stop` cannot end, until the test empties it. */
   survivors: Survivor[];
   /** How long `stop` takes: until this is fulfilled. */
@@ -88,6 +90,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     state: first,
     trouble: undefined,
     holdCheck: undefined,
+    onCheck: () => undefined,
     survivors: [],
     holdStop: Promise.resolve(),
     stops: 0,
@@ -103,6 +106,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     root: undefined,
     exited,
     async check() {
+      fake.onCheck();
       if (fake.trouble) throw fake.trouble;
       const seen = isRunning ? fake.state : 'waiting';
       await fake.holdCheck;

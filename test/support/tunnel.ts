@@ -4,6 +4,7 @@ import { openProc } from '#lib/proc/read.js';
 import type { CheckOutcome } from '#lib/tunnel/check.js';
 import { createGate, type Gate } from '#lib/tunnel/gate.js';
 import { createCheckUps } from '#lib/tunnel/health.js';
+import { createRounds } from '#lib/tunnel/rounds.js';
 import { createRunner, type OperationResult, type Runner, type TunnelEvent } from '#lib/tunnel/runner.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
 import { createFakeClock, type FakeClock } from './fakeclock.js';
@@ -47,6 +48,7 @@ export function createBench(spec: TunnelSpec = makeSpec(), gate?: Gate): Bench {
     checkUps: createCheckUps({ proc, clock, look }),
     random: () => bench.random,
     gate: gate ?? createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, clock),
+    rounds: createRounds(clock),
     publish: (event) => events.push(event),
     engineFor: () => engine,
     async clearLeftovers(_spec, takeover, signal) {

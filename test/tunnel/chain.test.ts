@@ -9,6 +9,7 @@ import { systemClock, until } from '#lib/time.js';
 import { createChains, findProgram, readSshFacts } from '#lib/tunnel/chain.js';
 import type { Link } from '#lib/tunnel/engine.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
+import { createFakeClock } from '../support/fakeclock.js';
 import { need } from '../support/need.js';
 import { which } from '../support/paths.js';
 import { freeLocalPort } from '../support/port.js';
@@ -178,19 +179,42 @@ describe('chains', () => {
       expect(timers()).to.equal(before);
     });
 
-    it('asks ssh where it goes once for each spec, and again after a failure', async () => {
+    it('asks ssh where it goes once for all with the same words, and again after a failure', async () => {
       const count = path.join(dir, 'count');
       const spec = makeSpec();
+      const other = makeSpec({ name: 'other', side: 'local', listen: { host: 'localhost', port: 9444 } });
       const chains = createChains({ instance, env, knownHosts: null, proc: openProc(), clock: systemClock });
       fakeSsh('', `echo >>${count}; exit 255`);
       expect(await chains.resolveSpec(spec)).to.equal(undefined);
       fakeSsh('', `echo >>${count}; ${facts}`);
-      expect(await Promise.all([chains.resolveSpec(spec), chains.resolveSpec(spec)])).to.deep.equal([
+      expect(await Promise.all([chains.resolveSpec(spec), chains.resolveSpec(other)])).to.deep.equal([
         'me@web:22',
         'me@web:22',
       ]);
-      expect(await chains.resolveSpec({ ...spec })).to.equal('me@web:22');
+      expect(readFileSync(count, 'utf8')).to.equal('\n\n');
+      await chains.resolveSpec(makeSpec({ sshOptions: { Port: '2222' } }));
       expect(readFileSync(count, 'utf8')).to.equal('\n\n\n');
+    });
+
+    it('asks ssh anew for a start that somebody asks for, and after a minute', async () => {
+      const count = path.join(dir, 'count');
+      const spec = makeSpec();
+      const clock = createFakeClock();
+      const chains = createChains({ instance, env, knownHosts: null, proc: openProc(), clock });
+      fakeSsh('', `echo >>${count}; ${facts}`);
+      expect(await chains.resolveSpec(spec)).to.equal('me@web:22');
+      fakeSsh('', `echo >>${count}; ${facts.replace('web', 'moved')}`);
+      expect(await chains.resolveSpec(spec)).to.equal('me@web:22');
+      chains.refresh(spec);
+      // Whoever asks while the answer is under way gets that one.
+      chains.refresh(spec);
+      expect(await chains.resolveSpec(spec)).to.equal('me@moved:22');
+      expect(readFileSync(count, 'utf8')).to.equal('\n\n');
+      fakeSsh('', `echo >>${count}; ${facts}`);
+      await clock.advance(59_999);
+      expect(await chains.resolveSpec(spec)).to.equal('me@moved:22');
+      await clock.advance(1);
+      expect(await chains.resolveSpec(spec)).to.equal('me@web:22');
     });
 
     it('that is called off is over at once, and starts nobody', async () => {

@@ -29,6 +29,23 @@ describe('createGate()', () => {
     expect(inside).to.have.length(4);
   });
 
+  it('gives a place that has become free to the next in the same moment, with one timer for all who wait', async () => {
+    const { clock, inside, many, leave } = open({ perHost: 1 });
+    many(1, 'a');
+    many(1, 'b');
+    many(100, 'a');
+    await clock.settle();
+    expect(clock.sleepers()).to.equal(1);
+    leave(1);
+    leave(0);
+    await clock.settle();
+    expect(inside.map(({ host, at }) => [host, at])).to.deep.equal([
+      ['a', 0],
+      ['b', 0],
+      ['a', 0],
+    ]);
+  });
+
   it('counts each destination by itself', async () => {
     const { clock, inside, many, leave } = open({ perHost: 2 });
     many(3, 'a');

@@ -2,7 +2,10 @@ import { chownSync, symlinkSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { expect } from 'chai';
-import { markerOf } from '#lib/tunnel/chain.js';
+import { createCensus } from '#lib/proc/census.js';
+import type { Proc } from '#lib/proc/read.js';
+import { systemClock } from '#lib/time.js';
+import { markerNames, markerOf } from '#lib/tunnel/chain.js';
 import { findLeftovers, type LeftoverOptions } from '#lib/tunnel/leftovers.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
 import { createFakeProc, type FakeProc, type FakeProcess, socketLine } from '../support/fakeproc.js';
@@ -152,7 +155,23 @@ describe('findLeftovers()', () => {
       fake.add(tunnel(100, '-N -F cfg -p 22 -i key -R 9443:x:1 me@web'), tunnel(101, '-N -F none -R 9443:x:1 me@web'));
       symlinkSync('/home/me', path.join(fake.root, '100/cwd'));
       await find('tunnels');
-      expect(asked).to.deep.equal(['-F /home/me/cfg -p 22 -- me@web', '-F none -- me@web']);
+      expect(asked).to.have.members(['-F /home/me/cfg -p 22 -- me@web', '-F none -- me@web']);
+    });
+
+    it('leaves what was seen to be its own without taking it apart again, unless takeover is any', async () => {
+      const census = createCensus(systemClock, markerNames);
+      const other = markerOf('d'.repeat(32), instance);
+      fake.add(tunnel(100, same, { environ: other }), tunnel(101, same));
+      expect(await find('own', { census })).to.deep.equal([]);
+      const read: string[] = [];
+      const text: Proc['text'] = (path) => {
+        if (path.endsWith('/cmdline')) read.push(path);
+        return fake.proc.text(path);
+      };
+      const options = { census, proc: { ...fake.proc, text } };
+      expect(await find('tunnels', options)).to.deep.equal(['forward 101 all']);
+      expect(read).to.deep.equal(['101/cmdline']);
+      expect(await find('any', options)).to.deep.equal(['forward 100 all', 'forward 101 all']);
     });
 
     it('leaves the chain of a daemon that lives to that, this one included, unless takeover is any', async () => {

@@ -19,6 +19,8 @@ describe('createSupervisor()', () => {
   let supervisor: Supervisor;
   /** How often the table of processes was read: once for each search for leftovers. */
   let searches: number;
+  /** Of which tunnels ssh was asked anew where they go. */
+  let refreshed: string[];
 
   before(() => {
     fake = createFakeProc();
@@ -30,6 +32,7 @@ describe('createSupervisor()', () => {
     engine = createFakeEngine();
     events = [];
     searches = 0;
+    refreshed = [];
     const { proc } = fake;
     supervisor = createSupervisor({
       env: {},
@@ -44,7 +47,12 @@ describe('createSupervisor()', () => {
           return proc.text(name);
         },
       },
-      chains: { engineFor: () => engine, resolve: async () => undefined, resolveSpec: async () => undefined },
+      chains: {
+        engineFor: () => engine,
+        resolve: async () => undefined,
+        resolveSpec: async () => undefined,
+        refresh: ({ name }) => refreshed.push(name),
+      },
     });
   });
 
@@ -164,6 +172,21 @@ describe('createSupervisor()', () => {
       await reconcile({ ...web, interactive: true });
       expect(supervisor.status('web')).to.include({ state: 'stopped', reason: 'needs_auth' });
       expect(await codeOf(supervisor.start('web'))).to.equal('ERR_TUNNEL_CONFLICT');
+    });
+
+    it('has ssh asked anew where a tunnel goes for a start that somebody asks for, and for no other', async () => {
+      await reconcile(web, makeSpec({ name: 'person', interactive: true }));
+      expect(refreshed).to.deep.equal(['web']);
+      await Promise.all([supervisor.restart('web'), clock.advance(20)]);
+      expect(refreshed).to.deep.equal(['web', 'web']);
+      engine.last().exit();
+      await clock.advance(1000);
+      expect(linksOf(web)).to.have.length(3);
+      await supervisor.stop('web');
+      expect(refreshed).to.deep.equal(['web', 'web']);
+      await Promise.all([supervisor.start('web'), clock.advance(20)]);
+      await reconcile({ ...web, sshOptions: { Port: '2222' } });
+      expect(refreshed).to.deep.equal(['web', 'web', 'web', 'web']);
     });
 
     it('touches nobody for a label: a group is no other tunnel', async () => {
