@@ -157,34 +157,36 @@ async function stalledCase(parts: Parts): Promise<Case> {
   };
 }
 
-/** Somebody has one of its two addresses: from the start, or since it was proved free, and ssh is told not to mind. */
+/** Somebody has an address of it: from the start, or since it was proved free. */
 async function strangerCases(parts: Parts): Promise<Case[]> {
-  const { sshd, open } = parts;
-  const held = await freeLocalPort();
-  open(await startServer(isMute, { port: held, host: '::1' }));
-  const half = await make(parts, { name: 'half taken', port: held, takeover: 'any' });
-
   const port = await freeLocalPort();
-  let stranger: LocalServer | undefined;
-  const relay = open(
-    await startRelay(sshd.port, {
-      onConnect: async () => {
-        stranger = await startServer(isMute, { port, host: '::1' });
-      },
-      onLeave: () => void stranger?.[Symbol.asyncDispose](),
-    }),
-  );
-  const overtaken = await make(parts, {
-    name: 'overtaken',
+  parts.open(await startServer(isMute, { port, host: '::1' }));
+  const half = await make(parts, { name: 'half taken', port, takeover: 'any' });
+  return [
+    fails(half, /^ERR_PORT_HELD$/, 'local_port_busy'),
+    await overtakenCase(parts, { name: 'half overtaken', hosts: ['::1'] }),
+    await overtakenCase(parts, { name: 'overtaken', hosts: ['127.0.0.1', '::1'] }),
+  ];
+}
+
+/** The stranger comes while ssh logs in, before it listens, and ssh is told not to mind. */
+async function overtakenCase(parts: Parts, { name, hosts }: { name: string; hosts: readonly string[] }): Promise<Case> {
+  const { sshd, open } = parts;
+  const port = await freeLocalPort();
+  let strangers: LocalServer[] = [];
+  const come = async () => {
+    strangers = await Promise.all(hosts.map((host) => startServer(isMute, { port, host })));
+  };
+  const leave = () => void Promise.all(strangers.map((stranger) => stranger[Symbol.asyncDispose]()));
+  const relay = open(await startRelay(sshd.port, { onConnect: come, onLeave: leave }));
+  const spec = await make(parts, {
+    name,
     port,
     sshConfig: writeConfig(sshd, 'careless', ['ExitOnForwardFailure no']),
     sshOptions: { Port: String(relay.port), UserKnownHostsFile: await knownHostsFor(sshd, relay.port) },
   });
-  return [
-    fails(half, /^ERR_PORT_HELD$/, 'local_port_busy'),
-    // Held: by the stranger of the start before.
-    fails(overtaken, /^ERR_(START_FAILED|PORT_HELD)$/, 'local_port_busy'),
-  ];
+  // Held: by the stranger of the start before.
+  return fails(spec, /^ERR_(START_FAILED|PORT_HELD)$/, 'local_port_busy');
 }
 
 /** Another key than known_hosts has. With StrictHostKeyChecking off ssh connects all the same, and forwards nothing. */
