@@ -2,6 +2,7 @@ import { chownSync, symlinkSync } from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { expect } from 'chai';
+import type { Proc } from '#lib/proc/read.js';
 import { markerOf } from '#lib/tunnel/chain.js';
 import { findLeftovers, type LeftoverOptions } from '#lib/tunnel/leftovers.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
@@ -64,6 +65,17 @@ describe('findLeftovers()', () => {
       for (const takeover of ['own', 'tunnels', 'any'] as const) {
         expect(await find(takeover)).to.deep.equal(['marker 100 all', 'marker 102 all']);
       }
+    });
+
+    it('looks again at one inside execve, whose environment is empty at the first look', async () => {
+      fake.add({ pid: 100, environ: marker }, { pid: 101, environ: [] });
+      let reads = 0;
+      const text: Proc['text'] = (file) => {
+        // The first look, which reads both files, and no more.
+        const isInside = file === '100/environ' ? ++reads === 1 : file === '100/cmdline' && reads === 1;
+        return isInside ? '' : fake.proc.text(file);
+      };
+      expect(await find('own', { proc: { ...fake.proc, text } })).to.deep.equal(['marker 100 all']);
     });
 
     it('leaves this process and its parents alone, though they carry it', async () => {
