@@ -5,6 +5,7 @@ import { crashCases } from './boot/crash.js';
 import { daemonCases } from './boot/daemons.js';
 import { forgedCases } from './boot/forged.js';
 import { expectNothingInUse } from './boot/site.js';
+import { sweepCases } from './boot/sweep.js';
 
 describe('the fault catalogue: crash and boot', () => {
   let sshd: Sshd;
@@ -18,4 +19,5 @@ describe('the fault catalogue: crash and boot', () => {
   daemonCases(() => sshd);
   crashCases(() => sshd);
   forgedCases();
+  sweepCases();
 });
