@@ -15,6 +15,7 @@ export type Need =
   | 'perl'
   | 'python3'
   | 'cc'
+  | 'tini'
   | 'ps';
 
 /**
@@ -55,6 +56,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),
+  tini: () => lacksProgram('tini', 'tini'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
 };
 
