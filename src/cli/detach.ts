@@ -2,7 +2,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { errorCodes } from '../errors.js';
+import type { Config } from '../daemon/config.js';
+import { errorCodes, isTunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import { createClient } from './client.js';
 import type { Context } from './context.js';
@@ -13,6 +14,9 @@ interface Ready {
   readonly socket: string;
   readonly url: string | null;
 }
+
+const LOG_NAME = 'daemon.log';
+const STDERR = 2;
 
 /** The bound on a daemon's start, in milliseconds: it reads, clears away and answers long before its tunnels are up. */
 const READY_MS = 60_000;
@@ -30,7 +34,7 @@ export async function detach({ config }: { readonly config?: string }, context: 
   ]);
   // A wrong configuration is said here, where a person reads it.
   const { file, logDir, log: limits } = await loadConfig({ file: config, env, cwd });
-  const logFile = path.join(logDir, 'daemon.log');
+  const logFile = path.join(logDir, LOG_NAME);
   beginWhenFull(logFile, limits);
   const log = openForAppend(logFile);
   const began = fs.fstatSync(log).size;
@@ -46,6 +50,20 @@ export async function detach({ config }: { readonly config?: string }, context: 
   if (screen.json) screen.data({ ...outcome, logFile });
   else screen.print(`The daemon is up: pid ${outcome.pid}, API at ${outcome.socket}, log in ${logFile}`);
   return 0;
+}
+
+/** Keeps that log within its bounds from within: called after whatever the daemon has said. Never throws. */
+export async function boundOwnLog({ logDir, log }: Pick<Config, 'logDir' | 'log'>): Promise<() => void> {
+  const { cutWhenFull, isRefusal } = await import('../daemon/logfile.js');
+  const file = path.join(logDir, LOG_NAME);
+  return () => {
+    try {
+      cutWhenFull(STDERR, file, log);
+    } catch (error) {
+      // Nowhere to say it: the log grows on, and is tried again after the next line.
+      if (!isRefusal(error) && !isTunwardError(error, 'ERR_ACCESS_DENIED')) throw error;
+    }
+  };
 }
 
 /** That it is ready, or the code that it ended with. */
@@ -72,6 +90,8 @@ async function firstNews(child: ChildProcess, signal: AbortSignal): Promise<Read
 
 /** The daemon's side of `up -d`: whoever started it waits for one message, and is not needed after that. */
 export interface Parent {
+  /** It was started by `up -d`, and what it says goes to `<log_dir>/daemon.log`. */
+  readonly isThere: boolean;
   /** Aborts with the command's, or when the one who waits for the daemon goes away before it is ready. */
   readonly signal: AbortSignal;
   tellReady(ready: Ready): void;
@@ -85,6 +105,7 @@ export function watchParent(signal: AbortSignal): Parent {
   // A start that fails must end the process, whoever still listens.
   process.channel?.unref();
   return {
+    isThere: process.connected !== undefined,
     signal: AbortSignal.any([signal, abandoned.signal]),
     tellReady(ready) {
       process.off('disconnect', onGone);

@@ -9,12 +9,20 @@ import { createStory, momentOf, type ToldEvent } from './story.js';
 /** The daemon, until a signal or `tunward down` ends it. Without a terminal SIGHUP reads the configuration again. */
 export async function up({ config }: { readonly config?: string }, context: Context): Promise<number> {
   const { screen, env, cwd } = context;
-  const [{ startDaemon }, { watchParent }] = await Promise.all([import('../daemon/daemon.js'), import('./detach.js')]);
+  const [{ startDaemon }, { boundOwnLog, watchParent }] = await Promise.all([
+    import('../daemon/daemon.js'),
+    import('./detach.js'),
+  ]);
   const parent = watchParent(context.signal);
   const { signal } = parent;
   const board = createBoard();
   const live = openLive(board, context);
-  const onEvent = createReporter(context, board, live);
+  const tell = createReporter(context, board, live);
+  let boundLog = () => {};
+  const onEvent = (event: ToldEvent) => {
+    tell(event);
+    boundLog();
+  };
   const starting = startDaemon({ configFile: config, env, cwd, signal, onEvent });
   // From the first moment on: a SIGHUP that nobody listens to would end the process.
   const reload = () => {
@@ -25,6 +33,7 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   context.onHangup(reload);
   try {
     const daemon = await starting;
+    if (parent.isThere) boundLog = await boundOwnLog(daemon.config);
     parent.tellReady({ pid: process.pid, ...daemon.address });
     live?.follow(daemon.supervisor);
     await Promise.race([daemon.closed, aborted(signal)]);

@@ -47,7 +47,8 @@ export function openForAppend(file: string): number {
   const isPlain = stat.isFile() && stat.nlink === 1;
   if (isPlain && stat.uid === process.geteuid?.()) return fd;
   fs.closeSync(fd);
-  const why = isPlain ? `it belongs to uid ${stat.uid}` : 'it is not a plain file with one name';
+  const remedy = `give it to this user (uid ${process.geteuid?.()}) or remove it`;
+  const why = isPlain ? `it belongs to uid ${stat.uid}; ${remedy}` : 'it is not a plain file with one name';
   throw new TunwardError('ERR_ACCESS_DENIED', `Cannot write ${file}: ${why}`, { path: file });
 }
 
@@ -117,7 +118,7 @@ function lookAt(folder: string, stat: typeof fs.lstatSync = fs.lstatSync): fs.St
   try {
     return stat(folder, { throwIfNoEntry: false });
   } catch (error) {
-    if (!isErrno(error, 'EACCES', 'ELOOP')) throw error;
+    if (!isErrno(error, 'EACCES', 'ELOOP', 'ENOTDIR')) throw error;
     throw new TunwardError(
       'ERR_ACCESS_DENIED',
       `Cannot use the folder ${folder}: ${error.code}`,

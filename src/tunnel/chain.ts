@@ -279,7 +279,7 @@ async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): 
 /**
  * Hands on what comes out of a pipe; answers whether it is over. A reset while the writer dies is an end like any other.
  * Read whatever comes and however much: one whose pipe is full stands still. But in slices, since Node hands on all that
- * a flood brings in one turn of the event loop: with lines of one letter such a turn was 230 ms long.
+ * a flood brings in one turn of the event loop: with lines of one letter such a turn was 95 ms long.
  */
 function hear(pipe: Readable | null, onText: (chunk: string) => void): () => boolean {
   let isOver = pipe === null;

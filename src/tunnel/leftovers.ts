@@ -9,7 +9,7 @@ import { checkMarker, createMarkerSearch, type Marker, readVariable } from '../p
 import { known, type Proc } from '../proc/read.js';
 import { type ProcessStat, type ProcessTable, readArguments, updateTable } from '../proc/stat.js';
 import { ancestors } from '../proc/tree.js';
-import { createSlice } from '../time.js';
+import { createSlice, until } from '../time.js';
 import { isSameListeningEnd, parseSshCommand } from './arguments.js';
 import { type ChainRecord, findRecorded } from './ledger.js';
 import { bindSet, type Takeover, type TunnelSpec } from './spec.js';
@@ -53,7 +53,7 @@ export async function findLeftovers(specs: readonly TunnelSpec[], options: Lefto
   const slice = createSlice(signal);
   const table = census?.table() ?? new Map<number, ProcessStat>();
   await updateTable(proc, table, slice);
-  const carriers = await createMarkerSearch(proc, options.marker, { memory: census?.markers }).look(slice, table);
+  const carriers = await findCarriers(table, options);
   const isOurs = (stat: ProcessStat) => checkMarker(proc, stat.pid, options.marker) === 'carries';
   const found = new Map<number, Leftover>();
   const note = (layer: Layer, stat: ProcessStat, why: string, below: KillTarget['below'] = 'all') => {
@@ -76,6 +76,23 @@ export async function findLeftovers(specs: readonly TunnelSpec[], options: Lefto
   }
   return [...found.values()];
 }
+
+/** Who is inside execve at the first look shows no environment: it is looked at until it has one, or is known to have none. */
+async function findCarriers(table: ProcessTable, options: LeftoverOptions): Promise<ProcessStat[]> {
+  const { proc, marker, census, signal } = options;
+  const slice = createSlice(signal);
+  const search = createMarkerSearch(proc, marker, { memory: census?.markers });
+  const found = new Map<number, ProcessStat>();
+  const isComplete = async () => {
+    for (const stat of await search.look(slice, table)) found.set(stat.pid, stat);
+    return !search.isPending();
+  };
+  await until(isComplete, { timeoutMs: EXECVE_BOUND_MS, everyMs: 1, signal });
+  return [...found.values()];
+}
+
+/** Nobody is taken to be inside execve for longer than a fraction of that. */
+const EXECVE_BOUND_MS = 1000;
 
 /** ssh and autossh whose listening end and destination are a spec's: compared field by field, never as text. */
 async function findSameForwards(specs: readonly TunnelSpec[], table: ProcessTable, options: LeftoverOptions) {

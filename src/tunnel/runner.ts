@@ -3,7 +3,8 @@ import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { createUsageReader } from '../proc/usage.js';
 import { type Clock, until } from '../time.js';
-import type { Engine, Link, LinkExit } from './engine.js';
+import { describeUnseen, isBlindness } from './blind.js';
+import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import type { Ledger } from './ledger.js';
@@ -106,6 +107,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The least wait before the next attempt, as the server has said. */
   let retryAfterMs = 0;
   let isClosed = false;
+  /** The last status for which it was looked at. */
+  let seen: TunnelStatus | undefined;
   let link: Link | undefined;
   let place: Place | undefined;
   let held: Held | undefined;
@@ -322,14 +325,24 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
     const current = link;
     if (!current) return;
-    const isReady = async () => (await current.check()) === 'ready';
+    const isReady = async () => (await stateOf(current)) === 'ready';
     if (await until(isReady, { timeoutMs, everyMs: readyEveryMs, signal, clock })) {
       return tell(signal, { type: 'ready' });
     }
-    const isFrozen = (await current.check()) === 'frozen';
+    const isFrozen = (await stateOf(current)) === 'frozen';
     signal.throwIfAborted();
     lastError = isFrozen ? FROZEN : (current.lastLine() ?? `not ready after ${timeoutMs} ms`);
     dispatch({ type: 'timeout', reason: isFrozen ? 'frozen' : 'timeout' });
+  }
+
+  /** How the link is; what could not be looked at is as it was. */
+  async function stateOf(current: Link): Promise<LinkState> {
+    try {
+      return await current.check();
+    } catch (error) {
+      if (isBlindness(error)) return condition.state === 'up' ? 'ready' : 'waiting';
+      throw error;
+    }
   }
 
   /** While it is up: is it still what it says? And is it stable, so that its next failure counts as the first? */
@@ -338,7 +351,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!current) return;
     const stableAt = clock.now() + spec.backoff.stableMs;
     const look = async () => {
-      const state = await current.check();
+      const state = await stateOf(current);
       signal.throwIfAborted();
       if (state !== 'ready') {
         lastError = state === 'frozen' ? FROZEN : 'the listener is gone';
@@ -456,8 +469,15 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const root = link?.root;
     const times = { since, restarts, nextRetryAt };
     const allocatedPort = link?.allocatedPort();
-    const parts = { spec, condition, health: health(), allocatedPort, engine, root, usage };
-    return describeTunnel(proc, { ...parts, ...times, lastError, logFile });
+    const known = { spec, condition, health: health(), allocatedPort, engine, ...times, lastError, logFile };
+    try {
+      seen = describeTunnel(proc, { ...known, root, usage });
+      return seen;
+    } catch (error) {
+      // Told also by those who have just found that nothing can be looked at: a throw would be the end of the program.
+      if (!seen || !isBlindness(error)) throw error;
+      return describeUnseen(seen, known);
+    }
   }
 
   function health(): Health {

@@ -110,7 +110,7 @@ describe('tunward up on a terminal', () => {
       table.map((row) => row.split(/ +/)[0]),
     );
     expect(all.slice(stopping).filter((row) => row.endsWith('  stopped'))).to.have.length(4);
-    expect(all.at(-1)).to.match(/ {2}stopped$/);
+    expect(all.at(-1)).to.match(/ {2}stopped after \d/);
     expect(await terminal.cursorRow()).to.equal((await terminal.rows()).indexOf(all.at(-1) ?? '') + 1);
     expect(terminal.bytes().lastIndexOf(shown)).to.be.above(terminal.bytes().lastIndexOf(hidden));
   });

@@ -2,10 +2,12 @@ import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
   chownSync,
+  closeSync,
   linkSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readSync,
@@ -13,12 +15,13 @@ import {
   rmSync,
   symlinkSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import { appendLine, beginWhenFull, openFiles, readLastLines } from '#lib/daemon/logfile.js';
+import { appendLine, beginWhenFull, cutWhenFull, openFiles, readLastLines } from '#lib/daemon/logfile.js';
 import { need } from '../support/need.js';
 
 describe('a log file', () => {
@@ -153,6 +156,58 @@ describe('a log file', () => {
       appendFileSync(file, '4');
       beginWhenFull(file, { maxBytes: 4, keep: 3 });
       expect(names()).to.deep.equal(['a.log.1']);
+    });
+  });
+
+  describe('cutWhenFull()', () => {
+    let fd: number;
+    beforeEach(() => {
+      fd = openSync(file, 'a');
+    });
+    afterEach(() => closeSync(fd));
+
+    it('keeps what a process says to a log that it has open within its bounds, and loses none of it', () => {
+      const said: string[] = [];
+      for (let n = 0; n < 40; n++) {
+        said.push(`line ${n}`);
+        writeSync(fd, `line ${n}\n`);
+        cutWhenFull(fd, file, { maxBytes: 50, keep: 3 });
+      }
+      expect(names()).to.deep.equal(['a.log', 'a.log.1', 'a.log.2']);
+      for (const name of names()) expect(textOf(name).length).to.be.below(60);
+      const there = readLastLines(file, 100);
+      expect(there.length).to.be.greaterThan(12);
+      expect(there).to.deep.equal(said.slice(-there.length));
+    });
+
+    it('keeps two files, and one, where no more are wanted', () => {
+      for (const keep of [2, 1]) {
+        for (let n = 0; n < 20; n++) {
+          writeSync(fd, `line ${n}\n`);
+          cutWhenFull(fd, file, { maxBytes: 50, keep });
+        }
+        expect(names()).to.have.length(keep);
+        for (const name of names()) expect(textOf(name).length, name).to.be.below(60);
+      }
+    });
+
+    it('leaves alone what has come under that name, and what is not full', () => {
+      writeSync(fd, 'x'.repeat(49));
+      cutWhenFull(fd, file, { maxBytes: 50, keep: 3 });
+      renameSync(file, `${file}-moved`);
+      writeFileSync(file, 'y'.repeat(60));
+      writeSync(fd, 'xx');
+      cutWhenFull(fd, file, { maxBytes: 50, keep: 3 });
+      expect(names()).to.deep.equal(['a.log', 'a.log-moved']);
+      expect(names().map((name) => textOf(name).length)).to.deep.equal([60, 51]);
+    });
+
+    it('takes no older file’s place for what it cannot keep', () => {
+      writeFileSync(`${file}.1`, 'older\n');
+      mkdirSync(`${file}.0`);
+      writeSync(fd, 'x'.repeat(60));
+      expect(() => cutWhenFull(fd, file, { maxBytes: 50, keep: 3 })).to.throw('EISDIR');
+      expect([textOf('a.log').length, textOf('a.log.1')]).to.deep.equal([60, 'older\n']);
     });
   });
 

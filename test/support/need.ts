@@ -18,6 +18,7 @@ export type Need =
   | 'python3'
   | 'cc'
   | 'ps'
+  | 'tini'
   | 'pty';
 
 /**
@@ -59,6 +60,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),
+  tini: () => lacksProgram('tini', 'tini'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
   pty: lacksPty,
 };

@@ -25,6 +25,11 @@ export interface RootfsOptions extends ContainedOptions {
   readonly bind?: readonly (readonly [hostPath: string, insidePath: string])[];
   /** `own` (default): nothing but a loopback interface. `shared`: the caller's, to reach a server outside the root. */
   readonly network?: 'own' | 'shared';
+  /** Who runs it; default: root. It has no other groups, and as an ordinary user no capabilities. */
+  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Nothing can be written but what is bound, and what is memory: folders (`/run`), each with options of its mount. */
+  readonly readOnly?: boolean;
+  readonly tmpfs?: readonly (readonly [insidePath: string, options: string])[];
 }
 
 /**
@@ -62,26 +67,32 @@ export async function runInRootfs(
  * do not count here: the caller ends it with `kill()`.
  */
 export function startInRootfs(dir: string, argv: readonly string[], options: RootfsOptions = {}): Contained {
-  const { bind = [], network = 'own', env = {} } = options;
+  const { bind = [], network = 'own', env = {}, tmpfs = [] } = options;
   for (const [hostPath, insidePath] of bind) makeMountPoint(hostPath, join(dir, insidePath));
+  for (const [insidePath] of tmpfs) mkdirSync(join(dir, insidePath), { recursive: true });
   const mounts = bind.flatMap(([hostPath, insidePath]) => [hostPath, join(dir, insidePath)]);
   const inner = { PATH: '/bin', HOME: '/root', ...env };
-  const script = enterScript(network === 'own');
+  const script = enterScript(options);
   return startContained(network === 'own' ? ['-n'] : [], [script, dir, ...mounts, '--', ...argv], inner);
 }
 
 // The mounts are private to the namespace and vanish with it. `exec`: no shell remains, not even outside of the root.
-function enterScript(ownNetwork: boolean): string {
+function enterScript({ network = 'own', user, readOnly = false, tmpfs = [] }: RootfsOptions): string {
+  const memory = tmpfs.map(([path, options]) => `mount -t tmpfs -o '${options}' tmpfs "$root${path}"`);
+  const as = user ? `--userspec=${user.uid}:${user.gid} --groups=` : '';
   return `
     set -e
     inner=$PATH; PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-    ${ownNetwork ? loopbackUp : ':'}
+    ${network === 'own' ? loopbackUp : ':'}
     root=$1; shift
+    mount --bind "$root" "$root"
     while [ "$1" != -- ]; do mount --rbind "$1" "$2"; shift 2; done; shift
     mount -t proc proc "$root/proc"
     mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+    ${memory.join('\n')}
+    ${readOnly ? 'mount -o remount,bind,ro "$root"' : ':'}
     chroot=$(command -v chroot); PATH=$inner
-    exec "$chroot" "$root" "$@"`;
+    exec "$chroot" ${as} "$root" "$@"`;
 }
 
 /** Debian's /usr/bin/autossh is a shell script around the binary. */
@@ -90,6 +101,11 @@ function realBinary(name: string): string {
   const found = existsSync(wrapped) ? wrapped : which(name);
   if (!found) throw new Error(`Cannot put ${name} into the root: it is not installed`);
   return found;
+}
+
+/** Puts one more program of this host, and what it loads, into a root. */
+export function addBinary(dir: string, name: string): void {
+  putBinary(dir, name, realBinary(name));
 }
 
 function putBinary(dir: string, name: string, path: string): void {

@@ -69,6 +69,17 @@ describe('findLeftovers()', () => {
       }
     });
 
+    it('looks again at one inside execve, whose environment is empty at the first look', async () => {
+      fake.add({ pid: 100, environ: marker }, { pid: 101, environ: [] });
+      let reads = 0;
+      const text: Proc['text'] = (file) => {
+        // The first look, which reads both files, and no more.
+        const isInside = file === '100/environ' ? ++reads === 1 : file === '100/cmdline' && reads === 1;
+        return isInside ? '' : fake.proc.text(file);
+      };
+      expect(await find('own', { proc: { ...fake.proc, text } })).to.deep.equal(['marker 100 all']);
+    });
+
     it('leaves this process and its parents alone, though they carry it', async () => {
       fake.remove(String(process.pid));
       fake.add(

@@ -615,12 +615,24 @@ describe('createRunner()', () => {
       expect(bench.runner.status().attempt).to.equal(1);
     });
 
-    it('one that cannot be looked at is given 3 s, then taken down: no descriptor is a passing trouble', async () => {
+    it('one that cannot be looked at for want of a descriptor stays up: that passes, and says nothing of it', async () => {
       await startUp();
-      bench.engine.last().trouble = new Error('EMFILE: too many open files');
+      const [link] = bench.engine.links;
+      if (link) link.trouble = Object.assign(new Error('too many open files'), { code: 'EMFILE' });
+      await bench.clock.advance(10_000);
+      expect(bench.states()).to.deep.equal(['starting', 'up']);
+      if (link) link.trouble = undefined;
+      link?.exit();
+      await bench.clock.advance(1000);
+      expect(bench.states().slice(2)).to.deep.equal(['backoff', 'starting', 'up']);
+    });
+
+    it('one that cannot be looked at for another reason is taken down, and another one follows', async () => {
+      await startUp();
+      bench.engine.last().trouble = new Error('unlooked for');
       await bench.clock.advance(1000);
       // The link is not left running beside the one that the retry starts.
-      expect(bench.runner.status()).to.include({ state: 'backoff', lastError: 'EMFILE: too many open files' });
+      expect(bench.runner.status()).to.include({ state: 'backoff', lastError: 'unlooked for' });
       expect(bench.engine.running()).to.deep.equal([]);
       await bench.clock.advance(1000);
       expect(bench.engine.running()).to.have.length(1);
