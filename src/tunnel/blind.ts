@@ -18,7 +18,7 @@ export function isBlindness(error: unknown): boolean {
 /** A status as far as it is known without looking; what it is called and where it listens is as it was `before`. */
 export function describeUnseen(
   before: TunnelStatus,
-  { spec, condition, health, lastError, restarts, ...times }: Omit<StatusParts, 'usage' | 'root'>,
+  { spec, condition, health, lastError, restarts, ...times }: Omit<StatusParts, 'chain' | 'root'>,
 ): TunnelStatus {
   const { state, desired, attempt } = condition;
   const reason = condition.reason ?? health.reason;

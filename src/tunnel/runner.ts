@@ -1,7 +1,6 @@
 import { TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
-import { createUsageReader } from '../proc/usage.js';
 import { type Clock, until } from '../time.js';
 import { describeUnseen, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState } from './engine.js';
@@ -24,7 +23,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
-import { describeTunnel, type Health, type TunnelStatus } from './status.js';
+import { createChainReader, describeTunnel, type Health, type TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -96,7 +95,7 @@ const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (ch
  */
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
-  const usage = createUsageReader({ proc, clock });
+  const chain = createChainReader(proc, clock);
   const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
@@ -471,7 +470,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const allocatedPort = link?.allocatedPort();
     const known = { spec, condition, health: health(), allocatedPort, engine, ...times, lastError, logFile };
     try {
-      seen = describeTunnel(proc, { ...known, root, usage });
+      seen = describeTunnel({ ...known, root, chain });
       return seen;
     } catch (error) {
       // Told also by those who have just found that nothing can be looked at: a throw would be the end of the program.
