@@ -21,8 +21,8 @@ export async function up({ config }: { readonly config?: string }, context: Cont
     const daemon = await starting;
     parent.tellReady({ pid: process.pid, ...daemon.address });
     await Promise.race([daemon.closed, aborted(signal)]);
-    const { late, survivors } = await daemon.close();
-    return leave(late === null && survivors.length === 0 ? 0 : 1);
+    const { trouble, survivors } = await daemon.close();
+    return leave(trouble === null && survivors.length === 0 ? 0 : 1);
   } catch (error) {
     // Told to end before it was ready: so it has, and that is no failure.
     if (!signal.aborted || error !== signal.reason) throw error;

@@ -146,9 +146,9 @@ async function assemble({ config, load, journal, opened, env, signal }: Parts): 
   async function stop(): Promise<StopReport> {
     journal.append({ type: 'daemon.stopping' });
     const began = systemClock.now();
-    const late = (await closeAll(opened, current.stopTimeoutMs)) ?? null;
+    const trouble = (await closeAll(opened, current.stopTimeoutMs)) ?? null;
     const tookMs = Math.round(systemClock.now() - began);
-    const report = { tookMs, late, survivors: findSurviving(supervisor) };
+    const report = { tookMs, trouble, survivors: findSurviving(supervisor) };
     journal.append({ type: 'daemon.stopped', ...report });
     finishClose(report);
     return report;

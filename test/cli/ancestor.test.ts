@@ -76,9 +76,9 @@ describe('what the ancestor had to mend', () => {
 
   describe('an API that fails', () => {
     const replies = {
-      'answers 500': { status: 500, body: { detail: 'disk full' } },
-      'answers 401': { status: 401, body: { code: 'ERR_UNAUTHORIZED', detail: 'A token is needed' } },
-      'answers no JSON': { status: 502, body: '<html>Bad gateway</html>' },
+      'answers 500': { status: 500, body: { detail: 'disk full' }, says: 'disk full' },
+      'answers 401': { status: 401, body: { code: 'ERR_UNAUTHORIZED', detail: 'Bear a token' }, says: 'Bear a token' },
+      'answers no JSON': { status: 502, body: '<html>Bad gateway</html>', says: 'daemon' },
       'goes away': undefined,
     };
     for (const [what, reply] of Object.entries(replies)) {
