@@ -3,7 +3,7 @@ import { isForbidden, type KillReport, type KillTarget, openHunt } from './hunt.
 import { type BackendName, requireLinux } from './proc/backend.js';
 import type { Census } from './proc/census.js';
 import type { Marker } from './proc/marker.js';
-import { isPid, PID_LIMIT } from './proc/protected.js';
+import { assertPid } from './proc/pid.js';
 import { known, openProc, type Proc } from './proc/read.js';
 import { isGone, isSame, type ProcessRef, type ProcessStat, type ProcessTable, readStat } from './proc/stat.js';
 import { ancestors } from './proc/tree.js';
@@ -70,12 +70,6 @@ export async function killTree(target: number | ProcessRef, options: KillOptions
   const stat = readStat(proc, pid);
   if (isGone(stat) || (ref && !isSame(stat, ref))) return reportNobody(pid, stat);
   return killChains([{ ref: stat, why: 'target', below: 'all' }], { ...options, proc });
-}
-
-/** A number that can be a process's: 0 and below would reach groups, and 1.5 or '7' is somebody's mistake. */
-export function assertPid(pid: number): void {
-  if (typeof pid !== 'number') throw new TypeError(`Cannot use ${typeof pid} as a pid: expected an integer above 0`);
-  if (!isPid(pid)) throw new RangeError(`Cannot use ${pid} as a pid: expected an integer from 1 to ${PID_LIMIT}`);
 }
 
 /** A pid is a number in one PID namespace: by the /proc of another one, strangers would die. */

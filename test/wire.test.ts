@@ -29,9 +29,21 @@ describe('toWire() and fromWire()', () => {
   });
 
   it('do not let a key from outside change what an object inherits', () => {
-    const forged = fromWire(JSON.parse('{"__proto__": {"is_admin": true}}')) as { isAdmin?: boolean };
-    expect(forged.isAdmin).to.equal(undefined);
-    expect(Object.getPrototypeOf(forged)).to.equal(Object.prototype);
+    const record = JSON.parse('{"__proto__": {"is_admin": true}}');
+    for (const forged of [fromWire(record), toWire(record)] as { is_admin?: boolean; isAdmin?: boolean }[]) {
+      expect(forged.isAdmin ?? forged.is_admin).to.equal(undefined);
+      expect(Object.getPrototypeOf(forged)).to.equal(Object.prototype);
+      expect(Object.keys(forged)).to.have.length(1);
+    }
+  });
+
+  it('remember names, and not without end', () => {
+    const many = Object.fromEntries(Array.from({ length: 3000 }, (_none, at) => [`key_${at}_a`, at]));
+    for (let time = 0; time < 2; time++) {
+      expect(Object.keys(fromWire(many) as object)).to.deep.equal(
+        Object.keys(many).map((key) => key.replace(/_(.)/g, (_all, one: string) => one.toUpperCase())),
+      );
+    }
   });
 });
 

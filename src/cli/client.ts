@@ -126,7 +126,8 @@ function exchange({ address, method, path }: Call, signal: AbortSignal): Promise
     ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': body.length }),
     ...('token' in address ? { authorization: `Bearer ${address.token}` } : {}),
   };
-  const options = { method, headers, signal, agent: false };
+  // No name of a server: for one that is not given Node takes the host apart, by the largest of its regular expressions.
+  const options = { method, headers, signal, agent: false, servername: '' };
   return new Promise((resolve, reject) => {
     const request =
       'socket' in address

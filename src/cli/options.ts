@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from 'commander';
-import { assertPid } from '../kill.js';
 import { assertPort, resolveHosts } from '../port/probe.js';
+import { assertPid } from '../proc/pid.js';
 import { parseForward } from '../tunnel/arguments.js';
 import { type Forward, formatEndpoint, parseEndpoint } from '../tunnel/spec.js';
 

@@ -99,7 +99,7 @@ function addDaemonCommands(program: Command, run: Run): void {
     .description('end the daemon and its tunnels')
     .option('--timeout <ms>', 'how long to wait for its end (default 20000)', parseMs)
     .action((options: DaemonOptions & { timeout?: number }) =>
-      run(async (context) => (await import('./tunnels.js')).down(options, context)),
+      run(async (context) => (await import('./down.js')).down(options, context)),
     );
   toDaemon(withExample(program.command('health'), 'tunward health || echo "no daemon"'))
     .description('ask whether the daemon is there')

@@ -1,6 +1,5 @@
 import { styleText } from 'node:util';
-import { printable } from '../proc/stat.js';
-import { toJson } from '../wire.js';
+import { printable, toJson } from '../wire.js';
 import { type Area, createArea, type Size, type Terminal } from './area.js';
 import { cutText, widthOfText } from './width.js';
 
@@ -65,7 +64,13 @@ export function createScreen(options: ScreenOptions = {}): Screen {
   };
 
   function emit(stream: Terminal, lines: readonly Line[], width = Number.POSITIVE_INFINITY): void {
-    for (const line of lines) put(stream, `${paint(cut(spansOf(line), width), stream, color)}\n`);
+    const isColored = wantsColor(stream);
+    if (lines.length > 0) put(stream, lines.map((line) => `${paint(cut(spansOf(line), width), isColored)}\n`).join(''));
+  }
+
+  /** Once for all lines: to look at the environment and the terminal takes longer than to paint. */
+  function wantsColor(stream: Terminal): boolean {
+    return color && styleText('bold', 'x', { stream }) !== 'x';
   }
 
   /** While an area is open, whatever else goes to the terminal goes above it. */
@@ -78,7 +83,7 @@ export function createScreen(options: ScreenOptions = {}): Screen {
     if (!stderr.isTTY) return undefined;
     const drawing = createArea({
       terminal: stderr,
-      render: (size) => render(size).map((line) => paint(cut(spansOf(line), size.columns), stderr, color)),
+      render: (size) => render(size).map((line) => paint(cut(spansOf(line), size.columns), wantsColor(stderr))),
       onError(error) {
         area = undefined;
         onTalkError(error);
@@ -173,6 +178,7 @@ function widthOf(span: Span): number {
 
 /** At most `width` columns, the last of them an ellipsis where something is missing. */
 function cut(spans: readonly Span[], width: number): readonly Span[] {
+  if (width === Number.POSITIVE_INFINITY) return spans;
   if (spans.reduce((sum, span) => sum + widthOf(span), 0) <= width) return spans;
   let room = width - 1;
   const kept: Span[] = [];
@@ -184,10 +190,11 @@ function cut(spans: readonly Span[], width: number): readonly Span[] {
   return [...kept, '…'];
 }
 
-function paint(spans: readonly Span[], stream: Terminal, color: boolean): string {
+function paint(spans: readonly Span[], isColored: boolean): string {
   const painted = spans.map((span) => {
     const text = textOf(span);
-    return typeof span === 'string' || !color || text === '' ? text : styleText(span.style, text, { stream });
+    if (typeof span === 'string' || !isColored || text === '') return text;
+    return styleText(span.style, text, { validateStream: false });
   });
   return painted.join('').trimEnd();
 }

@@ -1,16 +1,13 @@
-import { errorCodes, isTunwardError, TunwardError } from '../errors.js';
-import { openProc } from '../proc/read.js';
-import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
-import { systemClock, until } from '../time.js';
+import { isTunwardError, TunwardError } from '../errors.js';
+import { systemClock } from '../time.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { toProblem } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
-import { type Client, formatAddress, type Verb } from './client.js';
+import type { Client, Verb } from './client.js';
 import { type Context, Interruption } from './context.js';
 import { styled } from './render.js';
 import { exitOf } from './report.js';
 import { renderFailure, renderOperation, renderTunnels } from './tunnel-view.js';
-import { formatMs } from './units.js';
 
 export interface GroupOptions extends DaemonOptions {
   /** Tunnels of any of these alone. */
@@ -89,23 +86,6 @@ export async function health(options: DaemonOptions, context: Context): Promise<
   return answer.status === 'ok' ? 0 : 1;
 }
 
-/** Ends the daemon, and with it its tunnels; resolves when it no longer answers and its process is gone. */
-export async function down(options: DaemonOptions & { readonly timeout?: number }, context: Context): Promise<number> {
-  const { screen, signal } = context;
-  const client = await findDaemon(options, context);
-  const began = systemClock.now();
-  const { pid } = await client.shutdown();
-  const isOver = createEndCheck(client, pid);
-  const timeoutMs = options.timeout ?? 20_000;
-  const over = await until(isOver, { timeoutMs, everyMs: 20, signal });
-  const tookMs = Math.round(systemClock.now() - began);
-  const where = formatAddress(client.address);
-  if (screen.json) screen.data({ status: over ? 'stopped' : 'stopping', pid, tookMs });
-  else if (over) screen.print(`The daemon at ${where} (pid ${pid}) has stopped after ${formatMs(tookMs)}`);
-  if (!over) screen.say(styled('red', `The daemon at ${where} (pid ${pid}) is still stopping after ${timeoutMs} ms`));
-  return over ? 0 : errorCodes.ERR_TIMEOUT.exit;
-}
-
 interface Wanted {
   readonly id?: string;
   readonly name: string;
@@ -132,29 +112,4 @@ const common: ReadonlySet<string> = new Set(['ERR_DAEMON_UNREACHABLE', 'ERR_UNAU
 
 function toRecord(outcome: Outcome): unknown {
   return 'error' in outcome ? { ...outcome, error: toProblem(outcome.error).body } : outcome;
-}
-
-/**
- * Answers whether the daemon is over. The socket closes first and the tunnels end after that, so where the daemon is a
- * process of its own (`tunward up`) that can be seen from here, its end is waited for: only then may another start.
- */
-function createEndCheck(client: Client, pid: number): () => Promise<boolean> {
-  const proc = openProc();
-  const started = readStat(proc, pid);
-  const isOwn = started !== undefined && readArguments(proc, pid).includes('up');
-  return async () => {
-    if (await answers(client)) return false;
-    const now = readStat(proc, pid);
-    return !isOwn || isGone(now) || !isSame(now, started);
-  };
-}
-
-async function answers(client: Client): Promise<boolean> {
-  try {
-    await client.health();
-    return true;
-  } catch (error) {
-    if (isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) return false;
-    throw error;
-  }
 }

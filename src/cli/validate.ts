@@ -1,4 +1,5 @@
-import { type Config, formatProblem, loadConfig } from '../daemon/config.js';
+import { type Config, loadConfig } from '../daemon/config.js';
+import { formatProblem } from '../daemon/source.js';
 import { errorCodes, isTunwardError, type TunwardError } from '../errors.js';
 import { hasIpv6Loopback } from '../port/probe.js';
 import { bindSet, formatEndpoint } from '../tunnel/spec.js';

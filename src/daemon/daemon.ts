@@ -4,7 +4,7 @@ import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
 import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
-import { type Config, type ConfigSource, parseSource, readSource } from './config.js';
+import { type Config, parseSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
 import { type Door, openSocketDoor, openTcpDoor } from './http.js';
@@ -15,6 +15,7 @@ import { createTunnelLogs } from './log.js';
 import { createReloader, type Reloader, warningsOf } from './reload.js';
 import { createRoutes } from './routes.js';
 import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
+import { type ConfigSource, readSource } from './source.js';
 import { watchFile } from './watch.js';
 
 export interface DaemonOptions {

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import * as z from 'zod';
-import { PID_LIMIT } from '../proc/protected.js';
+import { PID_LIMIT } from '../proc/pid.js';
 import { known, type Proc } from '../proc/read.js';
 import { isSame, type ProcessRef } from '../proc/stat.js';
 import type { ChainRecord, Ledger } from '../tunnel/ledger.js';

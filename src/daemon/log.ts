@@ -1,10 +1,10 @@
 import path from 'node:path';
 import { isTunwardError } from '../errors.js';
 import type { KillReport } from '../kill.js';
-import { printable } from '../proc/stat.js';
 import type { Clock } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { describeSpec, type TunnelSpec } from '../tunnel/spec.js';
+import { printable } from '../wire.js';
 import type { JournalEntry } from './events.js';
 import { appendLine, isRefusal, type LogLimits, readLastLines } from './logfile.js';
 

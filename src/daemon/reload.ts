@@ -3,8 +3,9 @@ import { isDeepStrictEqual } from 'node:util';
 import { isTunwardError } from '../errors.js';
 import type { Clock } from '../time.js';
 import type { TunnelSpec } from '../tunnel/spec.js';
-import { type Config, type ConfigSource, formatProblem, parseSource, readText } from './config.js';
+import { type Config, parseSource } from './config.js';
 import type { DaemonEvent, TunnelChanges, TunnelName } from './events.js';
+import { type ConfigSource, formatProblem, readText } from './source.js';
 
 export interface Reloader {
   /** What holds now. */

@@ -2,7 +2,6 @@ import { isIP, isIPv4 } from 'node:net';
 import { join, resolve } from 'node:path';
 import * as z from 'zod';
 import type { ConfigProblem } from '../errors.js';
-import { printable } from '../proc/stat.js';
 import {
   allowedSshOptions,
   type Endpoint,
@@ -12,6 +11,7 @@ import {
   parseEndpoint,
   parseHop,
 } from '../tunnel/spec.js';
+import { printable } from '../wire.js';
 import type { ConfigDocument, Path } from './document.js';
 
 export type Schema = ReturnType<typeof createSchema>;

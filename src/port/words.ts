@@ -1,5 +1,6 @@
-import { type ProcessInfo, printable } from '../proc/stat.js';
+import type { ProcessInfo } from '../proc/stat.js';
 import { formatAge } from '../time.js';
+import { printable } from '../wire.js';
 
 /** `pid 812 (ssh -N …)`. */
 export function nameOf({ pid, command }: { readonly pid: number; readonly command: string }): string {

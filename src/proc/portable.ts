@@ -1,8 +1,9 @@
 import { TunwardError } from '../errors.js';
 import { type Clock, systemClock } from '../time.js';
+import { printable } from '../wire.js';
 import { type ProcessTree, UNKNOWN, type Usage } from './backend.js';
 import { askFindProcess, askPidusage, askPsTree, askTcpPortUsed, type PsRow } from './packages.js';
-import { type ProcessInfo, printable, readUserName } from './stat.js';
+import { type ProcessInfo, readUserName } from './stat.js';
 
 /*
  * The readers for systems without a Linux /proc. They run other programs, connect, and know less than /proc does. What

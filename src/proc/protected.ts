@@ -1,3 +1,4 @@
+import { isPid } from './pid.js';
 import type { Proc } from './read.js';
 import { type ProcessStat, readLeader, readStat } from './stat.js';
 
@@ -26,11 +27,4 @@ function isAbove(proc: Proc, pid: number): boolean {
     seen.add(above);
   }
   return false;
-}
-
-/** PID_MAX_LIMIT of the kernel, whatever pid_max says: that one may differ in each PID namespace. */
-export const PID_LIMIT = 2 ** 22;
-
-export function isPid(pid: number): boolean {
-  return Number.isInteger(pid) && pid >= 1 && pid <= PID_LIMIT;
 }

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { isErrno } from '../errors.js';
 import type { Slice } from '../time.js';
-import { unprintable } from '../wire.js';
+import { printable } from '../wire.js';
 import { known, type Pin, type Proc, type Read } from './read.js';
 
 /**
@@ -215,11 +215,6 @@ export function readCommand(proc: Proc, { pid, comm = '?' }: { pid: number; comm
   // A program that gives itself a shorter name (setproctitle(3)) leaves the rest of its old command line empty.
   const line = readArguments(proc, pid).join(' ').trimEnd();
   return printable(line || `[${comm}]`);
-}
-
-/** What is {@link unprintable} becomes `?`: a command line is written by a stranger. */
-export function printable(text: string): string {
-  return text.replace(unprintable, '?');
 }
 
 /** Who, what and since when, for a person. */

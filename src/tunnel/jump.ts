@@ -1,5 +1,5 @@
 import { TunwardError } from '../errors.js';
-import { printable } from '../proc/stat.js';
+import { printable } from '../wire.js';
 import { hostKeyOptions, type SshFacts } from './arguments.js';
 import { formatHop, type Hop, parseHop, type TunnelSpec } from './spec.js';
 

@@ -1,4 +1,4 @@
-import { printable } from '../proc/stat.js';
+import { printable } from '../wire.js';
 
 /** What a chain has said so far, line by line. */
 export interface Transcript {

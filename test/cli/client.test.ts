@@ -150,13 +150,25 @@ describe('findAddress()', () => {
     expect(found).to.deep.equal({
       socket: process.getuid?.() === 0 ? '/run/tunward/tunward.sock' : join(dir, 'tunward.sock'),
     });
-    write('tunward.yaml', 'tunnels: 3\n');
+    write('tunward.yaml', 'api: 3\n');
     expect(await findAddress({}, context({ XDG_RUNTIME_DIR: dir }))).to.deep.equal(found);
   });
 
+  it('reads what takes a parser, as the daemon does', async () => {
+    const config = write('home.yaml', 'api:\n  socket: ~/a.sock\ntunnels: []\n');
+    expect(await findAddress({ config }, context())).to.deep.equal({ socket: join(dir, 'a.sock') });
+  });
+
+  it('finds a daemon that runs by a configuration whose tunnels have become wrong meanwhile', async () => {
+    const config = write('half.yaml', 'api: { socket: /run/d.sock }\ntunnels: 3\n');
+    expect(await findAddress({ config }, context())).to.deep.equal({ socket: '/run/d.sock' });
+  });
+
   it('refuses a wrong configuration that was named', async () => {
-    const config = write('wrong.yaml', 'tunnels: 3\n');
+    const config = write('wrong.yaml', 'api: 3\n');
     expect(await failure(findAddress({ config }, context()))).to.include({ code: 'ERR_CONFIG_INVALID' });
+    const missing = join(dir, 'nothing.yaml');
+    expect(await failure(findAddress({ config: missing }, context()))).to.include({ code: 'ERR_CONFIG_INVALID' });
   });
 
   it('reads the token for TCP from the file that is named, and says when there is none', async () => {

@@ -76,7 +76,7 @@ describe('tunward doctor', () => {
   });
 
   it('says of a wrong configuration what validate says, and looks at the rest all the same', async () => {
-    write('tunward.yaml', 'engine: sh\nnam: x\n');
+    write('tunward.yaml', 'engine: sh\nnam: x\napi: 3\n');
     const { stderr: problems } = await tunward(reaper, ['validate'], { cwd: dir });
     const { code, ok, of } = await examine('-c', 'tunward.yaml');
     expect({ code, ok }).to.deep.equal({ code: 1, ok: false });

@@ -5,15 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
-import {
-  type Config,
-  defaultPaths,
-  findConfigFile,
-  formatProblem,
-  loadConfig,
-  type ParseOptions,
-  parseConfig,
-} from '#lib/daemon/config.js';
+import { type Config, loadConfig, type ParseOptions, parseConfig } from '#lib/daemon/config.js';
+import { defaultPaths, findConfigFile, formatProblem } from '#lib/daemon/source.js';
 import { isTunwardError, type TunwardError } from '#lib/errors.js';
 
 const asUser: ParseOptions = {

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { type Config, findConfigFile, loadConfig } from '#lib/daemon/config.js';
+import { type Config, loadConfig } from '#lib/daemon/config.js';
+import { findConfigFile } from '#lib/daemon/source.js';
 import { isTunwardError } from '#lib/errors.js';
 
 const tunnel = 'tunnels:\n  - {remote_host: me@host, remote_port: 8000, local_port: 8001}\n';

@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { expect } from 'chai';
-import { isPid, whyProtected } from '#lib/proc/protected.js';
+import { isPid } from '#lib/proc/pid.js';
+import { whyProtected } from '#lib/proc/protected.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
 import { type ProcessStat, readStat } from '#lib/proc/stat.js';
 import { statLine } from '../support/fakeproc.js';

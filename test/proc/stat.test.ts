@@ -4,7 +4,6 @@ import { known, openProc } from '#lib/proc/read.js';
 import {
   isGone,
   parseStat,
-  printable,
   readCommand,
   readForkCount,
   readLeader,
@@ -16,6 +15,7 @@ import {
   readUserName,
   updateTable,
 } from '#lib/proc/stat.js';
+import { printable } from '#lib/wire.js';
 import { createFakeProc, statLine } from '../support/fakeproc.js';
 import { statOf } from '../support/proc.js';
 import { startTree } from '../support/processes.js';

@@ -1,6 +1,7 @@
 import { isTunwardError } from '../../errors.js';
 import { openProc, type Proc } from '../../proc/read.js';
-import { type Config, findConfigFile, formatProblem, loadConfig } from '../config.js';
+import { type Config, loadConfig } from '../config.js';
+import { findConfigFile, formatProblem } from '../source.js';
 import { type Check, count, failed, ok, type RunningDaemon, warning } from './check.js';
 import { checkFolders } from './folders.js';
 import { checkKernel, watchClock } from './kernel.js';

@@ -4,7 +4,7 @@ import { isErrno } from '../../errors.js';
 import { findMount } from '../../proc/mounts.js';
 import type { Proc } from '../../proc/read.js';
 import { readUserName } from '../../proc/stat.js';
-import { defaultPaths } from '../config.js';
+import { defaultPaths } from '../source.js';
 import { type Check, failed, ok, type Surroundings, warning } from './check.js';
 
 /** What the daemon reads and writes: may it, and who else may? */
