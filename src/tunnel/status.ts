@@ -60,18 +60,14 @@ export interface Health {
   readonly detail: string | null;
 }
 
-/** What a status is made of. Times are milliseconds since the epoch. */
-export interface StatusParts {
+/** What is known of a tunnel without a look. Times are milliseconds since the epoch. */
+export interface KnownParts {
   readonly spec: TunnelSpec;
   readonly condition: Condition;
   readonly health: Health;
   /** The port that the server chose for a remote forward of port 0. */
   readonly allocatedPort: number | undefined;
   readonly engine: string;
-  /** The root of the chain that there is now. */
-  readonly root: ProcessRef | undefined;
-  /** Remembers the last look at the chain. */
-  readonly usage: UsageReader;
   readonly since: number;
   readonly restarts: number;
   readonly nextRetryAt: number | null;
@@ -79,12 +75,31 @@ export interface StatusParts {
   readonly logFile: string | null;
 }
 
+/** What a status is made of. */
+export interface StatusParts extends KnownParts {
+  /** The root of the chain that there is now. */
+  readonly root: ProcessRef | undefined;
+  /** Remembers the last look at the chain. */
+  readonly usage: UsageReader;
+}
+
 /** Looks at the chain as it is at this moment; a few small reads (0.1 ms for an ssh). */
-export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
-  const { spec, condition, health, root, engine, restarts, lastError, logFile, nextRetryAt } = parts;
-  const reason = condition.reason ?? health.reason;
+export function describeTunnel(proc: Proc, { root, usage, ...parts }: StatusParts): TunnelStatus {
   const family = root ? readFamily(proc, root) : [];
-  const usages = parts.usage.read(family);
+  const usages = usage.read(family);
+  return {
+    ...describeKnown(parts, hasIpv6Loopback()),
+    pid: family[0]?.pid ?? null,
+    chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
+    // Without its root there is no chain any more.
+    usage: root && usages.has(root.pid) ? sumUsage([...usages.values()]) : null,
+  };
+}
+
+/** A status without a look: as if there were no chain. */
+export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus {
+  const { spec, condition, health, allocatedPort, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+  const reason = condition.reason ?? health.reason;
   return {
     id: spec.id,
     name: spec.name,
@@ -96,19 +111,13 @@ export function describeTunnel(proc: Proc, parts: StatusParts): TunnelStatus {
     remedy: remedyOf(reason, { spec, lastError }),
     direction: spec.direction,
     engine,
-    listen: bindSet(spec.forward, hasIpv6Loopback()).map((bind) => ({
-      ...bind,
-      port: parts.allocatedPort ?? bind.port,
-    })),
+    listen: bindSet(spec.forward, hasIpv6).map((bind) => ({ ...bind, port: allocatedPort ?? bind.port })),
     target: formatEndpoint(spec.forward.target),
     remoteHost: spec.remoteHost,
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
     enabled: spec.enabled,
-    pid: family[0]?.pid ?? null,
-    chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
-    // Without its root there is no chain any more.
-    usage: root && usages.has(root.pid) ? sumUsage([...usages.values()]) : null,
+    ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,
     restarts,
