@@ -7,7 +7,7 @@ import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { command, startDaemon } from './daemon.mjs';
+import { ask, command, startDaemon } from './daemon.mjs';
 import {
   end,
   figure,
@@ -93,23 +93,29 @@ async function measureList({ file, socket }, n) {
     'scale.node': ['-e', '0'],
     'scale.ls': [command, 'ls', '-c', file],
     'scale.ls.socket': [command, 'ls', '--socket', socket],
-    'scale.help': [command, '--version'],
+    'scale.version': [command, '--version'],
   };
   const samples = Object.fromEntries(Object.keys(ways).map((name) => [name, []]));
+  const answers = [];
   for (let at = -1; at < n; at++) {
     for (const name of rotated(Object.keys(ways), at + 1)) {
       await sleep(PAUSE_MS);
       const ms = await timeNode(ways[name]);
       if (at >= 0) samples[name].push(ms);
     }
+    await sleep(PAUSE_MS);
+    const began = performance.now();
+    await ask(socket, 'GET', '/v1/tunnels');
+    if (at >= 0) answers.push(performance.now() - began);
   }
   const floor = median(samples['scale.node']);
-  return Object.entries(samples).map(([name, ms]) =>
+  const figures = Object.entries(samples).map(([name, ms]) =>
     figure(name, ms, {
       ...{ ratio: round(median(ms) / floor), beside: 'node' },
       ...(name === 'scale.ls' ? { target: { text: `< ${LS_MS} ms`, met: median(ms) < LS_MS } } : {}),
     }),
   );
+  return [...figures, figure('scale.ls.answer', answers, { note: 'of it: from the request to the end of the answer' })];
 }
 
 async function timeNode(words) {

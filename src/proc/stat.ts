@@ -25,6 +25,8 @@ export interface ProcessStat extends ProcessRef {
   readonly kernelThread: boolean;
   readonly threads: number;
   readonly rssBytes: number;
+  /** User and system time of its own threads, not of children that it waited for; in clock ticks. */
+  readonly cpuTicks: number;
 }
 
 export type ProcessTable = ReadonlyMap<number, ProcessStat>;
@@ -44,7 +46,7 @@ const PF_KTHREAD = 0x0020_0000;
  *
  * @example
  * parseStat('7 (x) S 1 7 7 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 812 0 3', 4096);
- * // { pid: 7, comm: 'x', state: 'S', ppid: 1, …, startTicks: 812, rssBytes: 12288 }
+ * // { pid: 7, comm: 'x', state: 'S', ppid: 1, …, startTicks: 812, rssBytes: 12288, cpuTicks: 0 }
  */
 export function parseStat(text: string, pageSize: number): ProcessStat | undefined {
   const open = text.indexOf('(');
@@ -57,7 +59,8 @@ export function parseStat(text: string, pageSize: number): ProcessStat | undefin
     .split(' ');
   const numbers = [text.slice(0, open).trim(), ...shown.map((field) => fields[field - 3])].map(parseInteger);
   if (numbers.includes(Number.NaN)) return undefined;
-  const [pid = 0, ppid = 0, pgid = 0, sid = 0, flags = 0, threads = 0, startTicks = 0, rssPages = 0] = numbers;
+  const [pid = 0, ppid = 0, pgid = 0, sid = 0, flags = 0, user = 0, system = 0, ...rest] = numbers;
+  const [threads = 0, startTicks = 0, rssPages = 0] = rest;
   return {
     pid,
     startTicks,
@@ -69,11 +72,12 @@ export function parseStat(text: string, pageSize: number): ProcessStat | undefin
     kernelThread: (flags & PF_KTHREAD) !== 0,
     threads,
     rssBytes: rssPages * pageSize,
+    cpuTicks: user + system,
   };
 }
 
-/** The fields that are read: ppid, group, session, flags, threads, start and resident pages. */
-const shown = [4, 5, 6, 9, 20, 22, 24];
+/** The fields that are read: ppid, group, session, flags, user and system time, threads, start and resident pages. */
+const shown = [4, 5, 6, 9, 14, 15, 20, 22, 24];
 
 /** A process on its way out has -1 for group and session. */
 function parseInteger(text: string | undefined): number {
@@ -257,7 +261,7 @@ export function readFamily(proc: Proc, root: ProcessRef): ProcessStat[] {
     const stat = readStat(proc, pid);
     if (isGone(stat) || (pid === root.pid && !isSame(stat, root))) continue;
     family.push(stat);
-    for (const child of readChildren(proc, pid)) {
+    for (const child of readChildren(proc, pid, stat.threads)) {
       if (!seen.has(child)) queue.push(child);
       seen.add(child);
     }
@@ -265,8 +269,9 @@ export function readFamily(proc: Proc, root: ProcessRef): ProcessStat[] {
   return family;
 }
 
-export function readChildren(proc: Proc, pid: number): number[] {
-  const tasks = known(proc.list(`${pid}/task`)) ?? [];
+/** Each thread has a list of its own; one that is alone (the caller may know it) has the number of the process. */
+export function readChildren(proc: Proc, pid: number, threads?: number): number[] {
+  const tasks = threads === 1 ? [pid] : (known(proc.list(`${pid}/task`)) ?? []);
   return tasks.flatMap((task) =>
     (known(proc.text(`${pid}/task/${task}/children`)) ?? '').split(' ').filter(Boolean).map(Number),
   );

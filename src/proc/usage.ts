@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../time.js';
 import { type BackendOptions, requireLinux, type Usage, usesPortable } from './backend.js';
-import { known, openProc, type Proc } from './read.js';
-import { isGone, isSame, type ProcessRef, parseStat, readUptimeTicks } from './stat.js';
+import { openProc, type Proc } from './read.js';
+import { isGone, isSame, type ProcessRef, type ProcessStat, readStat, readUptimeTicks } from './stat.js';
 
 export type { Usage } from './backend.js';
 
@@ -37,19 +37,31 @@ export interface UsageReader {
 export function createUsageReader(options: UsageReaderOptions = {}): UsageReader {
   requireLinux('read usage again and again', options);
   const proc = options.proc ?? openProc();
-  const clock = options.clock ?? systemClock;
+  const meter = createUsageMeter(proc, options.clock ?? systemClock);
+  const rowOf = (process: number | ProcessRef): ProcessStat | undefined => {
+    const stat = readStat(proc, typeof process === 'number' ? process : process.pid);
+    return typeof process === 'number' || isSame(stat, process) ? stat : undefined;
+  };
+  return { read: (processes) => meter.measure(processes.map(rowOf).filter((stat) => stat !== undefined)) };
+}
+
+/** The same by rows that were read just now. */
+export interface UsageMeter {
+  measure(rows: readonly ProcessStat[]): ReadonlyMap<number, Usage>;
+}
+
+export function createUsageMeter(proc: Proc, clock: Clock): UsageMeter {
   let before: ReadonlyMap<number, Look> = new Map();
   return {
-    read: (processes) => {
+    measure: (rows) => {
       const looks = new Map<number, Look>();
       const found = new Map<number, Usage>();
-      for (const process of processes) {
-        const sample = readSample(proc, process);
-        if (!sample) continue;
-        const { pid } = sample.ref;
-        const look = lookAt(proc, sample, before.get(pid));
-        looks.set(pid, look);
-        found.set(pid, toUsage(proc, sample, { cpu: look.cpu, timestamp: clock.wallTime() }));
+      for (const row of rows) {
+        if (isGone(row)) continue;
+        const sample = { row, ageTicks: readAgeTicks(proc, row) };
+        const look = lookAt(proc, sample, before.get(row.pid));
+        looks.set(row.pid, look);
+        found.set(row.pid, toUsage(proc, sample, { cpu: look.cpu, timestamp: clock.wallTime() }));
       }
       before = looks;
       return found;
@@ -65,12 +77,9 @@ export function sumUsage([root, ...others]: readonly Usage[]): Usage | null {
   return { ...root, cpu, memory: sum(({ memory }) => memory), ctime: sum(({ ctime }) => ctime) };
 }
 
-/** One process at one moment. Times in clock ticks. */
+/** One process at one moment. */
 interface Sample {
-  readonly ref: ProcessRef;
-  readonly ppid: number;
-  readonly rssBytes: number;
-  readonly cpuTicks: number;
+  readonly row: ProcessStat;
   /** Since its start; undefined where /proc does not say when this host was booted. */
   readonly ageTicks: number | undefined;
 }
@@ -81,29 +90,9 @@ interface Look {
   readonly cpu: number;
 }
 
-function readSample(proc: Proc, process: number | ProcessRef): Sample | undefined {
-  const pid = typeof process === 'number' ? process : process.pid;
-  const text = known(proc.text(`${pid}/stat`));
-  const stat = text === undefined ? undefined : parseStat(text, proc.pageSize);
-  const cpuTicks = text === undefined ? undefined : parseCpuTicks(text);
-  if (isGone(stat) || cpuTicks === undefined) return undefined;
-  if (typeof process !== 'number' && !isSame(stat, process)) return undefined;
+function readAgeTicks(proc: Proc, { startTicks }: ProcessRef): number | undefined {
   const uptime = readUptimeTicks(proc);
-  const ageTicks = uptime === undefined ? undefined : Math.max(0, uptime - stat.startTicks);
-  return { ref: stat, ppid: stat.ppid, rssBytes: stat.rssBytes, cpuTicks, ageTicks };
-}
-
-/** User and system time, the fields 14 and 15 of a stat line; of its own threads, not of children that it waited for. */
-export function parseCpuTicks(text: string): number | undefined {
-  const close = text.lastIndexOf(')');
-  // The state, field 3, is the first one after the name.
-  const [user, system] = text
-    .slice(close + 2)
-    .split(' ')
-    .slice(11, 13)
-    .map(Number);
-  const ticks = (user ?? Number.NaN) + (system ?? Number.NaN);
-  return close > 0 && Number.isInteger(ticks) && ticks >= 0 ? ticks : undefined;
+  return uptime === undefined ? undefined : Math.max(0, uptime - startTicks);
 }
 
 /**
@@ -113,10 +102,11 @@ export function parseCpuTicks(text: string): number | undefined {
 const SHORTEST_S = 0.2;
 
 function lookAt(proc: Proc, now: Sample, before: Look | undefined): Look {
-  if (!before || !isSame(before.since.ref, now.ref)) return { since: now, cpu: share(now.cpuTicks, now.ageTicks) };
+  const { cpuTicks } = now.row;
+  if (!before || !isSame(before.since.row, now.row)) return { since: now, cpu: share(cpuTicks, now.ageTicks) };
   const ticks = (now.ageTicks ?? 0) - (before.since.ageTicks ?? 0);
   if (ticks < SHORTEST_S * proc.ticksPerSecond) return before;
-  return { since: now, cpu: share(now.cpuTicks - before.since.cpuTicks, ticks) };
+  return { since: now, cpu: share(cpuTicks - before.since.row.cpuTicks, ticks) };
 }
 
 /** 100 is one core. */
@@ -124,14 +114,14 @@ function share(cpuTicks: number, ticks: number | undefined): number {
   return ticks ? round((cpuTicks / ticks) * 100) : 0;
 }
 
-function toUsage(proc: Proc, sample: Sample, rest: Pick<Usage, 'cpu' | 'timestamp'>): Usage {
+function toUsage(proc: Proc, { row, ageTicks = 0 }: Sample, rest: Pick<Usage, 'cpu' | 'timestamp'>): Usage {
   const toMs = (ticks: number) => (ticks * 1000) / proc.ticksPerSecond;
-  const { ref, ppid, rssBytes, cpuTicks, ageTicks = 0 } = sample;
+  const { pid, ppid, rssBytes, cpuTicks } = row;
   return {
     cpu: rest.cpu,
     memory: rssBytes,
     ppid,
-    pid: ref.pid,
+    pid,
     ctime: toMs(cpuTicks),
     elapsed: toMs(ageTicks),
     timestamp: rest.timestamp,

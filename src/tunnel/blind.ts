@@ -1,8 +1,7 @@
 import { isErrno } from '../errors.js';
 import type { Proc } from '../proc/read.js';
-import { createUsageReader } from '../proc/usage.js';
 import type { Clock } from '../time.js';
-import { describeKnown, describeTunnel, type StatusParts, type TunnelStatus } from './status.js';
+import { createChainReader, describeKnown, describeTunnel, type StatusParts, type TunnelStatus } from './status.js';
 
 /** The numbers of ENFILE and EMFILE. */
 const noDescriptors: readonly number[] = [23, 24];
@@ -24,13 +23,13 @@ export function isBlindness(error: unknown): boolean {
 export function createDescriber(
   proc: Proc,
   { clock, look = describeTunnel }: { readonly clock: Clock; readonly look?: typeof describeTunnel },
-): (parts: Omit<StatusParts, 'usage'>) => TunnelStatus {
-  const usage = createUsageReader({ proc, clock });
+): (parts: Omit<StatusParts, 'chain'>) => TunnelStatus {
+  const chain = createChainReader(proc, clock);
   /** What it listens on depends on the host, which was asked then. */
   let listen: TunnelStatus['listen'] | undefined;
   return ({ root, ...known }) => {
     try {
-      const status = look(proc, { ...known, root, usage });
+      const status = look({ ...known, root, chain });
       listen = status.listen;
       return status;
     } catch (error) {

@@ -1,7 +1,8 @@
 import { hasIpv6Loopback } from '../port/probe.js';
 import type { Proc } from '../proc/read.js';
-import { type ProcessRef, readCommand, readFamily } from '../proc/stat.js';
-import { sumUsage, type Usage, type UsageReader } from '../proc/usage.js';
+import { isSame, type ProcessRef, type ProcessStat, readCommand, readFamily } from '../proc/stat.js';
+import { createUsageMeter, sumUsage, type Usage } from '../proc/usage.js';
+import type { Clock } from '../time.js';
 import type { Reason } from './engine.js';
 import type { Condition, Desired, State } from './machine.js';
 import { remedyOf } from './remedy.js';
@@ -79,21 +80,41 @@ export interface KnownParts {
 export interface StatusParts extends KnownParts {
   /** The root of the chain that there is now. */
   readonly root: ProcessRef | undefined;
-  /** Remembers the last look at the chain. */
-  readonly usage: UsageReader;
+  readonly chain: ChainReader;
 }
 
-/** Looks at the chain as it is at this moment; a few small reads (0.1 ms for an ssh). */
-export function describeTunnel(proc: Proc, { root, usage, ...parts }: StatusParts): TunnelStatus {
-  const family = root ? readFamily(proc, root) : [];
-  const usages = usage.read(family);
-  return {
-    ...describeKnown(parts, hasIpv6Loopback()),
-    pid: family[0]?.pid ?? null,
-    chain: family.map((stat) => ({ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) })),
+/** Reads one chain again and again. */
+export interface ChainReader {
+  read(root: ProcessRef | undefined): Pick<TunnelStatus, 'pid' | 'chain' | 'usage'>;
+}
+
+/** After this time a process has become what it is to be: between fork and exec it shows the command of its parent. */
+const SETTLED_MS = 2000;
+
+/** Remembers the last look, for what the chain has used since then, and the command lines, which are mostly long. */
+export function createChainReader(proc: Proc, clock: Clock): ChainReader {
+  const meter = createUsageMeter(proc, clock);
+  let known: readonly ChainProcess[] = [];
+  return { read };
+
+  function read(root: ProcessRef | undefined) {
+    const family = root ? readFamily(proc, root) : [];
+    const usages = meter.measure(family);
+    const chain = family.map((stat) => known.find((process) => isSame(process, stat)) ?? describe(stat));
+    known = chain.filter(({ pid }) => (usages.get(pid)?.elapsed ?? 0) >= SETTLED_MS);
     // Without its root there is no chain any more.
-    usage: root && usages.has(root.pid) ? sumUsage([...usages.values()]) : null,
-  };
+    const usage = root && usages.has(root.pid) ? sumUsage([...usages.values()]) : null;
+    return { pid: family[0]?.pid ?? null, chain, usage };
+  }
+
+  function describe(stat: ProcessStat): ChainProcess {
+    return { pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat) };
+  }
+}
+
+/** Looks at the chain as it is at this moment; a few small reads. */
+export function describeTunnel({ root, chain, ...known }: StatusParts): TunnelStatus {
+  return { ...describeKnown(known, hasIpv6Loopback()), ...chain.read(root) };
 }
 
 /** A status without a look: as if there were no chain. */

@@ -49,7 +49,16 @@ describe('climb()', () => {
 });
 
 function tableOf(...rows: readonly (readonly [number, number, string])[]): Map<number, ProcessStat> {
-  const rest = { startTicks: 100, pgid: 1, sid: 1, state: 'S', kernelThread: false, threads: 1, rssBytes: 0 };
+  const rest = {
+    startTicks: 100,
+    pgid: 1,
+    sid: 1,
+    state: 'S',
+    kernelThread: false,
+    threads: 1,
+    rssBytes: 0,
+    cpuTicks: 0,
+  };
   return new Map(rows.map(([pid, ppid, comm]) => [pid, { pid, ppid, comm, ...rest }]));
 }
 

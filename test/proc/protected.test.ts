@@ -10,7 +10,7 @@ import { createReaper } from '../support/reaper.js';
 
 describe('whyProtected()', () => {
   const proc = openProc();
-  const row = { startTicks: 1, ppid: 1, pgid: 1, sid: 1, comm: 'x', state: 'S', threads: 1, rssBytes: 0 };
+  const row = { startTicks: 1, ppid: 1, pgid: 1, sid: 1, comm: 'x', state: 'S', threads: 1, rssBytes: 0, cpuTicks: 0 };
   const stat = (pid: number, kernelThread = false): ProcessStat => ({ ...row, pid, kernelThread });
 
   for (const [pid, why] of [

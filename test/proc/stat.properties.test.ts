@@ -39,6 +39,8 @@ const row = fc.record({
   flags: fc.nat(0xffff_ffff),
   threads: fc.nat(30_000),
   startTicks: fc.maxSafeNat(),
+  userTicks: fc.nat(),
+  systemTicks: fc.nat(),
   rssPages: fc.nat(2 ** 30),
 });
 
@@ -46,11 +48,12 @@ describe('parseStat(), whatever the kernel writes', () => {
   it('reads back every field', () => {
     fc.assert(
       fc.property(row, fc.constantFrom(4096, 16_384, 65_536), (written, pageSize) => {
-        const { flags, rssPages, ...rest } = written;
+        const { flags, rssPages, userTicks, systemTicks, ...rest } = written;
         expect(parseStat(statLine(written), pageSize)).to.deep.equal({
           ...rest,
           kernelThread: (flags & 0x0020_0000) !== 0,
           rssBytes: rssPages * pageSize,
+          cpuTicks: userTicks + systemTicks,
         });
       }),
     );

@@ -25,7 +25,7 @@ const noSlice = (): undefined => undefined;
 
 describe('parseStat()', () => {
   it('reads the fields of a line', () => {
-    const line = '7 (x) S 1 6 5 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 3 0 812 0 3 18446744073709551615';
+    const line = '7 (x) S 1 6 5 0 -1 4194560 0 0 0 0 21 7 99 99 20 0 3 0 812 0 3 18446744073709551615';
     expect(parseStat(line, 4096)).to.deep.equal({
       pid: 7,
       startTicks: 812,
@@ -37,6 +37,7 @@ describe('parseStat()', () => {
       kernelThread: false,
       threads: 3,
       rssBytes: 12_288,
+      cpuTicks: 28,
     });
   });
 
@@ -150,9 +151,12 @@ describe('the process table', () => {
     const { ready } = startTree(reaper, { comm: 'x) S 1 (\n y', setsid: true });
     const { pid } = await ready;
     const proc = openProc();
-    const { rssBytes, state: _state, ...stat } = (await readTable(proc, noSlice)).get(pid) ?? { rssBytes: 0 };
+    const row = (await readTable(proc, noSlice)).get(pid);
+    const { rssBytes, cpuTicks, state: _state, ...stat } = row ?? { rssBytes: 0, cpuTicks: 0 };
     expect(statOf(pid)).to.include(stat);
     expect(rssBytes).to.be.within(1e6, 1e9);
+    // An actor is a program of Node: some ticks to begin.
+    expect(cpuTicks).to.be.within(1, 1000);
     expect(readPids(proc)).to.include.members([1, process.pid, pid]);
     expect(readStat(proc, 2 ** 22 + 1)).to.equal(undefined);
     const forks = readForkCount(proc);

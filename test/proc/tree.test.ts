@@ -7,7 +7,16 @@ import { ancestors, descendants } from '#lib/proc/tree.js';
 function tableOf(...rows: readonly (readonly [number, number, number?])[]): Map<number, ProcessStat> {
   return new Map(
     rows.map(([pid, ppid, startTicks = 100]) => {
-      const rest = { pgid: 1, sid: 1, comm: 'x', state: 'S', kernelThread: false, threads: 1, rssBytes: 0 };
+      const rest = {
+        pgid: 1,
+        sid: 1,
+        comm: 'x',
+        state: 'S',
+        kernelThread: false,
+        threads: 1,
+        rssBytes: 0,
+        cpuTicks: 0,
+      };
       return [pid, { pid, ppid, startTicks, ...rest }];
     }),
   );

@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import fc from 'fast-check';
-import { createUsageReader, parseCpuTicks, readUsage, sumUsage, type Usage } from '#lib/proc/usage.js';
+import { createUsageReader, readUsage, sumUsage, type Usage } from '#lib/proc/usage.js';
 import { until } from '#lib/time.js';
 import { createFakeProc, type FakeProcess, statLine } from '../support/fakeproc.js';
 import { startTree } from '../support/processes.js';
@@ -117,23 +116,6 @@ describe('sumUsage()', () => {
   });
 });
 
-describe('parseCpuTicks()', () => {
-  it('reads back what a kernel could write, whatever the name', () => {
-    const shown = fc.record({ comm: fc.string({ unit: 'binary' }), user: fc.nat(), system: fc.nat() });
-    fc.assert(
-      fc.property(
-        shown,
-        ({ comm, user, system }) => parseCpuTicks(withTimes({ pid: 7, comm }, user, system)) === user + system,
-      ),
-    );
-  });
-
-  it('is undefined for what is cut off or is no line', () => {
-    expect(['', 'x', '7 (x) S 1 7 7', '7 (x', ') '].map(parseCpuTicks)).to.deep.equal(Array(5).fill(undefined));
-    fc.assert(fc.property(fc.string(), (text) => void parseCpuTicks(text)));
-  });
-});
-
 /** A process as it is when the host is up for so long. */
 function show(
   fake: ReturnType<typeof createFakeProc>,
@@ -141,13 +123,5 @@ function show(
   at: { upS: number; cpuTicks: number },
 ): void {
   fake.write('uptime', `${at.upS.toFixed(2)} 1.00\n`);
-  fake.write(`${shown.pid}/stat`, withTimes(shown, at.cpuTicks, 0));
-}
-
-function withTimes(shown: FakeProcess, user: number, system: number): string {
-  const line = statLine(shown);
-  const close = line.lastIndexOf(')') + 2;
-  const fields = line.slice(close).split(' ');
-  fields.splice(11, 2, String(user), String(system));
-  return line.slice(0, close) + fields.join(' ');
+  fake.write(`${shown.pid}/stat`, statLine({ ...shown, userTicks: at.cpuTicks }));
 }

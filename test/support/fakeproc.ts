@@ -15,6 +15,8 @@ export interface FakeProcess {
   readonly threads?: number;
   readonly startTicks?: number;
   readonly rssPages?: number;
+  readonly userTicks?: number;
+  readonly systemTicks?: number;
   readonly command?: readonly string[];
   readonly environ?: readonly string[];
   /** The inodes of its sockets. */
@@ -78,12 +80,15 @@ export function createFakeProc(): FakeProc {
 export function statLine(shown: FakeProcess): string {
   const { pid, ppid = 1, pgid = pid, sid = pid, comm = 'fake', state = 'S' } = shown;
   const { flags = 0x400000, threads = 1, startTicks = 100, rssPages = 5 } = shown;
+  const { userTicks = 0, systemTicks = 0 } = shown;
   const known = new Map<number, number | string>([
     [3, state],
     [4, ppid],
     [5, pgid],
     [6, sid],
     [9, flags],
+    [14, userTicks],
+    [15, systemTicks],
     [20, threads],
     [22, startTicks],
     [24, rssPages],

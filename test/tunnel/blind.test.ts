@@ -53,9 +53,9 @@ describe('createDescriber()', () => {
     const listen = [{ side: 'local', host: '10.0.0.1', port: 1 }] as const;
     const describe = createDescriber(openProc(), {
       clock: createFakeClock(),
-      look: (proc, all) => {
+      look: (all) => {
         if (isBlind) throw failure('ENFILE');
-        return { ...describeTunnel(proc, all), listen };
+        return { ...describeTunnel(all), listen };
       },
     });
     describe(parts);
