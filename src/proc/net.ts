@@ -66,8 +66,9 @@ export function findListener(
   // The kernel's table has no zone (`fe80::1%eth0`).
   const [address = ''] = host.split('%');
   const protocol = isIPv6(address) ? 'tcp6' : 'tcp';
+  const wanted = hexPort(port);
   for (const line of readListenRows(proc, protocol, ROW_BYTES)) {
-    if (!line.includes(hexPort(port))) continue;
+    if (!line.includes(wanted)) continue;
     const row = parseSocket(line, protocol);
     if (row?.state === 'LISTEN' && row.port === port && row.address === address && inodes.has(row.inode))
       return row.inode;
@@ -146,10 +147,12 @@ function protocols(proc: Proc): readonly Protocol[] {
  */
 function* readListenRows(proc: Proc, protocol: Protocol, size?: number): Generator<string> {
   for (const page of readTablePages(proc, protocol, size)) {
-    for (const line of page.split('\n')) {
-      const state = /^\s*\d+: \S+ \S+ ([0-9A-F]{2}) /.exec(line)?.[1];
-      if (state === LISTEN) yield line;
-      else if (state !== undefined && !received.has(state) && parseSocket(line, protocol)) return;
+    for (let at = 0, end = 0; at < page.length; at = end + 1) {
+      end = page.indexOf('\n', at);
+      if (end < 0) end = page.length;
+      const line = page.slice(at, end);
+      if (listening.test(line)) yield line;
+      else if (connected.test(line) && parseSocket(line, protocol)) return;
     }
     // A page that has room for another row is the last one: the kernel fills it until it is full or the table ends. To
     // be told so by an empty read costs as much as all before, since the kernel walks its hash again.
@@ -157,9 +160,9 @@ function* readListenRows(proc: Proc, protocol: Protocol, size?: number): Generat
   }
 }
 
-const LISTEN = '0A';
-/** SYN_RECV and NEW_SYN_RECV: those who knock at a listener, and stand beside it in the tables of kernels before 4.4. */
-const received: ReadonlySet<string> = new Set(['03', '0C']);
+const listening = /^\s*\d+: \S+ \S+ 0A /;
+/** Neither SYN_RECV nor NEW_SYN_RECV: who knocks at a listener stands beside it in the tables of kernels before 4.4. */
+const connected = /^\s*\d+: \S+ \S+ (?!03|0C)[0-9A-F]{2} /;
 
 /** The kernel's pages have 4096 bytes or more, and no row has 512. */
 const LAST_PAGE = 4096 - 512;

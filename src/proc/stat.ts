@@ -56,7 +56,7 @@ export function parseStat(text: string, pageSize: number): ProcessStat | undefin
   const fields = text
     .slice(close + 2)
     .trim()
-    .split(' ');
+    .split(' ', MOST_FIELDS);
   const numbers = [text.slice(0, open).trim(), ...shown.map((field) => fields[field - 3])].map(parseInteger);
   if (numbers.includes(Number.NaN)) return undefined;
   const [pid = 0, ppid = 0, pgid = 0, sid = 0, flags = 0, user = 0, system = 0, ...rest] = numbers;
@@ -78,6 +78,8 @@ export function parseStat(text: string, pageSize: number): ProcessStat | undefin
 
 /** The fields that are read: ppid, group, session, flags, user and system time, threads, start and resident pages. */
 const shown = [4, 5, 6, 9, 14, 15, 20, 22, 24];
+/** From the third to the last of those; a line has 52. */
+const MOST_FIELDS = 22;
 
 /** A process on its way out has -1 for group and session. */
 function parseInteger(text: string | undefined): number {

@@ -879,6 +879,16 @@ describe('parseConfig()', () => {
       }
       const stairs = Array.from({ length: 99 }, (_, depth) => `${' '.repeat(depth)}a:`).join('\n');
       expect(complaints(stairs)[0]).to.match(/^6\d:\d+: expected at most 64 levels/);
+      // As deep as that in any other way, and no deeper than is too deep.
+      const [half, quarter] = [Array.from({ length: 35 }, (_, at) => at), Array.from({ length: 18 }, (_, at) => at)];
+      const steps = half.map((depth) => `${' '.repeat(2 * depth)}- a:`).join('\n');
+      const mixed = [
+        ...quarter.map((depth) => `${' '.repeat(depth)}a:`),
+        `${' '.repeat(18)}- ${'? '.repeat(18)}${'['.repeat(18)}${'{a: '.repeat(18)}`,
+      ].join('\n');
+      for (const text of ['['.repeat(70), '- '.repeat(70), '? '.repeat(70), '{a: '.repeat(70), steps, mixed]) {
+        expect(complaints(text)[0], text).to.match(/: expected at most 64 levels of nesting, found more$/);
+      }
     });
 
     it('refuses aliases that multiply, and aliases of nothing', () => {

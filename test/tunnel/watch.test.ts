@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
 import { expect } from 'chai';
-import { openProc, type Proc } from '#lib/proc/read.js';
+import { known, openProc, type Proc } from '#lib/proc/read.js';
 import { until } from '#lib/time.js';
 import { createPinBudget, createWatch, type Watch } from '#lib/tunnel/watch.js';
 import { createFakeClock } from '../support/fakeclock.js';
@@ -103,14 +103,25 @@ describe('createWatch()', () => {
     const { pid } = await startScript(reaper, process.execPath, ['-e', script]);
     const root = { pid, startTicks: statOf(pid)?.startTicks ?? 0, ports: [{ port, host: '127.0.0.1' }] };
     const real = openProc();
+    let walks = 0;
+    const links: Proc['links'] = (...words) => {
+      walks++;
+      return real.links(...words);
+    };
     let tables = 0;
     const pages: Proc['pages'] = (path, size) => {
       tables++;
       return real.pages(path, size);
     };
-    const watch = watchOver(root, { proc: { ...real, pages } });
+    const watch = watchOver(root, { proc: { ...real, pages, links } });
     for (let look = 0; look < 20; look++) expect(watch.look()).to.equal('waiting');
     expect(tables).to.be.within(1, 2);
+    // Since Linux 6.2 the kernel says how many descriptors there are: only when there are others are they walked over.
+    if (known(real.size(`${root.pid}/fd`))) expect(walks).to.be.below(5);
+    const before = walks;
+    await clock.advance(50);
+    watch.look();
+    expect(walks).to.be.greaterThan(before);
     sendSignal(root, 'SIGUSR2');
     expect(await until(() => watch.look() === 'ready', { timeoutMs: 5000 })).to.equal(true);
   });
