@@ -114,11 +114,10 @@ function killLine(what: string, { killed, survivors }: KillReport): readonly Spa
 }
 
 /** The last line: what a clean end took, or what was left behind. */
-function endLine({ tookMs, late, survivors }: StopReport): readonly Span[] {
-  if (late === null && survivors.length === 0) return [`stopped after ${formatMs(tookMs)}`];
-  const said = late === null ? 'stopped' : `${late} not over after ${formatMs(tookMs)}, and not waited for any more`;
+function endLine({ tookMs, trouble, survivors }: StopReport): readonly Span[] {
+  if (trouble === null && survivors.length === 0) return [`stopped after ${formatMs(tookMs)}`];
   const left = survivors.map(({ tunnel, pid, command, why }) => `; ${tunnel}: pid ${pid} (${command}) is left: ${why}`);
-  return [styled('red', said), ...left];
+  return [styled('red', `stopped after ${formatMs(tookMs)}`), ...(trouble === null ? [] : [`; ${trouble}`]), ...left];
 }
 
 function count(number: number, thing: string): string {

@@ -37,8 +37,8 @@ export async function up({ config }: { readonly config?: string }, context: Cont
     parent.tellReady({ pid: process.pid, ...daemon.address });
     live?.follow(daemon.supervisor);
     await Promise.race([daemon.closed, aborted(signal)]);
-    const { late, survivors } = await daemon.close();
-    return await leave(late === null && survivors.length === 0 ? 0 : 1);
+    const { trouble, survivors } = await daemon.close();
+    return await leave(trouble === null && survivors.length === 0 ? 0 : 1);
   } catch (error) {
     // Told to end before it was ready: so it has, and that is no failure.
     if (signal.aborted && error === signal.reason) return await leave(0);

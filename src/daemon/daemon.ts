@@ -133,9 +133,9 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   async function stop(): Promise<StopReport> {
     publish({ type: 'daemon.stopping' });
     const began = systemClock.now();
-    const late = (await closeAll(opened, reloader.config().stopTimeoutMs)) ?? null;
+    const trouble = (await closeAll(opened, reloader.config().stopTimeoutMs)) ?? null;
     const tookMs = Math.round(systemClock.now() - began);
-    const report = { tookMs, late, survivors: findSurviving(supervisor) };
+    const report = { tookMs, trouble, survivors: findSurviving(supervisor) };
     publish({ type: 'daemon.stopped', ...report });
     finishClose(report);
     return report;

@@ -11,8 +11,8 @@ export interface Opened {
 /** How a shutdown ended. */
 export interface StopReport {
   readonly tookMs: number;
-  /** What was not over in time, first; null: all was. */
-  readonly late: string | null;
+  /** What was not over in time, or could not be closed, first; null: all went well. */
+  readonly trouble: string | null;
   readonly survivors: readonly Surviving[];
 }
 
@@ -27,7 +27,7 @@ export interface Surviving {
 /**
  * Closes what was opened, the last first, within one deadline for all of it: whoever started this process has one too
  * (docker: 10 s), and then kills without asking. What is late is not waited for any more, and what comes after it is
- * still closed. Answers what was late first. Rejects with the first failure, when everything has had its turn.
+ * still closed, as after a failure. Answers what went wrong first, in a sentence. Never rejects.
  */
 export async function closeAll(
   opened: readonly Opened[],
@@ -35,16 +35,17 @@ export async function closeAll(
   clock: Clock = systemClock,
 ): Promise<string | undefined> {
   const deadline = clock.now() + timeoutMs;
-  const failures: unknown[] = [];
-  let late: string | undefined;
+  let trouble: string | undefined;
   for (const { what, close } of opened.toReversed()) {
     const closing = Promise.resolve()
       .then(close)
-      .catch((error: unknown) => void failures.push(error));
-    if (!(await isOverWithin(closing, deadline - clock.now(), clock))) late ??= what;
+      .catch((error: unknown) => {
+        trouble ??= `${what}: ${error instanceof Error ? error.message : String(error)}`;
+      });
+    if (await isOverWithin(closing, deadline - clock.now(), clock)) continue;
+    trouble ??= `${what}: not over after ${timeoutMs} ms, and not waited for any more`;
   }
-  if (failures.length > 0) throw failures[0];
-  return late;
+  return trouble;
 }
 
 /** Who of the tunnels' chains is still there. */

@@ -1,6 +1,7 @@
 import { isErrno } from '../errors.js';
-import { remedyOf } from './remedy.js';
-import type { StatusParts, TunnelStatus } from './status.js';
+import type { Proc } from '../proc/read.js';
+import type { Clock } from '../time.js';
+import { createChainReader, describeKnown, describeTunnel, type StatusParts, type TunnelStatus } from './status.js';
 
 /** The numbers of ENFILE and EMFILE. */
 const noDescriptors: readonly number[] = [23, 24];
@@ -15,19 +16,26 @@ export function isBlindness(error: unknown): boolean {
   return isErrno(error, 'ERR_SYSTEM_ERROR') && noDescriptors.includes(Math.abs(error.errno ?? 0));
 }
 
-/** A status as far as it is known without looking; what it is called and where it listens is as it was `before`. */
-export function describeUnseen(
-  before: TunnelStatus,
-  { spec, condition, health, lastError, restarts, ...times }: Omit<StatusParts, 'chain' | 'root'>,
-): TunnelStatus {
-  const { state, desired, attempt } = condition;
-  const reason = condition.reason ?? health.reason;
-  const nextRetryAt = times.nextRetryAt === null ? null : new Date(times.nextRetryAt).toISOString();
-  return {
-    ...before,
-    ...{ state, desired, attempt, reason, lastError, restarts, nextRetryAt },
-    ...{ health: health.state, healthReason: health.detail, remedy: remedyOf(reason, { spec, lastError }) },
-    since: new Date(times.since).toISOString(),
-    ...{ pid: null, chain: [], usage: null },
+/**
+ * Describes one tunnel again and again. Where nothing can be looked at, as far as it is known without: it is told also by
+ * those who have just found that out, and a throw would be the end of the program.
+ */
+export function createDescriber(
+  proc: Proc,
+  { clock, look = describeTunnel }: { readonly clock: Clock; readonly look?: typeof describeTunnel },
+): (parts: Omit<StatusParts, 'chain'>) => TunnelStatus {
+  const chain = createChainReader(proc, clock);
+  /** What it listens on depends on the host, which was asked then. */
+  let listen: TunnelStatus['listen'] | undefined;
+  return ({ root, ...known }) => {
+    try {
+      const status = look({ ...known, root, chain });
+      listen = status.listen;
+      return status;
+    } catch (error) {
+      if (!isBlindness(error)) throw error;
+      const status = describeKnown(known, true);
+      return listen === undefined ? status : { ...status, listen };
+    }
   };
 }

@@ -2,7 +2,7 @@ import { TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, until } from '../time.js';
-import { describeUnseen, isBlindness } from './blind.js';
+import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
@@ -23,7 +23,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
-import { createChainReader, describeTunnel, type Health, type TunnelStatus } from './status.js';
+import type { Health, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -95,7 +95,7 @@ const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (ch
  */
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
-  const chain = createChainReader(proc, clock);
+  const describe = createDescriber(proc, { clock });
   const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
@@ -106,8 +106,6 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The least wait before the next attempt, as the server has said. */
   let retryAfterMs = 0;
   let isClosed = false;
-  /** The last status for which it was looked at. */
-  let seen: TunnelStatus | undefined;
   let link: Link | undefined;
   let place: Place | undefined;
   let held: Held | undefined;
@@ -464,19 +462,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function status(): TunnelStatus {
     const engine = context.engineFor(spec).name;
     const restarts = Math.max(0, timesUp - 1);
-    const logFile = context.logFileOf(spec);
-    const root = link?.root;
-    const times = { since, restarts, nextRetryAt };
-    const allocatedPort = link?.allocatedPort();
-    const known = { spec, condition, health: health(), allocatedPort, engine, ...times, lastError, logFile };
-    try {
-      seen = describeTunnel({ ...known, root, chain });
-      return seen;
-    } catch (error) {
-      // Told also by those who have just found that nothing can be looked at: a throw would be the end of the program.
-      if (!seen || !isBlindness(error)) throw error;
-      return describeUnseen(seen, known);
-    }
+    const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
+    const facts = { spec, condition, health: health(), engine, since, restarts, nextRetryAt, lastError };
+    return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
   }
 
   function health(): Health {

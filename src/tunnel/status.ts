@@ -61,22 +61,26 @@ export interface Health {
   readonly detail: string | null;
 }
 
-/** What a status is made of. Times are milliseconds since the epoch. */
-export interface StatusParts {
+/** What is known of a tunnel without a look. Times are milliseconds since the epoch. */
+export interface KnownParts {
   readonly spec: TunnelSpec;
   readonly condition: Condition;
   readonly health: Health;
   /** The port that the server chose for a remote forward of port 0. */
   readonly allocatedPort: number | undefined;
   readonly engine: string;
-  /** The root of the chain that there is now. */
-  readonly root: ProcessRef | undefined;
-  readonly chain: ChainReader;
   readonly since: number;
   readonly restarts: number;
   readonly nextRetryAt: number | null;
   readonly lastError: string | null;
   readonly logFile: string | null;
+}
+
+/** What a status is made of. */
+export interface StatusParts extends KnownParts {
+  /** The root of the chain that there is now. */
+  readonly root: ProcessRef | undefined;
+  readonly chain: ChainReader;
 }
 
 /** Reads one chain again and again. */
@@ -109,8 +113,13 @@ export function createChainReader(proc: Proc, clock: Clock): ChainReader {
 }
 
 /** Looks at the chain as it is at this moment; a few small reads. */
-export function describeTunnel(parts: StatusParts): TunnelStatus {
-  const { spec, condition, health, root, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+export function describeTunnel({ root, chain, ...known }: StatusParts): TunnelStatus {
+  return { ...describeKnown(known, hasIpv6Loopback()), ...chain.read(root) };
+}
+
+/** A status without a look: as if there were no chain. */
+export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus {
+  const { spec, condition, health, allocatedPort, engine, restarts, lastError, logFile, nextRetryAt } = parts;
   const reason = condition.reason ?? health.reason;
   return {
     id: spec.id,
@@ -123,16 +132,13 @@ export function describeTunnel(parts: StatusParts): TunnelStatus {
     remedy: remedyOf(reason, { spec, lastError }),
     direction: spec.direction,
     engine,
-    listen: bindSet(spec.forward, hasIpv6Loopback()).map((bind) => ({
-      ...bind,
-      port: parts.allocatedPort ?? bind.port,
-    })),
+    listen: bindSet(spec.forward, hasIpv6).map((bind) => ({ ...bind, port: allocatedPort ?? bind.port })),
     target: formatEndpoint(spec.forward.target),
     remoteHost: spec.remoteHost,
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
     enabled: spec.enabled,
-    ...parts.chain.read(root),
+    ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,
     restarts,

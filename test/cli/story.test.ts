@@ -14,13 +14,14 @@ describe('createStory()', () => {
   }
 
   it('says what a clean end took, what was late, and who is left', () => {
-    const end = { type: 'daemon.stopped', tookMs: 35, late: null, survivors: [] } as const;
+    const end = { type: 'daemon.stopped', tookMs: 35, trouble: null, survivors: [] } as const;
     expect(tell(end)).to.equal('stopped after 35 ms');
     const survivors = [{ tunnel: 'web', pid: 812, command: 'ssh -N', why: 'uninterruptible sleep' }];
-    expect(tell({ ...end, survivors })).to.equal('stopped; web: pid 812 (ssh -N) is left: uninterruptible sleep');
-    expect(tell({ ...end, tookMs: 8000, late: 'the tunnels' })).to.equal(
-      'the tunnels not over after 8.0 s, and not waited for any more',
+    expect(tell({ ...end, survivors })).to.equal(
+      'stopped after 35 ms; web: pid 812 (ssh -N) is left: uninterruptible sleep',
     );
+    const trouble = 'the tunnels: not over after 8000 ms';
+    expect(tell({ ...end, tookMs: 8001, trouble })).to.equal(`stopped after 8.0 s; ${trouble}`);
   });
 
   it('says that there is no init, how many zombies there are, and what to do', () => {

@@ -48,7 +48,7 @@ describe('fault: a restart is answered in time, whatever is wrong', () => {
   });
 
   const stuck = 'of what waits for a frozen disk: a process of its own chain, or who holds its port';
-  fault({ id: 'S2', title: stuck, times: 12, needs: [...needs, 'perl'], impossible: lacksDisk }, async (times) => {
+  fault({ id: 'S2', title: stuck, times: 8, needs: [...needs, 'perl'], impossible: lacksDisk }, async (times) => {
     await using reaper = createReaper();
     const disk = makeDisk();
     try {

@@ -17,7 +17,7 @@ const LATE_MS = 3000;
 
 describe('fault: the wall clock jumps by an hour, on or back, in the middle of a restart', () => {
   const title = 'is restarted, answered and tried again in the time that it takes otherwise';
-  fault({ id: 'S7', title, times: 20, reduced: 2, needs: ['ssh', 'sshd'] }, async (times) => {
+  fault({ id: 'S7', title, times: 10, reduced: 2, needs: ['ssh', 'sshd'] }, async (times) => {
     await using reaper = createReaper();
     await using sshd = await startSshd();
     await using mute = await startServer(isMute);
@@ -43,6 +43,8 @@ describe('fault: the wall clock jumps by an hour, on or back, in the middle of a
     for (let round = 0; round < times; round++) {
       const jumpMs = round % 2 === 0 ? HOUR_MS : -HOUR_MS;
       took.push(await withJump(jumpMs, () => restartWell(supervisor, well.id)));
+      // Or the next one would join a start that is under way, and fails with it.
+      await supervisor.stop(silent.id);
       over.push(await withJump(jumpMs, () => restartSilent(supervisor, silent.id)));
       over.push(await withJump(jumpMs, () => waitForRetry(supervisor, failing.id)));
     }

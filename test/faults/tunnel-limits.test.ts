@@ -24,7 +24,7 @@ describe('fault: a daemon at the end of its means', () => {
 
   const looking =
     'ends no tunnel that carries bytes because there is no descriptor left to look at it, and starts the one that died';
-  fault({ id: 'S8', title: looking, times: 2, needs }, async (times) => {
+  fault({ id: 'S8', title: looking, times: 1, needs }, async (times) => {
     await using scene = await openScene(4);
     const { home, reaper, names } = scene;
     const daemon = await startUp(reaper, home);

@@ -1,4 +1,5 @@
-import { readProgram } from '../../tunnel/chain.js';
+import { hasShell, readProgram } from '../../tunnel/chain.js';
+import { needsShell } from '../../tunnel/jump.js';
 import { type Check, failed, ok, type Surroundings, unknown, warning } from './check.js';
 
 /** What runs, and what is run. */
@@ -9,7 +10,14 @@ export async function checkPrograms(surroundings: Surroundings): Promise<Check[]
     checkNode(process.versions.node),
     await checkSsh(surroundings),
     ...(wantsAutossh ? [await checkAutossh(surroundings)] : []),
+    ...(config?.tunnels.some(needsShell) ? [checkShell(hasShell())] : []),
   ];
+}
+
+/** ssh goes through another host by a command, and runs that by a shell. */
+export function checkShell(isThere: boolean): Check {
+  if (isThere) return ok('shell', '/bin/sh, by which ssh goes through a jump host');
+  return failed('shell', 'a tunnel has a jump host, and there is no /bin/sh', 'put a shell into the image');
 }
 
 /** As `engines` in package.json says: ^20.19 || >=22.12. */

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { checkNode, checkPrograms, judgeSsh } from '#lib/daemon/doctor/programs.js';
+import { checkNode, checkPrograms, checkShell, judgeSsh } from '#lib/daemon/doctor/programs.js';
 import { need } from '../../support/need.js';
 import { repoRoot } from '../../support/paths.js';
 import { freeLocalPort } from '../../support/port.js';
@@ -55,6 +55,17 @@ describe('tunward doctor: programs', () => {
     expect(ssh?.status).to.equal('ok');
     expect(ssh?.finding).to.match(/^OpenSSH_\d.*\(\/.*ssh\)$/);
     expect(rest, 'nobody asked for autossh').to.deep.equal([]);
+  });
+
+  it('looks for a shell where a tunnel goes through another host', async () => {
+    const names = async (keys: Readonly<Record<string, unknown>>) => {
+      const config = patient.config({ tunnels: [tunnel(await freeLocalPort(), keys)] });
+      return (await checkPrograms(patient.around({ config }))).map(({ check }) => check);
+    };
+    expect(await names({})).to.not.include('shell');
+    expect(await names({ jump: 'bastion' })).to.include('shell');
+    expect(checkShell(true).status).to.equal('ok');
+    expect(say(checkShell(false))).to.deep.equal(['failed shell: a tunnel has a jump host, and there is no /bin/sh']);
   });
 
   it('says which program is missing, autossh only where a tunnel wants it', async () => {
