@@ -1,9 +1,12 @@
 /* Every figure of the README, in one run: `npm run bench`; some of them: `npm run bench -- holders kill probe`. */
 import { fileURLToPath } from 'node:url';
+import { benchBoot } from './boot.mjs';
 import { benchHolders } from './holders.mjs';
 import { benchKill } from './kill.mjs';
 import { benchProbe } from './probe.mjs';
 import { benchRestart } from './restart.mjs';
+import { benchScale } from './scale.mjs';
+import { benchSoak } from './soak.mjs';
 import { main } from './support.mjs';
 
 await main(fileURLToPath(import.meta.url), {
@@ -11,4 +14,7 @@ await main(fileURLToPath(import.meta.url), {
   kill: benchKill,
   holders: benchHolders,
   probe: benchProbe,
+  boot: benchBoot,
+  scale: benchScale,
+  soak: benchSoak,
 });

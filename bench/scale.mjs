@@ -26,7 +26,7 @@ import {
   untilAccepting,
 } from './support.mjs';
 
-const TUNNELS = Number(process.env.BENCH_TUNNELS ?? 500);
+const TUNNELS = 500;
 const FIRST_PORT = 10_000;
 const RSS_MB = 150;
 const IDLE_PERCENT = 2;
@@ -143,9 +143,9 @@ async function restartSome(daemon, config, { count, n, into, as }) {
   const contenders = [
     async () => into.floor.push(await measureFloor(config)),
     async () => {
-      const { wholeMs } = await daemon.restart(`t${Math.floor(count / 2)}`);
+      const { wholeMs, stopMs, freeMs } = await daemon.restart(`t${Math.floor(count / 2)}`);
       await untilAccepting(FIRST_PORT + Math.floor(count / 2), undefined, 0);
-      into[as].push(wholeMs);
+      into[as].push({ wholeMs, cleanMs: stopMs + freeMs });
     },
   ];
   for (const measure of contenders) await measure();
@@ -168,8 +168,11 @@ async function measureFloor(config) {
   return took;
 }
 
-function restartFigures({ floor, alone, crowd }) {
+function restartFigures({ floor, ...runs }) {
+  const [alone, crowd] = [runs.alone, runs.crowd].map((list) => list.map(({ wholeMs }) => wholeMs));
+  const [aloneClean, crowdClean] = [runs.alone, runs.crowd].map((list) => list.map(({ cleanMs }) => cleanMs));
   const ratio = round(median(crowd) / median(alone), 3);
+  const cleanRatio = round(median(crowdClean) / median(aloneClean), 2);
   return [
     figure('scale.restart.floor', floor, { note: 'bare ssh -N -L, spawn to accepting' }),
     figure('scale.restart.alone', alone, { ratio: round(median(alone) / median(floor), 3), beside: 'floor' }),
@@ -177,6 +180,8 @@ function restartFigures({ floor, alone, crowd }) {
       ...{ ratio, beside: 'alone' },
       target: { text: `<= ${TIMES_ALONE} × alone`, met: ratio <= TIMES_ALONE },
     }),
+    figure('scale.restart.alone.clean', aloneClean, { note: 'of it: the old chain gone, the port proved free' }),
+    figure('scale.restart.clean', crowdClean, { ratio: cleanRatio, beside: 'alone.clean' }),
   ];
 }
 

@@ -469,16 +469,16 @@ time.sleep(170)`;
 
     it('kills by a look that others have had a moment ago, and who has been born since', async () => {
       const env = { TUNNEL_ID: `census ${process.pid}`, TUNWARD_INSTANCE: 'x' };
-      const census = createCensus(systemClock, Object.keys(env));
+      const census = createCensus(openProc(), systemClock, Object.keys(env));
       const marker = Object.entries(env).map(([name, value]) => `${name}=${value}`);
       const bystander = await startTree(reaper, {}).ready;
       // Who has looked before: two others, for whom nobody was to be killed.
-      for (const other of ['TUNNEL_ID=one', 'TUNNEL_ID=two']) await killChains([], { census, marker: [other] });
+      for (const other of ['TUNNEL_ID=one', 'TUNNEL_ID=two']) await killChains([], { census, proc: census.proc, marker: [other] });
       const known = census.table().size;
       const root = await startTree(reaper, { env, children: [{}] }).ready;
       const daemon = await startDaemonized(reaper, { env }).ready;
       const target = { ref: root, why: 'x', below: 'all' } as const;
-      const report = await killChains([target], { census, marker });
+      const report = await killChains([target], { census, proc: census.proc, marker });
       expect(pids(report)).to.have.members([...everyone(root), daemon].map(({ pid }) => pid));
       expect(report.survivors).to.deep.equal([]);
       expect(known).to.be.greaterThan(0);
@@ -486,7 +486,7 @@ time.sleep(170)`;
     });
 
     it('kills nobody by an old row whose number is another one’s now', async () => {
-      const census = createCensus(systemClock, ['TUNNEL_ID']);
+      const census = createCensus(openProc(), systemClock, ['TUNNEL_ID']);
       const { pid, startTicks } = await startTree(reaper, {}).ready;
       const stranger = await startTree(reaper, {}).ready;
       await killChains([], { census, marker: ['TUNNEL_ID=none'] });

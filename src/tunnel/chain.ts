@@ -10,7 +10,7 @@ import type { Census } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import type { Proc } from '../proc/read.js';
 import { type ProcessRef, readStat } from '../proc/stat.js';
-import { type Clock, createSlice, until } from '../time.js';
+import { type Clock, createSlice, systemClock, until } from '../time.js';
 import { printable } from '../wire.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { diagnoseExit } from './diagnosis.js';
@@ -270,10 +270,16 @@ const LAST_WORDS_MS = 100;
 async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): Promise<LinkExit> {
   const isDrained = hear(child.stderr, said.take);
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
-  await until(isDrained, { timeoutMs: LAST_WORDS_MS, clock });
+  await untilDrained(isDrained, clock);
   said.end();
   child.stderr?.destroy();
   return classifyExit(said.lines(), { code, signal });
+}
+
+async function untilDrained(isDrained: () => boolean, clock: Clock): Promise<void> {
+  await until(isDrained, { timeoutMs: LAST_WORDS_MS, clock });
+  // On a busy machine that time may have gone by without a look at the pipe. What is in it is read in a turn or two.
+  for (let turn = 0; turn < 3 && !isDrained(); turn++) await clock.sleep(0);
 }
 
 /**
@@ -374,7 +380,7 @@ async function run(program: string, words: readonly string[], env: Record<string
   );
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
   // Not until its pipes are closed: what a `Match exec` left running may hold them for ever.
-  await until(() => isDrained.every((isOver) => isOver()), { timeoutMs: LAST_WORDS_MS });
+  await untilDrained(() => isDrained.every((isOver) => isOver()), systemClock);
   for (const pipe of [child.stdout, child.stderr]) pipe?.destroy();
   return { code, signal, ...said };
 }

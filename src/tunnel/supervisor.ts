@@ -84,10 +84,10 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   requireLinux('keep tunnels up', options);
   const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
   const { logFileOf = () => null, isLiving = async () => false, ledger } = options;
-  const proc = options.proc ?? openProc();
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
-  const census = createCensus(clock, markerNames);
+  const census = createCensus(options.proc ?? openProc(), clock, markerNames);
+  const { proc } = census;
   const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock, census });
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
   const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };

@@ -40,12 +40,15 @@ export function createTranscript(onOutput: (line: string) => void): Transcript {
   };
 
   function take(chunk: string): void {
-    const parts = (rest + chunk).split('\n');
-    rest = parts.pop() ?? '';
-    for (const part of parts) {
-      if (!isOverlong) note(part);
+    const text = rest + chunk;
+    let start = 0;
+    // One by one: a list of 30,000 lines for each chunk of a flood would be garbage by the 10 MB a second.
+    for (let end = text.indexOf('\n'); end >= 0; end = text.indexOf('\n', start)) {
+      if (!isOverlong) note(text.slice(start, end));
       isOverlong = false;
+      start = end + 1;
     }
+    rest = text.slice(start);
     if (!isOverlong && rest.length > MAX_LINE) {
       note(rest);
       isOverlong = true;

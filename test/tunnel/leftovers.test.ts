@@ -170,7 +170,7 @@ describe('findLeftovers()', () => {
     });
 
     it('leaves what was seen to be its own without taking it apart again, unless takeover is any', async () => {
-      const census = createCensus(systemClock, markerNames);
+      const census = createCensus(fake.proc, systemClock, markerNames);
       const other = markerOf('d'.repeat(32), instance);
       fake.add(tunnel(100, same, { environ: other }), tunnel(101, same));
       expect(await find('own', { census })).to.deep.equal([]);
