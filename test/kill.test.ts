@@ -473,7 +473,8 @@ time.sleep(170)`;
       const marker = Object.entries(env).map(([name, value]) => `${name}=${value}`);
       const bystander = await startTree(reaper, {}).ready;
       // Who has looked before: two others, for whom nobody was to be killed.
-      for (const other of ['TUNNEL_ID=one', 'TUNNEL_ID=two']) await killChains([], { census, proc: census.proc, marker: [other] });
+      for (const other of ['TUNNEL_ID=one', 'TUNNEL_ID=two'])
+        await killChains([], { census, proc: census.proc, marker: [other] });
       const known = census.table().size;
       const root = await startTree(reaper, { env, children: [{}] }).ready;
       const daemon = await startDaemonized(reaper, { env }).ready;
