@@ -380,16 +380,24 @@ describe('chains', () => {
     it('is heard in slices, so that everybody else has a turn while it talks without end', async () => {
       fakeSsh('yes | dd bs=1M iflag=fullblock count=20 >&2 2>/dev/null; echo over >&2; exec sleep 100');
       const { link } = await start(makeSpec());
-      let most = 0;
+      const turns: number[] = [];
       while (link.lastLine() !== 'over') {
         // Time on the processor, of which a busy machine gives us no more than it did before.
         const before = process.cpuUsage();
         await systemClock.sleep(0);
         const { user, system } = process.cpuUsage(before);
-        most = Math.max(most, (user + system) / 1000);
+        turns.push((user + system) / 1000);
       }
+      // Half of the work or more is done in turns of that length: one in which garbage is collected says nothing.
+      const busy = turns.sort((one, other) => other - one);
+      const half = busy.reduce((sum, ms) => sum + ms, 0) / 2;
+      let done = 0;
+      const typical = busy.find((ms) => {
+        done += ms;
+        return done >= half;
+      });
       // A slice is 4 ms and what is left of a chunk: 15 to 33 ms here. All that Node brings in one turn were 64 to 95.
-      expect(most, 'ms of work in one turn of the event loop').to.be.lessThan(50);
+      expect(typical, 'ms of work in a turn of the event loop').to.be.lessThan(50);
     });
 
     it('is stopped once by all who ask at the same time', async () => {
