@@ -6,12 +6,12 @@ import path from 'node:path';
 import { getRequestListener } from '@hono/node-server';
 import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
-import { TunwardError } from '../errors.js';
-import { systemClock } from '../time.js';
-import type { Endpoint } from '../tunnel/spec.js';
-import { toJson, toProblem } from '../wire.js';
-import { makePrivateFolder, readOwnFile, replaceFile } from './files.js';
-import { isAnswered } from './instance.js';
+import { TunwardError } from '../../errors.js';
+import { systemClock } from '../../time.js';
+import type { Endpoint } from '../../tunnel/spec.js';
+import { toJson, toProblem } from '../../wire.js';
+import { makePrivateFolder, readOwnFile, replaceFile } from '../files.js';
+import { isAnswered } from '../instance.js';
 import type { Route } from './routes.js';
 
 export interface Door {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
+import { createRoutes, type Route } from '#lib/daemon/api/routes.js';
 import type { TunnelLogs } from '#lib/daemon/log.js';
-import { createRoutes, type Route } from '#lib/daemon/routes.js';
 import { TunwardError } from '#lib/errors.js';
 import type { Supervisor } from '#lib/tunnel/supervisor.js';
 

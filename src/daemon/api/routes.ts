@@ -1,9 +1,9 @@
-import { TunwardError } from '../errors.js';
-import { inspectPort } from '../port/inspect.js';
-import { openProc } from '../proc/read.js';
-import type { Supervisor } from '../tunnel/supervisor.js';
-import { readInit } from './init.js';
-import type { TunnelLogs } from './log.js';
+import { TunwardError } from '../../errors.js';
+import { inspectPort } from '../../port/inspect.js';
+import { openProc } from '../../proc/read.js';
+import type { Supervisor } from '../../tunnel/supervisor.js';
+import { readInit } from '../init.js';
+import type { TunnelLogs } from '../log.js';
 
 export interface RouteRequest {
   readonly param: (name: string) => string | undefined;

@@ -5,8 +5,8 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { type Door, openSocketDoor, openTcpDoor } from '#lib/daemon/http.js';
-import type { Route } from '#lib/daemon/routes.js';
+import { type Door, openSocketDoor, openTcpDoor } from '#lib/daemon/api/http.js';
+import type { Route } from '#lib/daemon/api/routes.js';
 import { TunwardError } from '#lib/errors.js';
 
 describe('the doors of the API', () => {
