@@ -4,6 +4,7 @@ import type { Supervisor } from '../../tunnel/supervisor.js';
 import type { Config } from '../config.js';
 import type { Journal } from '../events.js';
 import type { TunnelLogs } from '../log.js';
+import { compatRoutes } from './compat.js';
 import { eventRoutes } from './events.js';
 import { healthRoutes, type Phase } from './health.js';
 import { metricRoutes } from './metrics.js';
@@ -17,7 +18,7 @@ import type { Failures, Sessions, Tokens } from './tokens.js';
 import { tunnelRoutes } from './tunnels.js';
 
 export interface RouteContext {
-  readonly config: Pick<Config, 'logDir' | 'stateDir'>;
+  readonly config: Pick<Config, 'logDir' | 'stateDir'> & { readonly api: Pick<Config['api'], 'compat'> };
   readonly supervisor: Supervisor;
   readonly logs: TunnelLogs;
   readonly journal: Journal;
@@ -36,16 +37,18 @@ export interface RouteContext {
 export function createRoutes(context: RouteContext): Route[] {
   const { supervisor, journal, clock, version, config, booted, phase } = context;
   const overview = createOverview({ supervisor, journal, clock });
+  const operations = createOperations(supervisor, clock);
   const folders = { state_dir: config.stateDir, log_dir: config.logDir };
   const routes = [
     ...healthRoutes({ phase, supervisor, folders }),
     ...sessionRoutes(context),
     ...tunnelRoutes({ ...context, overview }),
-    ...operationRoutes(supervisor, createOperations(supervisor, clock)),
+    ...operationRoutes(supervisor, operations),
     ...portRoutes(supervisor, journal.append),
     ...eventRoutes({ journal, supervisor }),
     ...metricRoutes({ overview, journal, version }),
     shutdownRoute(context),
+    ...(config.api.compat ? compatRoutes({ ...context, operations }) : []),
   ];
   return [...routes, openApiRoute(routes, version)].map((row) => (row.scope === 'open' ? row : after(booted, row)));
 }

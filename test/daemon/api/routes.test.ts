@@ -1,5 +1,4 @@
 import http from 'node:http';
-import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
 import type { Route } from '#lib/daemon/api/route.js';
@@ -362,7 +361,7 @@ describe('the API', () => {
     });
     const clock = createFakeClock();
     const routes = createRoutes({
-      config: { logDir: join(home.dir, 'log'), stateDir: join(home.dir, 'state') },
+      config: daemon.config,
       supervisor: daemon.supervisor,
       logs: { fileOf: () => '', write: () => undefined, tail: () => [], follow: () => () => undefined },
       journal: { append: () => undefined, recent: () => [], subscribe: () => () => undefined },
