@@ -1,11 +1,10 @@
 import fs from 'node:fs';
-import http, { type ServerResponse } from 'node:http';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import type * as z from 'zod';
 import { TunwardError } from '../../errors.js';
 import { systemClock } from '../../time.js';
@@ -88,10 +87,8 @@ type App = Hono<{ Bindings: HttpBindings }>;
 function createApp(routes: readonly Route[], guard: Guard): App {
   const app: App = new Hono();
   for (const route of routes) {
-    const { method, path: pattern, scope, maxBody = MAX_BODY, toError } = route;
-    const tooLarge = new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
-    const limit = bodyLimit({ maxSize: maxBody, onError: () => problem(tooLarge, toError) });
-    app.on(method, honoPath(pattern), limit, async (context) => {
+    const { method, path: pattern, scope, toError } = route;
+    app.on(method, honoPath(pattern), async (context) => {
       try {
         const { incoming, outgoing } = context.env;
         const access = guard(incoming, scope);
@@ -128,12 +125,12 @@ function refuseOthers(app: App, pattern: string, routes: readonly Route[]): void
   });
 }
 
-async function readRequest(context: Context, { params, query, body }: Route) {
-  const { req } = context;
+async function readRequest({ req, env }: Context<{ Bindings: HttpBindings }>, route: Route) {
+  const { params, query, body, maxBody } = route;
   return {
     params: check('path', params, req.param()),
     query: check('query', query, queryOf(new URL(req.url).searchParams)),
-    body: check('body', body, await readBody(req.raw)),
+    body: check('body', body, await readBody(env.incoming, maxBody)),
   };
 }
 
@@ -147,17 +144,23 @@ function queryOf(search: URLSearchParams): Record<string, string | string[]> {
   return query;
 }
 
-/** undefined: there is none. */
-async function readBody(request: Request): Promise<unknown> {
-  if (request.method === 'GET' || request.method === 'HEAD') return undefined;
-  const bytes = new Uint8Array(await request.arrayBuffer());
-  if (bytes.length === 0) return undefined;
-  const type = request.headers.get('content-type') ?? '';
+/** undefined: there is none. Read from the connection itself, and no further than it may go. */
+async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Whoever sends too much is to hear so: the connection is not cut while that is said.
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+    size += chunk.length;
+    if (size > maxBody) throw new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
+    chunks.push(chunk);
+  }
+  if (size === 0) return undefined;
+  const type = incoming.headers['content-type'] ?? '';
   if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(type)) {
     throw new TunwardError('ERR_MEDIA_TYPE', `Expected a body of application/json, found '${type.slice(0, 80)}'`, {});
   }
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)));
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new TunwardError('ERR_BAD_REQUEST', `Expected JSON in UTF-8: ${error.message}`, {}, { cause: error });
