@@ -1,0 +1,16 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { expect } from 'chai';
+import { repoRoot } from './support/paths.js';
+
+const docs = join(repoRoot, 'docs');
+
+describe('the docs', () => {
+  it('say of the API what its table says: npm run docs', async () => {
+    const { generate } = await import(pathToFileURL(join(docs, 'generate.mjs')).href);
+    for (const [name, text] of Object.entries(generate())) {
+      expect(readFileSync(join(docs, name), 'utf8'), name).to.equal(text);
+    }
+  });
+});
