@@ -13,4 +13,12 @@ describe('the docs', () => {
       expect(readFileSync(join(docs, name), 'utf8'), name).to.equal(text);
     }
   });
+
+  it('are OpenAPI 3.1 by its own schema', async () => {
+    const { Validator } = await import('@seriousme/openapi-schema-validator');
+    const validator = new Validator();
+    const { valid, errors } = await validator.validate(JSON.parse(readFileSync(join(docs, 'openapi.json'), 'utf8')));
+    expect(errors ?? []).to.deep.equal([]);
+    expect([valid, validator.version]).to.deep.equal([true, '3.1']);
+  });
 });
