@@ -7,11 +7,11 @@ import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from
 import { type ConfigDocument, readDocument } from './document.js';
 import type { LogLimits } from './logfile.js';
 import {
-  ancestorKeys,
   createSchema,
   type FileShape,
   type Findings,
   isRecord,
+  keepsText,
   parseShape,
   type Schema,
   show,
@@ -144,12 +144,6 @@ function socketProblems(document: ConfigDocument, socket: string): ConfigProblem
   if (length <= maxSocketBytes) return [];
   const message = `expected a path of at most ${maxSocketBytes} bytes, found ${length}: ${show(socket)}`;
   return [document.problem(['api', 'socket'], message)];
-}
-
-/** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
-function keepsText(keys: readonly string[]): boolean {
-  const [last = '', parent] = [keys.at(-1), keys.at(-2)];
-  return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
 }
 
 function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api'], 'keyDigests'>) {
