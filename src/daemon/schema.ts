@@ -87,6 +87,8 @@ export interface Findings {
   readonly document: ConfigDocument;
   readonly errors: ConfigProblem[];
   readonly warnings: ConfigProblem[];
+  /** The tunnel of which nothing is forgiven, also where it stands among an ancestor's. */
+  readonly strict?: number | undefined;
 }
 
 /** The value in its shape; undefined, and what is wrong with it among the errors, when it does not fit. */
