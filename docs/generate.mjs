@@ -24,6 +24,7 @@ function tableOf({ compat }) {
     config: { stateDir: '', logDir: '', api: { compat } },
     supervisor: {},
     logs: {},
+    reloader: {},
     journal: { append: nothing, recent: () => [], subscribe: nothing },
     clock: {},
     version: '',

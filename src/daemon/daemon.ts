@@ -106,7 +106,7 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   let phase: Phase = 'starting';
   const access = openAccess(config);
   const shutdown = () => void close();
-  const hands = { supervisor, logs, journal, shutdown, booted, phase: () => phase };
+  const hands = { supervisor, logs, reloader, journal, shutdown, booted, phase: () => phase };
   const routes = createRoutes({ config, clock: systemClock, version: readVersion(), ...access, ...hands });
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
