@@ -20,10 +20,11 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { saveConfig } from '#lib/daemon/edit/save.js';
 import { isTunwardError, type TunwardError } from '#lib/errors.js';
+import { until } from '#lib/time.js';
 import { need } from '../../support/need.js';
 
-const before = 'tunnels: [] # ours\n';
-const after = `${before}# ${'more '.repeat(2000)}\n`;
+const old = 'tunnels: [] # ours\n';
+const fresh = `${old}# ${'more '.repeat(2000)}\n`;
 const nobody = 65_534;
 
 describe('saveConfig()', () => {
@@ -37,7 +38,7 @@ describe('saveConfig()', () => {
     mkdirSync(join(dir, 'etc'));
     file = join(dir, 'etc', 'tunward.yaml');
     backups = join(dir, 'backups');
-    writeFileSync(file, before);
+    writeFileSync(file, old);
     undo = [];
   });
 
@@ -46,8 +47,8 @@ describe('saveConfig()', () => {
     rmSync(dir, { recursive: true });
   });
 
-  const save = (text = after, at = file) =>
-    saveConfig({ file: at, before, text, backups, wallTime: Date.UTC(2026, 0, 16, 8, 15, 2, 123) });
+  const save = (text = fresh, at = file) =>
+    saveConfig({ file: at, before: old, text, backups, wallTime: Date.UTC(2026, 0, 16, 8, 15, 2, 123) });
 
   async function refused(saving: Promise<void> = save()): Promise<TunwardError> {
     const error: unknown = await saving.then(
@@ -60,7 +61,7 @@ describe('saveConfig()', () => {
 
   /** As it was, and nothing left beside it. */
   function expectUntouched(): void {
-    expect(readFileSync(file, 'utf8')).to.equal(before);
+    expect(readFileSync(file, 'utf8')).to.equal(old);
     expect(readdirSync(join(dir, 'etc'))).to.deep.equal(['tunward.yaml']);
     expect(existsSync(backups) ? readdirSync(backups) : []).to.deep.equal([]);
   }
@@ -85,11 +86,11 @@ describe('saveConfig()', () => {
     chmodSync(file, 0o640);
     const { ino } = statSync(file);
     await save();
-    expect(readFileSync(file, 'utf8')).to.equal(after);
+    expect(readFileSync(file, 'utf8')).to.equal(fresh);
     expect([statSync(file).mode & 0o7777, statSync(file).ino === ino]).to.deep.equal([0o640, false]);
     expect(readdirSync(join(dir, 'etc'))).to.deep.equal(['tunward.yaml']);
     const copy = join(backups, 'tunward.yaml.20260116T081502.123Z');
-    expect(readFileSync(copy, 'utf8')).to.equal(before);
+    expect(readFileSync(copy, 'utf8')).to.equal(old);
     expect([statSync(copy).mode & 0o777, statSync(backups).mode & 0o777]).to.deep.equal([0o600, 0o700]);
   });
 
@@ -105,41 +106,39 @@ describe('saveConfig()', () => {
     const link = join(dir, 'link.yaml');
     symlinkSync('etc', join(dir, 'folder'));
     symlinkSync('folder/tunward.yaml', link);
-    await save(after, link);
+    await save(fresh, link);
     expect(lstatSync(link).isSymbolicLink()).to.equal(true);
-    expect(readFileSync(file, 'utf8')).to.equal(after);
+    expect(readFileSync(file, 'utf8')).to.equal(fresh);
     expect(readdirSync(backups)).to.deep.equal(['link.yaml.20260116T081502.123Z']);
   });
 
   it('keeps a byte order mark', async () => {
-    writeFileSync(file, `\ufeff${before}`);
+    writeFileSync(file, `\ufeff${old}`);
     await save();
-    expect(readFileSync(file, 'utf8')).to.equal(`\ufeff${after}`);
+    expect(readFileSync(file, 'utf8')).to.equal(`\ufeff${fresh}`);
   });
 
   it('writes all names of a file that has several', async () => {
     linkSync(file, join(dir, 'other'));
     await save();
-    expect(readFileSync(join(dir, 'other'), 'utf8')).to.equal(after);
-    await saveConfig({ file, before: after, text: before, backups, wallTime: 0 });
-    expect(readFileSync(join(dir, 'other'), 'utf8')).to.equal(before);
+    expect(readFileSync(join(dir, 'other'), 'utf8')).to.equal(fresh);
+    await saveConfig({ file, before: fresh, text: old, backups, wallTime: 0 });
+    expect(readFileSync(join(dir, 'other'), 'utf8')).to.equal(old);
   });
 
   it('writes nothing over what somebody else has written, however late', async () => {
-    writeFileSync(file, `${before}# mine\n`);
+    writeFileSync(file, `${old}# mine\n`);
     const error = await refused();
     expect(error.code).to.equal('ERR_CONFIG_CHANGED');
     expect(error.info).to.have.all.keys('etag', 'ifMatch');
-    writeFileSync(file, before);
+    writeFileSync(file, old);
     // Right before the rename: the new file is already there.
     const saving = refused();
-    for (;;) {
-      if (readdirSync(join(dir, 'etc')).length > 1) break;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    writeFileSync(file, `${before}# late\n`);
+    const isThere = () => readdirSync(join(dir, 'etc')).length > 1;
+    expect(await until(isThere, { timeoutMs: 5000, everyMs: 0 })).to.equal(true);
+    writeFileSync(file, `${old}# late\n`);
     expect((await saving).code).to.equal('ERR_CONFIG_CHANGED');
-    expect(readFileSync(file, 'utf8')).to.equal(`${before}# late\n`);
+    expect(readFileSync(file, 'utf8')).to.equal(`${old}# late\n`);
     expect([readdirSync(join(dir, 'etc')), readdirSync(backups)]).to.deep.equal([['tunward.yaml'], []]);
   });
 
@@ -167,24 +166,24 @@ describe('saveConfig()', () => {
 
     it('is written in place: a single file that is mounted', async () => {
       const source = join(dir, 'source.yaml');
-      writeFileSync(source, before);
+      writeFileSync(source, old);
       mount('--bind', source, file);
       await save();
-      expect([readFileSync(file, 'utf8'), readFileSync(source, 'utf8')]).to.deep.equal([after, after]);
+      expect([readFileSync(file, 'utf8'), readFileSync(source, 'utf8')]).to.deep.equal([fresh, fresh]);
       expect(readdirSync(join(dir, 'etc'))).to.deep.equal(['tunward.yaml']);
-      await saveConfig({ file, before: after, text: before, backups, wallTime: 0 });
-      expect(readFileSync(source, 'utf8'), 'shorter').to.equal(before);
+      await saveConfig({ file, before: fresh, text: old, backups, wallTime: 0 });
+      expect(readFileSync(source, 'utf8'), 'shorter').to.equal(old);
     });
 
     it('is written in place: one in a folder that is read-only', async () => {
       const source = join(dir, 'source.yaml');
-      writeFileSync(source, before);
+      writeFileSync(source, old);
       mount('--bind', join(dir, 'etc'), join(dir, 'etc'));
       mount('--bind', source, file);
       const remounted = spawnSync('mount', ['-o', 'remount,ro,bind', join(dir, 'etc')]);
       expect(remounted.status, String(remounted.stderr)).to.equal(0);
       await save();
-      expect(readFileSync(source, 'utf8')).to.equal(after);
+      expect(readFileSync(source, 'utf8')).to.equal(fresh);
     });
 
     it('is written in place: one of somebody else’s, who lets this user write it', async () => {
@@ -194,7 +193,7 @@ describe('saveConfig()', () => {
       mkdirSync(backups);
       chownSync(backups, nobody, nobody);
       await asNobody(() => save());
-      expect([readFileSync(file, 'utf8'), statSync(file).uid]).to.deep.equal([after, 0]);
+      expect([readFileSync(file, 'utf8'), statSync(file).uid]).to.deep.equal([fresh, 0]);
       expect(readdirSync(join(dir, 'etc'))).to.deep.equal(['tunward.yaml']);
     });
 
@@ -203,7 +202,7 @@ describe('saveConfig()', () => {
       mkdirSync(disk);
       mount('-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', disk);
       const source = join(disk, 'source.yaml');
-      writeFileSync(source, before);
+      writeFileSync(source, old);
       expect(() => writeFileSync(join(disk, 'ballast'), Buffer.alloc(65_536))).to.throw('ENOSPC');
       mount('--bind', source, file);
       const error = await refused();
@@ -219,7 +218,7 @@ describe('saveConfig()', () => {
 
     it('changes nothing on a full disk', async () => {
       mount('-t', 'tmpfs', '-o', 'size=16k', 'tmpfs', join(dir, 'etc'));
-      writeFileSync(file, before);
+      writeFileSync(file, old);
       const ballast = join(dir, 'etc', 'ballast');
       expect(() => writeFileSync(ballast, Buffer.alloc(65_536))).to.throw('ENOSPC');
       const error = await refused();
@@ -230,7 +229,7 @@ describe('saveConfig()', () => {
       rmSync(ballast);
       expectUntouched();
       await save();
-      expect(readFileSync(file, 'utf8')).to.equal(after);
+      expect(readFileSync(file, 'utf8')).to.equal(fresh);
     });
 
     it('changes nothing when there is no room for the copy, and leaves no half of it', async () => {
@@ -257,7 +256,10 @@ describe('saveConfig()', () => {
       chmodSync(dir, 0o755);
       chmodSync(join(dir, 'etc'), 0o777);
       const error = await asNobody(() => refused());
-      expect([error.code, error.info.errno]).to.deep.equal(['ERR_CONFIG_UNWRITABLE', 'EACCES']);
+      expect([error.code, error.info]).to.deep.equal([
+        'ERR_CONFIG_UNWRITABLE',
+        { path: file, errno: 'EACCES', remedy: 'give this user the right to write it' },
+      ]);
       chownSync(file, nobody, nobody);
       mkdirSync(backups, { mode: 0o700 });
       expect((await asNobody(() => refused())).code).to.equal('ERR_CONFIG_UNWRITABLE');
@@ -272,7 +274,10 @@ describe('saveConfig()', () => {
       }
       undo.push(() => spawnSync('chattr', ['-i', file]));
       const error = await refused();
-      expect([error.code, error.info.errno]).to.deep.equal(['ERR_CONFIG_UNWRITABLE', 'EPERM']);
+      expect([error.code, error.info]).to.deep.equal([
+        'ERR_CONFIG_UNWRITABLE',
+        { path: file, errno: 'EPERM', remedy: 'look at its owner and at lsattr' },
+      ]);
       expectUntouched();
     });
   });
