@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
@@ -27,8 +28,9 @@ describe('the API', () => {
 
   before(async () => {
     port = await freeLocalPort();
+    const api = { socket: home.socket, listen: `127.0.0.1:${await freeLocalPort()}` };
     const common = { remote_host: '127.0.0.1', ssh_options: { Port: '1' }, remote_port: '80' };
-    home.configure({ log: { keep: 2 } }, [
+    home.configure({ log: { keep: 2 }, api }, [
       { ...common, name: 'first', local_port: port, groups: ['a', 'b'] },
       { ...common, name: 'second', local_port: await freeLocalPort(), groups: ['b'], enabled: false },
     ]);
@@ -274,6 +276,32 @@ describe('the API', () => {
       expect((await call('DELETE', '/v1/tunnels/first', { headers })).body.detail).to.match(
         /^If-Match: expected one ETag/,
       );
+    });
+
+    it('is not told from afar which file ssh is to read, or which key it is to use', async () => {
+      const { text } = (await call('GET', '/v1/config')).body;
+      const token = readFileSync(daemon.config.api.tokenFile, 'utf8').trim();
+      const send = (method: string, path: string, body: unknown) =>
+        fetch(new URL(path, daemon.address.url ?? ''), {
+          method,
+          body: JSON.stringify(body),
+          headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        });
+      for (const more of [{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }]) {
+        for (const [method, path] of [
+          ['POST', '/v1/tunnels'],
+          ['PUT', '/v1/tunnels/first'],
+        ] as const) {
+          const reply = await send(method, path, { ...written(), ...more });
+          const { code, detail } = (await reply.json()) as { code: string; detail: string };
+          expect([reply.status, code]).to.deep.equal([403, 'ERR_FORBIDDEN']);
+          expect(detail).to.include(Object.keys(more)[0]);
+        }
+      }
+      expect((await call('GET', '/v1/config')).body.text).to.equal(text);
+      const plain = await send('POST', '/v1/tunnels', written());
+      expect(plain.status).to.equal(201);
+      await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
     });
 
     it('is judged without being changed', async () => {
