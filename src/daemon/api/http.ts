@@ -13,6 +13,7 @@ import { toJson, toProblem } from '../../wire.js';
 import { makePrivateFolder } from '../files.js';
 import { isAnswered } from '../instance.js';
 import { checkHead, createSocketGuard, createTcpGuard, type Guard } from './guard.js';
+import type { PanelFiles } from './panel.js';
 import { MAX_BODY, type Route, type RouteAnswer } from './route.js';
 import { openEventStream } from './stream.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
@@ -24,10 +25,10 @@ export interface Door {
 }
 
 /** The API on a unix socket that only its owner may use: no token is asked for. */
-export async function openSocketDoor(socket: string, routes: readonly Route[]): Promise<Door> {
+export async function openSocketDoor(socket: string, routes: readonly Route[], page?: PanelFiles): Promise<Door> {
   makePrivateFolder(path.dirname(socket));
   await removeStaleSocket(socket);
-  const server = createServer(routes, createSocketGuard());
+  const server = createServer({ routes, page, guard: createSocketGuard() });
   // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant.
   const mask = process.umask(0o177);
   try {
@@ -44,12 +45,17 @@ export interface TcpAccess {
   readonly sessions: Sessions;
   readonly failures: Failures;
   readonly hosts: readonly string[];
+  readonly page?: PanelFiles | undefined;
 }
 
 /** The API on TCP, for whoever bears a token and asks for this very host. */
 export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: readonly Route[]): Promise<Door> {
   const address = () => server.address() as AddressInfo;
-  const server: http.Server = createServer(routes, createTcpGuard({ ...access, address }));
+  const server: http.Server = createServer({
+    routes,
+    page: access.page,
+    guard: createTcpGuard({ ...access, address }),
+  });
   // Never by name: what `localhost` resolves to first is anybody's guess.
   const host = { localhost: '127.0.0.1', '*': '::' }[listen.host] ?? listen.host;
   await listening(server, () => server.listen({ host, port: listen.port, exclusive: true }));
@@ -59,8 +65,14 @@ export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: r
 /** More clients than this at once are turned away: each costs a descriptor, and ssh needs some too. */
 const MAX_CONNECTIONS = 512;
 
-function createServer(routes: readonly Route[], guard: Guard): http.Server {
-  const listener = getRequestListener(createApp(routes, guard).fetch, { overrideGlobalObjects: false });
+interface Site {
+  readonly routes: readonly Route[];
+  readonly guard: Guard;
+  readonly page?: PanelFiles | undefined;
+}
+
+function createServer(site: Site): http.Server {
+  const listener = getRequestListener(createApp(site).fetch, { overrideGlobalObjects: false });
   const limits = { headersTimeout: 5000, requestTimeout: 10_000, connectionsCheckingInterval: 1000 };
   const server = http.createServer({ ...limits, maxHeaderSize: 16_384 }, (incoming, outgoing) => {
     try {
@@ -84,8 +96,9 @@ function refuse(outgoing: ServerResponse, error: unknown): void {
 
 type App = Hono<{ Bindings: HttpBindings }>;
 
-function createApp(routes: readonly Route[], guard: Guard): App {
+function createApp({ routes, guard, page }: Site): App {
   const app: App = new Hono();
+  if (page) addPage(app, page, guard);
   for (const route of routes) {
     const { method, path: pattern, scope, toError } = route;
     app.on(method, honoPath(pattern), async (context) => {
@@ -106,6 +119,19 @@ function createApp(routes: readonly Route[], guard: Guard): App {
   });
   app.onError((error) => problem(error));
   return app;
+}
+
+/** The files of the panel: open to all, as the page itself is what asks for the token. */
+function addPage(app: App, page: PanelFiles, guard: Guard): void {
+  app.on('GET', ['/', '/panel/*'], (context, next) => {
+    const { incoming } = context.env;
+    guard(incoming, 'open');
+    const file = page(incoming.url?.replace(/\?.*/s, '') ?? '');
+    if (!file) return next();
+    const { body, headers } = file;
+    if (incoming.headers['if-none-match'] === headers.etag) return context.body(null, 304, headers);
+    return context.body(new Uint8Array(body), 200, headers);
+  });
 }
 
 function honoPath(pattern: string): string {

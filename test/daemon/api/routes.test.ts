@@ -122,6 +122,23 @@ describe('the API', () => {
     });
   }
 
+  it('serves the page, with a policy that lets nothing in from elsewhere', async () => {
+    const page = await call('GET', '/?lang=en');
+    expect([page.status, page.headers['content-type']]).to.deep.equal([200, 'text/html; charset=utf-8']);
+    const policy = String(page.headers['content-security-policy']);
+    expect(policy)
+      .to.match(/^default-src 'none';/)
+      .and.not.match(/unsafe/);
+    const { etag = '' } = page.headers;
+    expect((await call('GET', '/', { headers: { 'if-none-match': etag } })).status).to.equal(304);
+    const [, script = ''] = /<script type="module" src="([^"]+)"/.exec(page.bytes.toString('utf8')) ?? [];
+    expect((await call('GET', script)).headers['content-type']).to.equal('text/javascript; charset=utf-8');
+    for (const path of ['/panel/', '/panel/../package.json', '/panel/%2e%2e/package.json', '/panel/nothing.js']) {
+      expect((await call('GET', path)).status, path).to.equal(404);
+    }
+    expect((await call('GET', '/', { headers: { host: 'evil.example' } })).status).to.equal(421);
+  });
+
   it('answers HEAD as GET, without a body', async () => {
     const { status, bytes } = await call('HEAD', '/v1/tunnels/first');
     expect([status, bytes.length]).to.deep.equal([200, 0]);
