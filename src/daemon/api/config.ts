@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http';
 import * as z from 'zod';
 import { TunwardError } from '../../errors.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
+import { toJsonAsIs } from '../../wire.js';
 import type { Editor } from '../edit/editor.js';
 import type { Reloader } from '../reload.js';
 import { type Access, type Route, type RouteRequest, route } from './route.js';
@@ -109,7 +110,7 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       errors: ['ERR_CONFIG_INVALID'],
       async handle() {
         const view = await editor.read();
-        return { headers: { etag: quoted(view.etag) }, body: view };
+        return { headers: { etag: quoted(view.etag) }, bytes: toJsonAsIs(view), type: 'application/json' };
       },
     }),
     route({

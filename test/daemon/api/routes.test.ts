@@ -260,6 +260,15 @@ describe('the API', () => {
       expect(daemon.supervisor.specs().map(({ name }) => name)).to.deep.equal(['first', 'second']);
     });
 
+    it('is given with its tunnels as they are written, so that one of them can be put back', async () => {
+      const { tunnels, text } = (await call('GET', '/v1/config')).body;
+      const { id, ...first } = tunnels[0];
+      expect(Object.keys(first)).to.have.members(Object.keys(JSON.parse(text).tunnels[0]));
+      expect(first.ssh_options).to.deep.equal({ Port: '1' });
+      const back = await call('PUT', `/v1/tunnels/${id}`, { body: first });
+      expect([back.status, (await call('GET', '/v1/config')).body.text]).to.deep.equal([200, text]);
+    });
+
     it('is changed by one of two who have read the same, and the other one is told', async () => {
       const { etag } = (await call('GET', '/v1/config')).headers;
       const headers = { 'if-match': etag };
