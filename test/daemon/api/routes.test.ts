@@ -318,7 +318,16 @@ describe('the API', () => {
           body: JSON.stringify(body),
           headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
         });
-      for (const more of [{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }]) {
+      const files = [
+        ...[{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }],
+        // ssh writes into it the keys of whatever host it is sent to.
+        ...[
+          { ssh_options: { UserKnownHostsFile: '~/.bashrc' } },
+          { ssh_options: { userknownhostsfile: '/tmp/other' } },
+        ],
+        ...[{ ssh_options: { IdentityAgent: '/tmp/agent' } }, { ssh_options: { CertificateFile: '/tmp/other' } }],
+      ];
+      for (const more of files) {
         for (const [method, path] of [
           ['POST', '/v1/tunnels'],
           ['PUT', '/v1/tunnels/first'],
@@ -332,6 +341,14 @@ describe('the API', () => {
       expect((await call('GET', '/v1/config')).body.text).to.equal(text);
       const plain = await send('POST', '/v1/tunnels', written());
       expect(plain.status).to.equal(201);
+      // What was given at the socket may stay.
+      const body = { ...written(), ssh_options: { Port: '1', UserKnownHostsFile: '/tmp/known' } };
+      expect(
+        (await call('PUT', `/v1/tunnels/${((await plain.json()) as { id: string }).id}`, { body })).status,
+      ).to.equal(200);
+      expect(
+        (await send('PUT', '/v1/tunnels/third: #3'.replace('#', '%23'), { ...body, groups: ['c'] })).status,
+      ).to.equal(200);
       await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
     });
 
