@@ -4,6 +4,7 @@ import zlib from 'node:zlib';
 import { isTunwardError } from '../../errors.js';
 import { type Clock, createSlice } from '../../time.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
+import type { TunnelSpec } from '../../tunnel/spec.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import { toJson } from '../../wire.js';
 import type { Journal } from '../events.js';
@@ -46,13 +47,16 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   /** Of the answers of another daemon's life none is ours. */
   const epoch = randomBytes(6).toString('hex');
   const entries = new Map<string, Entry>();
+  /** The tunnels of the last look, in the order of the configuration. */
+  let known: readonly TunnelSpec[] = [];
   let seenAt = Number.NEGATIVE_INFINITY;
   let looking: Promise<void> | undefined;
   /** Counts what has changed. */
   let version = 0;
-  let answer: (ListAnswer & { readonly version: number; readonly order: string }) | undefined;
+  let answer: (ListAnswer & { readonly version: number }) | undefined;
   journal.subscribe((entry) => {
-    if ('status' in entry) note(entry.status);
+    // Of one that is new the next look will tell; one that has left is not to come back.
+    if ('status' in entry && entries.has(entry.status.id)) note(entry.status);
   });
   return { list, statuses };
 
@@ -62,43 +66,48 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   }
 
   async function list(): Promise<ListAnswer> {
-    const ids = await refresh();
-    const order = ids.join();
-    if (answer?.version === version && answer.order === order) return answer;
-    const json = `{"tunnels":[${ids.flatMap((id) => entries.get(id)?.json ?? []).join()}]}`;
-    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version, order };
+    await refresh();
+    if (answer?.version === version) return answer;
+    const json = `{"tunnels":[${known.flatMap(({ id }) => entries.get(id)?.json ?? []).join()}]}`;
+    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version };
     return answer;
   }
 
   async function statuses(): Promise<readonly TunnelStatus[]> {
-    return (await refresh()).flatMap((id) => entries.get(id)?.status ?? []);
+    await refresh();
+    return known.flatMap(({ id }) => entries.get(id)?.status ?? []);
   }
 
-  /** Looks when that is due; answers who there is, in the order of the configuration. */
-  async function refresh(): Promise<string[]> {
-    const age = clock.now() - seenAt;
-    const ids = supervisor.specs().map(({ id }) => id);
-    if (age >= FRESH_MS) looking ??= look().finally(() => (looking = undefined));
-    if (age < STALE_MS && ids.every((id) => entries.has(id))) {
-      // Told by whoever waits for it: the next one who asks.
-      looking?.catch(() => undefined);
-      return ids;
+  /** Looks when that is due. An edit that adds, removes or labels tunnels is no event of theirs: it is due at once then. */
+  async function refresh(): Promise<void> {
+    for (let hasLooked = false; ; hasLooked = true) {
+      const age = clock.now() - seenAt;
+      const isKnown = isSameList(supervisor.specs(), known);
+      if (isKnown && hasLooked) return;
+      if (!isKnown || age >= FRESH_MS) looking ??= look().finally(() => (looking = undefined));
+      if (isKnown && age < STALE_MS) {
+        // Told by whoever waits for it: the next one who asks.
+        looking?.catch(() => undefined);
+        return;
+      }
+      await looking;
     }
-    await (looking ?? look());
-    return supervisor.specs().map(({ id }) => id);
   }
 
   async function look(): Promise<void> {
     const began = clock.now();
     const slice = createSlice(undefined, { clock });
-    for (const { id } of supervisor.specs()) {
+    const specs = supervisor.specs();
+    for (const { id } of specs) {
       const status = statusOf(id);
       if (status) note(status);
       await slice();
     }
-    const ids = new Set(supervisor.specs().map(({ id }) => id));
+    const ids = new Set(specs.map(({ id }) => id));
     for (const id of entries.keys()) if (!ids.has(id)) entries.delete(id);
+    known = specs;
     seenAt = began;
+    version++;
   }
 
   /** undefined: gone meanwhile, by a configuration that was read again. */
@@ -110,6 +119,10 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
       throw error;
     }
   }
+}
+
+function isSameList(some: readonly TunnelSpec[], others: readonly TunnelSpec[]): boolean {
+  return some.length === others.length && some.every((spec, at) => spec === others[at]);
 }
 
 const gzip = (text: string): Promise<Uint8Array> => promisify(zlib.gzip)(text, { level: 1 });
