@@ -1,10 +1,11 @@
 import type { IncomingMessage } from 'node:http';
 import * as z from 'zod';
 import { TunwardError } from '../../errors.js';
+import type { TunnelStatus } from '../../tunnel/runner.js';
 import { fileSshOptions } from '../../tunnel/spec.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import { toJsonAsIs } from '../../wire.js';
-import type { Editor } from '../edit/editor.js';
+import type { EditedTunnel, Editor } from '../edit/editor.js';
 import type { Written } from '../edit/notation.js';
 import type { Reloader } from '../reload.js';
 import { isRecord } from '../schema.js';
@@ -44,15 +45,12 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       answers: {
         201: { about: 'Written and under way; Location and ETag are the tunnel and the file', schema: tunnel },
       },
-      errors: editErrors,
+      errors: [...editErrors, 'ERR_TIMEOUT'],
       async handle({ body, access, incoming }) {
         refusePaths(body, access);
-        const { id, etag } = await editor.add(body, ifMatchOf(incoming));
-        return {
-          status: 201,
-          headers: { location: `/v1/tunnels/${id}`, etag: quoted(etag) },
-          body: supervisor.status(id),
-        };
+        const edited = await editor.add(body, ifMatchOf(incoming));
+        const headers = { location: `/v1/tunnels/${edited.id}`, etag: quoted(edited.etag) };
+        return { status: 201, headers, body: statusAfter(edited) };
       },
     }),
     route({
@@ -63,11 +61,11 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       params: idParams,
       body: written,
       answers: { 200: { about: 'Written and under way; ETag is the file', schema: tunnel } },
-      errors: [...editErrors, ...findErrors],
+      errors: [...editErrors, ...findErrors, 'ERR_TIMEOUT'],
       async handle({ params, body, access, incoming }) {
         refusePaths(body, access);
-        const { id, etag } = await editor.replace(supervisor.status(params.id).id, body, ifMatchOf(incoming));
-        return { headers: { etag: quoted(etag) }, body: supervisor.status(id) };
+        const edited = await editor.replace(supervisor.status(params.id).id, body, ifMatchOf(incoming));
+        return { headers: { etag: quoted(edited.etag) }, body: statusAfter(edited) };
       },
     }),
     route({
@@ -148,6 +146,14 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       handle: async () => ({ body: await reloader.reload() }),
     }),
   ];
+
+  /** A new one is not known before all that leave are down. */
+  function statusAfter({ id, settled, config }: EditedTunnel): TunnelStatus {
+    if (settled || supervisor.specs().some((spec) => spec.id === id)) return supervisor.status(id);
+    const { stopTimeoutMs: timeoutMs } = config;
+    const message = `The file is written; what leaves is still on its way down after ${timeoutMs} ms, and ${id} starts after that`;
+    throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs });
+  }
 
   /**
    * A file of ssh's configuration may run programs, a key opens doors, and a host key is written where it is to be known:
