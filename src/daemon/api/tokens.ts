@@ -16,6 +16,8 @@ export interface TokenFile {
 export interface Tokens {
   /** What the bearer may; undefined: it is none of ours. Takes as long for one as for another. */
   rightsOf(token: string): Rights | undefined;
+  /** Of files that others may read as well: they are taken all the same, since a mounted secret is often like that. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -27,7 +29,7 @@ export function openTokens(files: readonly TokenFile[], keyDigests: readonly str
     ...files.map(({ file, rights }) => ({ digest: digest(readToken(file)), rights })),
     ...keyDigests.map((hex) => ({ digest: Buffer.from(hex, 'hex'), rights: 'all' as const })),
   ];
-  return { rightsOf };
+  return { rightsOf, warnings: files.flatMap(({ file }) => findOnlookers(file)) };
 
   function rightsOf(token: string): Rights | undefined {
     const given = digest(token);
@@ -53,6 +55,12 @@ function readToken(file: string): string {
     `Cannot take a token from ${file}: expected a plain file of this user with a line of 8 or more printable characters`,
     { path: file },
   );
+}
+
+function findOnlookers(file: string): string[] {
+  const mode = fs.statSync(file).mode & 0o777;
+  if ((mode & 0o077) === 0) return [];
+  return [`${file}: expected a token that this user alone may read, found mode 0${mode.toString(8)}: chmod 600 it`];
 }
 
 /** What a browser has instead of the token, which it need not keep. */

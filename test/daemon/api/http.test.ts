@@ -243,7 +243,12 @@ describe('the doors of the API', () => {
     it('takes any line of 8 or more printable characters, and refuses a file without one', async () => {
       const file = join(dir, 'token');
       writeFileSync(file, '\n  correct-horse \n');
+      chmodSync(file, 0o640);
+      expect(openTokens([{ file, rights: 'all' }], []).warnings.join()).to.match(
+        /token: .* found mode 0640: chmod 600/,
+      );
       chmodSync(file, 0o600);
+      expect(openTokens([{ file, rights: 'all' }], []).warnings).to.deep.equal([]);
       const door = await tcp([{ file, rights: 'all' }]);
       doors.push(door);
       const headers = { authorization: 'Bearer correct-horse' };
