@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { TunwardError } from '../../errors.js';
 import type { Clock } from '../../time.js';
-import { makePrivateFolder, readOwnFile, replaceFile } from '../files.js';
+import { readOwnFile, replaceFile, requireOwnFolder } from '../files.js';
 import type { Rights } from './route.js';
 
 /** A file with a token in it, and what its bearer may. */
@@ -41,10 +41,9 @@ export function openTokens(files: readonly TokenFile[], keyDigests: readonly str
 
 /** Any line of 8 or more printable characters. */
 function readToken(file: string): string {
-  if (!fs.existsSync(file)) {
-    makePrivateFolder(path.dirname(file));
-    replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
-  }
+  // In somebody else's folder whoever owns that says which token it is.
+  requireOwnFolder(path.dirname(file));
+  if (!fs.existsSync(file)) replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
   const line = readOwnFile(file)
     ?.split('\n')
     .map((text) => text.trim())

@@ -13,6 +13,7 @@ import type { EventStream } from '#lib/daemon/api/stream.js';
 import { createFailures, createSessions, openTokens, type TokenFile } from '#lib/daemon/api/tokens.js';
 import { TunwardError } from '#lib/errors.js';
 import { systemClock, until } from '#lib/time.js';
+import { need } from '../../support/need.js';
 
 describe('the doors of the API', () => {
   let dir: string;
@@ -198,6 +199,17 @@ describe('the doors of the API', () => {
       const { token } = await tcpDoor();
       expect(token).to.match(/^[\w-]{43}$/);
       expect(statSync(join(dir, 'state', 'token')).mode & 0o777).to.equal(0o600);
+    });
+
+    it('takes no token from a folder of somebody else', async function () {
+      need(this, 'root');
+      const folder = join(dir, 'theirs');
+      fs.mkdirSync(folder);
+      writeFileSync(join(folder, 'token'), 'correct-horse\n', { mode: 0o600 });
+      fs.chownSync(folder, 65_534, 65_534);
+      await expectCode(tcp([{ file: join(folder, 'token'), rights: 'all' }]), 'ERR_ACCESS_DENIED');
+      await expectCode(tcp([{ file: join(folder, 'new'), rights: 'all' }]), 'ERR_ACCESS_DENIED');
+      expect(fs.readdirSync(folder)).to.deep.equal(['token']);
     });
 
     it('acts for the bearer of the token alone; health is for all', async () => {
