@@ -496,7 +496,7 @@ describe('the doors of the API', () => {
           { file, rights: 'all' },
           { file: readFile, rights: 'read' },
         ],
-        { hosts: ['tunnels.example'] },
+        { hosts: ['tunnels.example', 'tunnels.example:443'] },
       );
       doors.push(door);
       port = Number(new URL(door.url ?? '').port);
@@ -527,6 +527,17 @@ describe('the doors of the API', () => {
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'tunnels.example' })).status).to.equal(200);
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'TUNNELS.example' })).status).to.equal(200);
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'x.tunnels.example' })).status).to.equal(421);
+    });
+
+    it('a page of such a name is ours, however the proxy writes that', async () => {
+      const post = async (host: string, origin: string) =>
+        (await ask('POST', '/v1/act', { authorization: `Bearer ${all}`, host, origin })).status;
+      for (const host of ['tunnels.example', 'TUNNELS.example', 'tunnels.example:443']) {
+        expect(await post(host, 'https://tunnels.example'), host).to.equal(202);
+        expect(await post(host, 'https://tunnels.example:8443'), host).to.equal(403);
+      }
+      expect(await post('tunnels.example:443', 'http://tunnels.example')).to.equal(403);
+      expect(acted).to.equal(3);
     });
 
     it('a session has the rights of its token, in a cookie that no script reads and no other site sends', async () => {
