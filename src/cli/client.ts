@@ -1,5 +1,6 @@
 import http from 'node:http';
 import { errorCodes, isErrno, TunwardError } from '../errors.js';
+import type { PortReport } from '../port/inspect.js';
 import { systemClock } from '../time.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { fromProblem, fromWire } from '../wire.js';
@@ -30,6 +31,8 @@ export interface Client {
   tunnels(): Promise<readonly TunnelStatus[]>;
   tunnel(which: string): Promise<TunnelStatus>;
   operate(verb: Verb, which: string, options?: { force?: boolean }): Promise<OperationResult>;
+  /** Who holds a port where the daemon is. */
+  port(port: number, host: string): Promise<PortReport>;
   logs(which: string, lines: number): Promise<TunnelLog>;
   health(): Promise<Health>;
   /** Asks it to end; answers before it has. */
@@ -64,6 +67,7 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     tunnel: (which) => get(at(which)),
     operate: (verb, which, { force = false } = {}) =>
       post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs),
+    port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
     logs: (which, lines) => get(`${at(which)}/logs?lines=${lines}`),
     health: () => get('/health'),
     shutdown: () => post('/v1/shutdown', timeoutMs),

@@ -1,13 +1,16 @@
 import { freePort } from '../port/free.js';
 import { inspectPort, type PortReport } from '../port/inspect.js';
 import { waitForPort } from '../port/wait.js';
+import type { BackendName } from '../proc/backend.js';
 import { systemClock } from '../time.js';
 import { readChain } from './chain-view.js';
+import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
 import type { PortTarget } from './options.js';
 import { renderFreed, renderHeld } from './port-view.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
+import { nameVictims, renderVictims, strangersOf } from './victims.js';
 
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
@@ -37,6 +40,7 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   const ports: PortReport[] = [];
   for (const { port, host } of targets) {
     const backend = backendOf(context);
+    if (!dryRun && !(await mayFree({ port, host }, { tree, backend }, context))) return 1;
     const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal, backend });
     ports.push(report);
     if (screen.json) continue;
@@ -49,6 +53,22 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   const held = ports.filter((report) => !report.free);
   if (held.length === 0) return 0;
   return held.every(({ verdict }) => verdict === 'forbidden') ? 5 : 3;
+}
+
+/** Another user's process is killed when somebody has agreed to that; whoever has agreed already spares us the look. */
+async function mayFree(
+  { port, host }: PortTarget,
+  { tree, backend }: { readonly tree: boolean; readonly backend: BackendName | undefined },
+  context: Context,
+): Promise<boolean> {
+  if (context.consent.isGiven) return true;
+  const { kill, listeners } = await freePort(port, { host, tree, backend, dryRun: true, signal: context.signal });
+  const strangers = kill ? strangersOf(kill, listeners) : [];
+  if (strangers.length === 0) return true;
+  return confirm(
+    { act: `free port ${port} by killing ${nameVictims(strangers)}`, facts: renderVictims(strangers) },
+    context,
+  );
 }
 
 /** Waits until a port is as wanted. A timeout is the library's ERR_TIMEOUT: 124. */

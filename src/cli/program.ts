@@ -23,7 +23,8 @@ export async function runProgram(argv: readonly string[], context: Context): Pro
   let exit = 0;
   const program = createProgram(context.screen);
   const run: Run = async (work) => {
-    exit = await work(context);
+    const { yes = false, input } = program.opts<{ yes?: boolean; input: boolean }>();
+    exit = await work({ ...context, consent: { isGiven: yes, input: input ? context.consent.input : undefined } });
   };
   addDaemonCommands(program, run);
   addTunnelCommands(program, run);
@@ -58,6 +59,11 @@ function createProgram(screen: Screen): Command {
     .addHelpText('after', exitCodes)
     .option('--json', 'results as JSON on stdout; what streams as one record a line')
     .option('--no-color', 'no colours (NO_COLOR and FORCE_COLOR are honoured too)')
+    .option(
+      '-y, --yes',
+      'agree to what is asked before a tunnel is deleted, with --force, and before others lose a process',
+    )
+    .option('--no-input', 'ask nobody: what needs a yes fails without --yes')
     .version(version, '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show help')
     .configureHelp({ showGlobalOptions: true })

@@ -5,6 +5,7 @@ import { toProblem } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import type { Client, Verb } from './client.js';
 import { type Context, Interruption } from './context.js';
+import { mayForce } from './force.js';
 import { styled } from './render.js';
 import { exitOf } from './report.js';
 import { renderFailure, renderOperation, renderTunnels } from './tunnel-view.js';
@@ -43,6 +44,8 @@ export async function operate({ verb, which }: Operation, options: OperateOption
   const client = await findDaemon(options, context);
   const wanted: readonly Wanted[] = which.length > 0 ? which.map((name) => ({ name })) : await chosen(client, options);
   const force = options.force ?? false;
+  const names = wanted.map(({ name }) => name);
+  if (force && verb !== 'stop' && !(await mayForce(client, names, context))) return 1;
   const outcomes = await Promise.all(
     wanted.map(async (one) => {
       const outcome = await attempt(client, { verb, force }, one);

@@ -194,7 +194,7 @@ describe('tunward and its daemon', () => {
     it('asks for force only when it is given', async () => {
       daemon.routes.set('POST /v1/tunnels/web/start', () => ({ body: operationRecord() }));
       await run('start', 'web');
-      await run('start', 'web', '--force');
+      await run('start', 'web', '--force', '--yes');
       expect(daemon.asked).to.deep.equal(['POST /v1/tunnels/web/start', 'POST /v1/tunnels/web/start?force=true']);
     });
   });

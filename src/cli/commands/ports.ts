@@ -17,7 +17,7 @@ export function addPortCommands(program: Command, run: Run): void {
       'whoever listens there is killed with its chain; clients are not',
       parsePortTargets,
     )
-    .description('free ports, without asking, and prove it by binding them')
+    .description('free ports, and prove it by binding them; only a process of another user is asked about')
     .option('--dry-run', 'say what would be killed; kill nobody')
     .option('--tree', 'everything below a holder goes too, not only its session')
     .option('--respawner', 'what starts a holder again goes too: a shell loop, a supervisord')
@@ -58,7 +58,7 @@ export function addProcessCommands(program: Command, run: Run): void {
     .action((pid: number) => run(async (context) => (await import('../processes.js')).tree(pid, context)));
   withExample(program.command('kill'), 'tunward kill 812', 'tunward kill 812 --grace 500')
     .argument('<pid>', 'a process', parsePid)
-    .description('kill a process and all below it, without asking')
+    .description('kill a process and all below it; only one of another user is asked about')
     .option('--grace <ms>', 'SIGTERM first, and this long to leave (default 0)', parseMs)
     .option('--timeout <ms>', 'the bound on everything (default 5000)', parseMs)
     .action((pid: number, options: KillOptions) =>
