@@ -18,23 +18,38 @@ export interface Question {
  * @throws TunwardError ERR_BAD_REQUEST where nobody can be asked: no terminal, or `--no-input`
  */
 export async function confirm({ act, facts = [] }: Question, context: Context): Promise<boolean> {
-  const { screen, consent, signal } = context;
+  const { screen, consent } = context;
   if (consent.isGiven) return true;
   screen.say(...facts);
   if (!consent.input) {
     const message = `Nobody can be asked here whether to ${printable(act)}: add --yes to do it`;
     throw new TunwardError('ERR_BAD_REQUEST', message, {});
   }
-  screen.complain(`Really ${printable(act)}? [y/N] `);
-  const answer = await readAnswer(consent.input, signal).catch((error: unknown) => {
+  const agrees = await ask(`Really ${act}`, { ...context, input: consent.input });
+  if (!agrees) screen.say('Nothing was done');
+  return agrees;
+}
+
+/** Whether somebody wants what is not necessary; undefined where nobody can be asked. `--yes` does. */
+export async function offer(what: string, context: Context): Promise<boolean | undefined> {
+  const { isGiven, input } = context.consent;
+  if (isGiven) return true;
+  return input && ask(what, { ...context, input });
+}
+
+interface Asking extends Context {
+  readonly input: NodeJS.ReadableStream;
+}
+
+async function ask(what: string, { screen, signal, input }: Asking): Promise<boolean> {
+  screen.complain(`${printable(what)}? [y/N] `);
+  const answer = await readAnswer(input, signal).catch((error: unknown) => {
     screen.complain('\n');
     throw error;
   });
   // Ctrl-D leaves the cursor behind the question.
   if (answer === undefined) screen.complain('\n');
-  const agrees = /^\s*y(es)?\s*$/i.test(answer ?? '');
-  if (!agrees) screen.say('Nothing was done');
-  return agrees;
+  return /^\s*y(es)?\s*$/i.test(answer ?? '');
 }
 
 /** One line, which the terminal itself lets be typed and mended; undefined: there is none to come. */

@@ -147,7 +147,7 @@ function socketProblems(document: ConfigDocument, socket: string): ConfigProblem
 }
 
 /** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
-function keepsText(keys: readonly string[]): boolean {
+export function keepsText(keys: readonly string[]): boolean {
   const [last = '', parent] = [keys.at(-1), keys.at(-2)];
   return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
 }
