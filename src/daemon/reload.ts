@@ -133,6 +133,9 @@ const fixedKeys: readonly (readonly [key: string, of: (config: Config) => unknow
   ['api.socket', ({ api }) => api.socket],
   ['api.listen', ({ api }) => api.listen],
   ['api.token_file', ({ api }) => api.tokenFile],
+  ['api.tokens', ({ api }) => api.tokens],
+  ['api.hosts', ({ api }) => api.hosts],
+  ['api.compat', ({ api }) => api.compat],
   ['start', ({ start }) => start],
   ['reload', ({ reload }) => reload],
 ];

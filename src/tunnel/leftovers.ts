@@ -1,5 +1,5 @@
 import path from 'node:path';
-import { climb, type KillTarget } from '../kill.js';
+import { climb, type KillReport, type KillTarget } from '../kill.js';
 import { listenersInTheWay } from '../port/listeners.js';
 import { busyHosts, hasIpv6Loopback } from '../port/probe.js';
 import { endpoint } from '../port/words.js';
@@ -20,6 +20,26 @@ export type Layer = 'marker' | 'ledger' | 'forward' | 'port' | 'anyone';
 export interface Leftover {
   readonly layer: Layer;
   readonly target: KillTarget;
+}
+
+/** How many processes were killed by what they were found by: `chain` are those below, and a chain of our own. */
+export type LayerCounts = Readonly<Partial<Record<Layer | 'chain', number>>>;
+
+/** What became of leftovers. */
+export interface Cleared {
+  readonly kill: KillReport;
+  readonly layers: LayerCounts;
+}
+
+/** Whose death is whose doing: the top of each leftover counts as what it was found by. */
+export function countLayers({ killed }: KillReport, leftovers: readonly Leftover[]): LayerCounts {
+  const layers = new Map(leftovers.map(({ layer, target }) => [target.ref.pid, layer]));
+  const counts: Partial<Record<Layer | 'chain', number>> = {};
+  for (const { pid } of killed) {
+    const layer = layers.get(pid) ?? 'chain';
+    counts[layer] = (counts[layer] ?? 0) + 1;
+  }
+  return counts;
 }
 
 export interface LeftoverOptions {

@@ -5,7 +5,7 @@ import type { Clock } from '../time.js';
 import type { State } from './machine.js';
 import { describeHolders } from './proof.js';
 import type { Takeover, TunnelSpec } from './spec.js';
-import type { TunnelStatus } from './status.js';
+import type { Phases, TunnelStatus } from './status.js';
 
 /** The answer to a start, a stop or a restart. */
 export interface OperationResult {
@@ -13,8 +13,7 @@ export interface OperationResult {
   readonly name: string;
   readonly state: State;
   readonly tookMs: number;
-  /** Until the old chain was gone; until every port was proved free; until it was up. */
-  readonly phases: { readonly stopMs: number; readonly freeMs: number; readonly startMs: number };
+  readonly phases: Phases;
   readonly kill: KillReport;
   readonly tunnel: TunnelStatus;
 }

@@ -7,6 +7,7 @@ import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import type { Ledger } from './ledger.js';
+import type { Cleared, LayerCounts } from './leftovers.js';
 import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
 import {
   beginRoad,
@@ -23,7 +24,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
-import type { Health, TunnelStatus } from './status.js';
+import type { Health, LastRestart, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -40,7 +41,12 @@ export type TunnelEvent =
     }
   | { readonly type: 'tunnel.degraded' | 'tunnel.recovered'; readonly tunnel: string; readonly status: TunnelStatus }
   | { readonly type: 'tunnel.output'; readonly tunnel: string; readonly line: string }
-  | { readonly type: 'process.killed'; readonly tunnel: string; readonly kill: KillReport };
+  | {
+      readonly type: 'process.killed';
+      readonly tunnel: string;
+      readonly kill: KillReport;
+      readonly layers: LayerCounts;
+    };
 
 /** What a runner needs of its surroundings. */
 export interface RunnerContext {
@@ -54,7 +60,7 @@ export interface RunnerContext {
   readonly publish: (event: TunnelEvent) => void;
   readonly engineFor: (spec: TunnelSpec) => Engine;
   /** Finds and kills what is in a tunnel's way, as far as that level goes. */
-  readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<KillReport>;
+  readonly clearLeftovers: (spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal) => Promise<Cleared>;
   readonly logFileOf: (spec: TunnelSpec) => string | null;
   readonly ledger?: Pick<Ledger, 'record' | 'erase'> | undefined;
   /** Looks whether bytes go through. */
@@ -101,6 +107,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
   let since = clock.wallTime();
   let timesUp = 0;
+  /** Why it was up no longer, the last time. */
+  let lostBy: Condition['reason'] = null;
+  let lastRestart: LastRestart | null = null;
   let lastError: string | null = null;
   let nextRetryAt: number | null = null;
   /** The least wait before the next attempt, as the server has said. */
@@ -193,6 +202,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const { next, effect } = transition(condition, event);
     condition = next;
     const isMoved = next.state !== from;
+    if (isMoved && from === 'up') leaveUp(next.reason);
     if (isMoved || effect) {
       stage.abort(new Error(`tunnel ${spec.id} went from ${from} to ${next.state}`));
       stage = new AbortController();
@@ -208,16 +218,30 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     dispatch(event);
   }
 
+  /** The road that was begun when it came up is not the one to its next rest. */
+  function leaveUp(reason: Condition['reason']): void {
+    lostBy = reason;
+    if (!road.asked) road = beginRoad(clock, byItself);
+  }
+
   function enter(from: State): void {
     const { state, reason } = condition;
     since = clock.wallTime();
     nextRetryAt = null;
-    if (state === 'up') timesUp++;
+    if (state === 'up') arrive();
     if (state === 'up' || state === 'stopped') lastError = null;
     if (from === 'starting') {
       place?.release(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
       place = undefined;
     }
+  }
+
+  function arrive(): void {
+    timesUp++;
+    const { asked } = road;
+    const { tookMs, phases } = road.report('up');
+    const at = new Date(since).toISOString();
+    lastRestart = { at, asked, reason: asked ? null : lostBy, tookMs, phases };
   }
 
   function announce(from: State): void {
@@ -316,7 +340,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   async function clearLeftovers(cleanUp: CleanUp, signal?: AbortSignal): Promise<Survivor | undefined> {
     if (cleanUp === 'swept') return undefined;
-    return noteKill(await context.clearLeftovers(spec, cleanUp, signal));
+    const { kill, layers } = await context.clearLeftovers(spec, cleanUp, signal);
+    return noteKill(kill, layers);
   }
 
   async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
@@ -430,10 +455,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */
-  function noteKill(kill: KillReport): Survivor | undefined {
+  function noteKill(kill: KillReport, layers: LayerCounts = { chain: kill.killed.length }): Survivor | undefined {
     if (kill.killed.length + kill.survivors.length > 0) {
       road.noteKill(kill);
-      publish({ type: 'process.killed', tunnel: spec.id, kill });
+      publish({ type: 'process.killed', tunnel: spec.id, kill, layers });
     }
     return kill.survivors.find(({ why }) => !why.startsWith('protected'));
   }
@@ -463,7 +488,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const engine = context.engineFor(spec).name;
     const restarts = Math.max(0, timesUp - 1);
     const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
-    const facts = { spec, condition, health: health(), engine, since, restarts, nextRetryAt, lastError };
+    const facts = { spec, condition, health: health(), engine, since, restarts, lastRestart, nextRetryAt, lastError };
     return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
   }
 

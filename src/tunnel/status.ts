@@ -49,9 +49,29 @@ export interface TunnelStatus {
   readonly attempt: number;
   /** How often it came up again after it had been up. */
   readonly restarts: number;
+  readonly lastRestart: LastRestart | null;
   readonly nextRetryAt: string | null;
   readonly lastError: string | null;
   readonly logFile: string | null;
+}
+
+/** The last time it came up: the first start counts as well. */
+export interface LastRestart {
+  /** When it was up. */
+  readonly at: string;
+  /** Somebody wanted it (a boot, a request, a changed spec). */
+  readonly asked: boolean;
+  /** Why it was up no longer before that; null when somebody asked, or it had not been up. */
+  readonly reason: Reason | null;
+  readonly tookMs: number;
+  readonly phases: Phases;
+}
+
+/** Until the old chain was gone; until every port was proved free; until it was up. */
+export interface Phases {
+  readonly stopMs: number;
+  readonly freeMs: number;
+  readonly startMs: number;
 }
 
 /** What the checks of a tunnel that is up have found. */
@@ -71,6 +91,7 @@ export interface KnownParts {
   readonly engine: string;
   readonly since: number;
   readonly restarts: number;
+  readonly lastRestart: LastRestart | null;
   readonly nextRetryAt: number | null;
   readonly lastError: string | null;
   readonly logFile: string | null;
@@ -119,7 +140,8 @@ export function describeTunnel({ root, chain, ...known }: StatusParts): TunnelSt
 
 /** A status without a look: as if there were no chain. */
 export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus {
-  const { spec, condition, health, allocatedPort, engine, restarts, lastError, logFile, nextRetryAt } = parts;
+  const { spec, condition, health, allocatedPort, engine, restarts, lastRestart } = parts;
+  const { lastError, logFile, nextRetryAt } = parts;
   const reason = condition.reason ?? health.reason;
   return {
     id: spec.id,
@@ -142,6 +164,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     since: toIso(parts.since),
     attempt: condition.attempt,
     restarts,
+    lastRestart,
     nextRetryAt: nextRetryAt === null ? null : toIso(nextRetryAt),
     lastError,
     logFile,

@@ -9,7 +9,7 @@ import { type Clock, systemClock } from '../time.js';
 import { type Chains, createChains, markerNames, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
 import type { Ledger } from './ledger.js';
-import { findLeftovers, type Leftover } from './leftovers.js';
+import { type Cleared, countLayers, findLeftovers, type LayerCounts, type Leftover } from './leftovers.js';
 import { createRounds } from './rounds.js';
 import {
   createRunner,
@@ -50,7 +50,9 @@ export interface SupervisorOptions {
   readonly chains?: Chains | undefined;
 }
 
-export type SupervisorEvent = TunnelEvent | { readonly type: 'boot.swept'; readonly kill: KillReport };
+export type SupervisorEvent =
+  | TunnelEvent
+  | { readonly type: 'boot.swept'; readonly kill: KillReport; readonly layers: LayerCounts };
 
 export interface Supervisor {
   /** Clears away what a former life left in the way of these tunnels, each as far as its takeover goes. Before `reconcile`. */
@@ -67,6 +69,8 @@ export interface Supervisor {
   status(which: string): TunnelStatus;
   /** All, in the order of the specs. */
   list(): TunnelStatus[];
+  /** What is wanted, in that order: without a look at anything. */
+  specs(): TunnelSpec[];
   /** Stops everything. Bounded by the kills' own bounds; afterwards nothing can be started. Idempotent. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -111,6 +115,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request)),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
+    specs: () => [...runners.values()].map((runner) => runner.spec()),
     close,
     [Symbol.asyncDispose]: close,
   };
@@ -127,11 +132,11 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
       if (takeover !== 'own' && covered.length === 0) continue;
       leftovers.push(...(await findLeftovers(covered, { ...search, takeover, marker, records })));
     }
-    const kill = await killLeftovers(leftovers, { marker });
+    const { kill, layers } = await killLeftovers(leftovers, { marker });
     for (const { id } of specs) swept.add(id);
     const isLeft = (pid: number) => kill.survivors.some((survivor) => survivor.pid === pid);
     ledger?.erase(ledger.former.filter(({ pid }) => !isLeft(pid)));
-    publish({ type: 'boot.swept', kill });
+    publish({ type: 'boot.swept', kill, layers });
     return kill;
   }
 
@@ -174,7 +179,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     if (closing) throw new TunwardError('ERR_TUNNEL_CONFLICT', 'The supervisor is closed', {});
   }
 
-  async function clearLeftovers(spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal): Promise<KillReport> {
+  async function clearLeftovers(spec: TunnelSpec, takeover: Takeover, signal?: AbortSignal): Promise<Cleared> {
     const marker = markerOf(spec.id, instance);
     const leftovers = await findLeftovers([spec], { ...search, takeover, signal, marker });
     return killLeftovers(leftovers, { marker, signal });
@@ -183,12 +188,13 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   async function killLeftovers(
     leftovers: readonly Leftover[],
     { marker, signal }: { readonly marker: Marker; readonly signal?: AbortSignal | undefined },
-  ): Promise<KillReport> {
+  ): Promise<Cleared> {
     const targets = leftovers.map(({ target }) => target);
-    if (targets.length === 0) return { killed: [], left: [], survivors: [], tookMs: 0 };
+    if (targets.length === 0) return { kill: { killed: [], left: [], survivors: [], tookMs: 0 }, layers: {} };
     // To look for what carries the marker until nobody does costs a scan of every environment: only where somebody did.
     const isMarked = leftovers.some(({ layer }) => layer === 'marker');
-    return killChains(targets, { proc, clock, signal, census, marker: isMarked ? marker : undefined });
+    const kill = await killChains(targets, { proc, clock, signal, census, marker: isMarked ? marker : undefined });
+    return { kill, layers: countLayers(kill, leftovers) };
   }
 
   function find(which: string): Runner {

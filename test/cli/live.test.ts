@@ -32,6 +32,7 @@ function makeStatus(name: string, fields: Partial<TunnelStatus> = {}): TunnelSta
     since: new Date(now - 5000).toISOString(),
     attempt: 0,
     restarts: 0,
+    lastRestart: null,
     nextRetryAt: null,
     lastError: null,
     logFile: null,

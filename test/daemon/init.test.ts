@@ -44,7 +44,7 @@ describe('watchInit()', () => {
     return (count: number) => {
       const dead = { pid: 9, startTicks: 1, command: 'ssh', why: 'target' };
       const kill = { killed: Array(count).fill(dead), left: [], survivors: [], tookMs: 1 };
-      journal.append({ type: 'process.killed', tunnel: 'a', kill });
+      journal.append({ type: 'process.killed', tunnel: 'a', kill, layers: { chain: count } });
     };
   }
   const counts = () => told.map((entry) => (entry.type === 'init.missing' ? entry.zombies : undefined));

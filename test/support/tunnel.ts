@@ -55,7 +55,7 @@ export function createBench(spec: TunnelSpec = makeSpec(), gate?: Gate): Bench {
       cleared.push(takeover);
       await bench.holdClear;
       signal?.throwIfAborted();
-      return bench.kill;
+      return { kill: bench.kill, layers: { marker: bench.kill.killed.length } };
     },
     logFileOf: () => null,
   });

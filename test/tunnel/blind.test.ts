@@ -28,6 +28,7 @@ describe('createDescriber()', () => {
     root: undefined,
     since: 0,
     restarts: 3,
+    lastRestart: null,
     nextRetryAt: 1000,
     lastError: 'taken',
     logFile: null,

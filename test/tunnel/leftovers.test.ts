@@ -6,7 +6,7 @@ import { createCensus } from '#lib/proc/census.js';
 import type { Proc } from '#lib/proc/read.js';
 import { systemClock } from '#lib/time.js';
 import { markerNames, markerOf } from '#lib/tunnel/chain.js';
-import { findLeftovers, type LeftoverOptions } from '#lib/tunnel/leftovers.js';
+import { countLayers, findLeftovers, type Layer, type LeftoverOptions } from '#lib/tunnel/leftovers.js';
 import type { Takeover, TunnelSpec } from '#lib/tunnel/spec.js';
 import { createFakeProc, type FakeProc, type FakeProcess, socketLine } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
@@ -255,6 +255,17 @@ describe('findLeftovers()', () => {
       fake.add(tunnel(100, same, { sockets: [77], environ: marker }));
       expect(await find('any', {}, [local, spec])).to.deep.equal(['marker 100 all']);
     });
+  });
+
+  it('counts the dead by what they were found by, and those below as their chain', () => {
+    const dead = (pid: number) => ({ pid, startTicks: 1, command: 'ssh', why: 'target' });
+    const kill = { killed: [dead(1), dead(2), dead(3), dead(4)], left: [], survivors: [], tookMs: 1 };
+    const leftover = (layer: Layer, pid: number) => ({
+      layer,
+      target: { ref: dead(pid), why: '', below: 'all' as const },
+    });
+    const leftovers = [leftover('marker', 1), leftover('port', 3), leftover('port', 4), leftover('forward', 9)];
+    expect(countLayers(kill, leftovers)).to.deep.equal({ marker: 1, chain: 1, port: 2 });
   });
 
   it('ends when it is called off', async () => {

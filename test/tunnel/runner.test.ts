@@ -320,7 +320,10 @@ describe('createRunner()', () => {
       expect(outcome.result?.tookMs).to.equal(99);
       expect(outcome.result?.kill.killed.map(({ pid }) => pid)).to.deep.equal([1001]);
       expect(bench.states()).to.deep.equal(['starting', 'up', 'stopping', 'starting', 'up']);
-      expect(bench.runner.status().restarts).to.equal(1);
+      const { restarts, lastRestart } = bench.runner.status();
+      expect(restarts).to.equal(1);
+      const phases = { stopMs: 6, freeMs: 3, startMs: 90 };
+      expect(lastRestart).to.deep.include({ asked: true, reason: null, tookMs: 99, phases });
       expect(bench.engine.running()).to.have.length(1);
     });
 
@@ -528,6 +531,9 @@ describe('createRunner()', () => {
       expect(bench.runner.status()).to.include({ state: 'up', reason: null, lastError: null, restarts: 1 });
       expect(bench.engine.links).to.have.length(1);
       expect(askedOf(bench).slice(2)).to.deep.equal(['starting', 'up']);
+      const { lastRestart } = bench.runner.status();
+      expect(lastRestart).to.deep.include({ asked: false, reason: 'frozen' });
+      expect(lastRestart?.tookMs, 'since it was lost, not since it was up').to.be.within(1, 100);
     });
 
     it('one that stays frozen is taken down after 3 s, and replaced', async () => {
@@ -569,6 +575,7 @@ describe('createRunner()', () => {
       await bench.clock.advance(1000);
       expect(bench.runner.status().state).to.equal('up');
       expect(askedOf(bench).slice(2)).to.deep.equal(['backoff', 'starting', 'up']);
+      expect(bench.runner.status().lastRestart).to.deep.include({ asked: false, reason: 'timeout' });
     });
 
     it('an exit says how it ended when it said nothing else', async () => {
@@ -813,10 +820,12 @@ describe('createRunner()', () => {
       bench.kill = { ...nobody, killed: [found] };
       await startUp();
       const tunnel = bench.runner.spec().id;
-      expect(kills()).to.deep.equal([{ type: 'process.killed', tunnel, kill: bench.kill }]);
+      const layers = { marker: 1 };
+      expect(kills()).to.deep.equal([{ type: 'process.killed', tunnel, kill: bench.kill, layers }]);
       bench.kill = nobody;
       await bench.runner.stop();
       expect(kills()).to.have.length(2);
+      expect(kills()[1]).to.deep.include({ layers: { chain: 1 } });
     });
 
     it('is not told when nobody was met', async () => {

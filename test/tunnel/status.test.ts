@@ -72,7 +72,15 @@ describe('describeTunnel()', () => {
 
 function partsOf(root: StatusParts['root']): StatusParts {
   const health = { state: 'unknown', reason: null, detail: null } as const;
-  const rest = { since: 0, restarts: 0, nextRetryAt: null, lastError: null, logFile: null, allocatedPort: undefined };
+  const rest = {
+    since: 0,
+    restarts: 0,
+    lastRestart: null,
+    nextRetryAt: null,
+    lastError: null,
+    logFile: null,
+    allocatedPort: undefined,
+  };
   const now = {
     condition: initialCondition,
     health,

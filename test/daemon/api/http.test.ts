@@ -5,37 +5,51 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import * as z from 'zod';
 import { type Door, openSocketDoor, openTcpDoor } from '#lib/daemon/api/http.js';
-import type { Route } from '#lib/daemon/api/routes.js';
+import type { Route } from '#lib/daemon/api/route.js';
+import { sessionRoutes } from '#lib/daemon/api/session.js';
+import type { EventStream } from '#lib/daemon/api/stream.js';
+import { createFailures, createSessions, openTokens, type TokenFile } from '#lib/daemon/api/tokens.js';
 import { TunwardError } from '#lib/errors.js';
+import { systemClock } from '#lib/time.js';
 
 describe('the doors of the API', () => {
   let dir: string;
   let acted: number;
   const doors: Door[] = [];
+  const row = (method: Route['method'], path: string, scope: Route['scope'], handle: Route['handle']): Route => ({
+    ...{ method, path, scope, handle },
+    about: 'for a test',
+    answers: {},
+  });
+  const idParams = z.strictObject({ id: z.string() });
+  const act = async () => ({ status: 202, body: { acted: ++acted } });
   const routes: Route[] = [
-    { method: 'GET', path: '/health', open: true, handle: async () => ({ body: { status: 'ok' } }) },
+    row('GET', '/health', 'open', async () => ({ body: { status: 'ok' } })),
     {
-      method: 'GET',
-      path: '/v1/things/:id',
-      handle: async (request) => ({ body: { tookMs: 1, id: request.param('id') } }),
+      ...row('GET', '/v1/things/{id}', 'read', async ({ params }) => ({
+        body: { tookMs: 1, ...(params as { id: string }) },
+      })),
+      params: idParams,
     },
-    { method: 'POST', path: '/v1/act', handle: async () => ({ status: 202, body: { acted: ++acted } }) },
-    {
-      method: 'GET',
-      path: '/v1/fails',
-      handle: async () => {
-        throw new TunwardError('ERR_PORT_HELD', 'Port 1 is held', { port: 1, holders: [] });
+    row('POST', '/v1/act', 'act', act),
+    { ...row('PUT', '/v1/act', 'act', act), body: z.strictObject({ count: z.int().max(3) }) },
+    row('GET', '/v1/fails', 'read', async () => {
+      throw new TunwardError('ERR_PORT_HELD', 'Port 1 is held', { port: 1, holders: [] });
+    }),
+    row('GET', '/v1/breaks', 'read', async () => {
+      throw new Error('unforeseen');
+    }),
+    row('GET', '/v1/stream', 'read', async () => ({
+      stream: (stream) => {
+        stream.send('hello', { tookMs: 1 }, 'a-1');
+        streams.add(stream);
+        return () => streams.delete(stream);
       },
-    },
-    {
-      method: 'GET',
-      path: '/v1/breaks',
-      handle: async () => {
-        throw new Error('unforeseen');
-      },
-    },
+    })),
   ];
+  const streams = new Set<EventStream>();
 
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'tunward-door-'));
@@ -61,6 +75,16 @@ describe('the doors of the API', () => {
       });
       request.on('error', reject).end(body);
     });
+  }
+
+  async function tcp(
+    files: readonly TokenFile[],
+    { keyDigests = [], hosts = [] }: { keyDigests?: string[]; hosts?: string[] } = {},
+  ): Promise<Door> {
+    const tokens = openTokens(files, keyDigests);
+    const access = { tokens, sessions: createSessions(systemClock), failures: createFailures(systemClock), hosts };
+    const rows = [...routes, ...sessionRoutes({ ...access, version: '0', clock: systemClock })];
+    return openTcpDoor({ host: '127.0.0.1', port: 0 }, access, rows);
   }
 
   async function socketDoor(): Promise<string> {
@@ -90,13 +114,13 @@ describe('the doors of the API', () => {
       expect(held.body).to.deep.include({ code: 'ERR_PORT_HELD', detail: 'Port 1 is held', port: 1, status: 409 });
       expect((await call({ socketPath, path: '/v1/breaks' })).status).to.equal(500);
       expect((await call({ socketPath, path: '/nowhere' })).status).to.equal(404);
-      expect((await call({ socketPath, method: 'DELETE', path: '/v1/act' })).status).to.equal(404);
+      expect((await call({ socketPath, method: 'DELETE', path: '/v1/act' })).status).to.equal(405);
     });
 
     it('refuses a body of more than 64 KiB', async () => {
       const socketPath = await socketDoor();
       const { status } = await call({ socketPath, method: 'POST', path: '/v1/act' }, 'x'.repeat(70_000));
-      expect([status, acted]).to.deep.equal([400, 0]);
+      expect([status, acted]).to.deep.equal([413, 0]);
     });
 
     it('takes the place of a socket that nobody answers at', async () => {
@@ -130,7 +154,7 @@ describe('the doors of the API', () => {
   describe('TCP', () => {
     async function tcpDoor(): Promise<{ port: number; token: string }> {
       const file = join(dir, 'state', 'token');
-      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes);
+      const door = await tcp([{ file, rights: 'all' }]);
       doors.push(door);
       return { port: Number(new URL(door.url ?? '').port), token: readFileSync(file, 'utf8').trim() };
     }
@@ -158,7 +182,7 @@ describe('the doors of the API', () => {
       const keyDigests = ['key-number-one', 'key-number-two'].map((key) =>
         createHash('sha256').update(key).digest('hex'),
       );
-      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests }, routes);
+      const door = await tcp([{ file, rights: 'all' }], { keyDigests });
       doors.push(door);
       const port = Number(new URL(door.url ?? '').port);
       const bearers = ['key-number-one', 'key-number-two', readFileSync(file, 'utf8').trim()];
@@ -175,8 +199,8 @@ describe('the doors of the API', () => {
       const authorization = `Bearer ${token}`;
       const get = (headers: http.OutgoingHttpHeaders) =>
         call({ host: '127.0.0.1', port, path: '/v1/things/1', headers: { authorization, ...headers } });
-      expect((await get({ host: 'evil.example' })).status).to.equal(403);
-      expect((await get({ host: `evil.example:${port}` })).status).to.equal(403);
+      expect((await get({ host: 'evil.example' })).status).to.equal(421);
+      expect((await get({ host: `evil.example:${port}` })).status).to.equal(421);
       expect((await get({ origin: 'http://evil.example' })).status).to.equal(403);
       expect((await get({ host: `localhost:${port}` })).status).to.equal(200);
     });
@@ -185,16 +209,13 @@ describe('the doors of the API', () => {
       const file = join(dir, 'token');
       writeFileSync(file, '\n  correct-horse \n');
       chmodSync(file, 0o600);
-      const door = await openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes);
+      const door = await tcp([{ file, rights: 'all' }]);
       doors.push(door);
       const headers = { authorization: 'Bearer correct-horse' };
       const port = Number(new URL(door.url ?? '').port);
       expect((await call({ host: '127.0.0.1', port, path: '/v1/things/1', headers })).status).to.equal(200);
       writeFileSync(file, 'short\n');
-      await expectCode(
-        openTcpDoor({ host: '127.0.0.1', port: 0 }, { tokenFile: file, keyDigests: [] }, routes),
-        'ERR_ACCESS_DENIED',
-      );
+      await expectCode(tcp([{ file, rights: 'all' }]), 'ERR_ACCESS_DENIED');
     });
   });
 
