@@ -142,6 +142,7 @@ async function valuesOf(option: Option, typed: Typed, context: Context): Promise
   const kind = /<([^>]+)>/.exec(option.flags)?.[1] ?? '';
   if (option.argChoices) return option.argChoices.map((value) => ({ value, about: '' }));
   if (kind === 'file' || kind === 'path') return 'files';
+  if (kind === 'type') return readEventTypes();
   if (kind === 'group') return groupsOf(await readTunnels(typed.options, context));
   return kind === 'id|name|prefix' ? tunnelsOf(await readTunnels(typed.options, context), []) : [];
 }
@@ -202,6 +203,11 @@ function tunnelsOf(tunnels: readonly Known[], given: readonly string[]): Candida
       isOwn(name) ? { value: name, about } : { value: id.slice(0, 8), about: `${name}: ${about}` },
     )
     .filter(({ value }) => !given.includes(value));
+}
+
+async function readEventTypes(): Promise<Candidate[]> {
+  const { eventFamilies, eventTypes } = await import('./events.js');
+  return [...eventFamilies, ...eventTypes].map((value) => ({ value, about: '' }));
 }
 
 function groupsOf(tunnels: readonly Known[]): Candidate[] {

@@ -3,8 +3,9 @@ import { openProc } from '../proc/read.js';
 import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
 import { systemClock, until } from '../time.js';
 import { type DaemonOptions, findDaemon } from './address.js';
-import { type Client, formatAddress } from './client.js';
+import type { Client } from './client.js';
 import type { Context } from './context.js';
+import { formatAddress } from './exchange.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
 

@@ -1,7 +1,8 @@
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { DaemonOptions } from '../address.js';
+import type { EventOptions } from '../events.js';
 import { parseMs } from '../options.js';
-import { configOption, daemonGroup, type Run, toDaemon, withExample } from './parts.js';
+import { collect, configOption, daemonGroup, type Run, toDaemon, withExample } from './parts.js';
 
 /** The daemon itself: its beginning, its end, how it is. */
 export function addDaemonCommands(program: Command, run: Run): void {
@@ -33,4 +34,14 @@ export function addDaemonCommands(program: Command, run: Run): void {
     .action((options: DaemonOptions) =>
       run(async (context) => (await import('../doctor.js')).doctor(options, context)),
     );
+  addEvents(program, run);
+}
+
+function addEvents(program: Command, run: Run): void {
+  const examples = ['tunward events', 'tunward events --type tunnel.up --type tunnel.backoff --json'];
+  toDaemon(withExample(program.command('events'), ...examples))
+    .description('tell what happens, until Ctrl-C')
+    .addOption(new Option('--tunnel <id|name|prefix>', 'of this tunnel alone; may be repeated').argParser(collect))
+    .addOption(new Option('--type <type>', 'tunnel.up, or a family as tunnel; may be repeated').argParser(collect))
+    .action((options: EventOptions) => run(async (context) => (await import('../events.js')).events(options, context)));
 }
