@@ -1,4 +1,5 @@
 import type { EventSourceMessage } from 'eventsource-parser';
+import type { TunnelChanges } from '../daemon/events.js';
 import type { PortReport } from '../port/inspect.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { type Address, ask } from './exchange.js';
@@ -18,6 +19,20 @@ export interface Health {
   readonly pid1?: boolean;
   readonly zombies?: number;
   readonly advice?: string;
+}
+
+/** The configuration that the daemon runs on. */
+export interface ConfigFile {
+  readonly file: string;
+  readonly etag: string;
+  readonly text: string;
+  readonly tunnels: readonly unknown[];
+  readonly warnings: readonly string[];
+}
+
+export interface Reloaded {
+  readonly changes: TunnelChanges;
+  readonly warnings: readonly string[];
 }
 
 export interface EventQuery {
@@ -41,6 +56,9 @@ export interface Client {
   health(): Promise<Health>;
   /** What happens, from now on or from behind an event that was seen; ends when the daemon ends the stream. */
   events(wanted: EventQuery): AsyncGenerator<EventSourceMessage>;
+  config(): Promise<ConfigFile>;
+  /** Has it read its file now. @throws TunwardError ERR_CONFIG_INVALID: it is wrong, and nothing has changed */
+  reload(): Promise<Reloaded>;
   /** Asks it to end; answers before it has. */
   shutdown(): Promise<{ readonly status: string; readonly pid: number }>;
 }
@@ -77,6 +95,8 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     logs: (which, lines) => get(`${at(which)}/logs?lines=${lines}`),
     health: () => get('/health'),
     events,
+    config: () => get('/v1/config'),
+    reload: () => post('/v1/config/reload', operationTimeoutMs),
     shutdown: () => post('/v1/shutdown', timeoutMs),
   };
 

@@ -47,7 +47,7 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return endLine(event);
     case 'config.loaded':
       return [
-        `configuration ${event.file}${changesOf(event.changes)}`,
+        `configuration ${event.file}${event.changes === null ? '' : ` read again: ${changesOf(event.changes)}`}`,
         ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`)),
       ];
     case 'config.rejected':
@@ -102,12 +102,11 @@ export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'jump' 
 /** Names at most in one line. */
 const MAX_NAMES = 8;
 
-/** ` read again: added web, removed db`; nothing at the start. */
-function changesOf(changes: TunnelChanges | null): string {
-  if (changes === null) return '';
+/** `added web; removed db`. */
+export function changesOf(changes: TunnelChanges): string {
   const kinds = (['added', 'removed', 'changed'] as const).filter((kind) => changes[kind].length > 0);
   const parts = kinds.map((kind) => `${kind} ${namesOf(changes[kind])}`);
-  return ` read again: ${parts.join('; ') || 'no tunnel changed'}`;
+  return parts.join('; ') || 'no tunnel changed';
 }
 
 function namesOf(tunnels: readonly TunnelName[]): string {

@@ -1,5 +1,7 @@
+import type { IncomingMessage } from 'node:http';
 import { createParser, type EventSourceMessage } from 'eventsource-parser';
 import { isTunwardError } from '../errors.js';
+import { systemClock } from '../time.js';
 import {
   bounded,
   formatAddress,
@@ -25,10 +27,11 @@ export async function* listen(question: Question): AsyncGenerator<EventSourceMes
     const status = response.statusCode ?? 0;
     if (status !== 200) throw refusalOf({ status, body: parseJson(await readAll(response), question) }, address);
     if (!response.headers['content-type']?.startsWith('text/event-stream')) throw notOurs(formatAddress(address));
-    response.setTimeout(SILENT_MS, () => response.destroy(new Error(`nothing came for ${SILENT_MS} ms`)));
+    const heard = endWhenSilent(response);
     const events: EventSourceMessage[] = [];
     const parser = createParser({ onEvent: (event) => events.push(event), maxBufferSize: MAX_EVENT });
     for await (const chunk of response.setEncoding('utf8')) {
+      heard();
       parser.feed(chunk);
       yield* events.splice(0);
     }
@@ -44,3 +47,25 @@ export async function* listen(question: Question): AsyncGenerator<EventSourceMes
 /** Three heartbeats of the daemon, in milliseconds; and the largest event that is waited for. */
 const SILENT_MS = 45_000;
 const MAX_EVENT = 8 * 2 ** 20;
+
+/**
+ * A connection of which the other side has vanished without a word stays open for hours. Answers what to call when
+ * something has come.
+ */
+function endWhenSilent(response: IncomingMessage): () => void {
+  const over = new AbortController();
+  let last = systemClock.now();
+  response.once('close', () => over.abort());
+  const watch = async () => {
+    for (;;) {
+      await systemClock.sleep(SILENT_MS / 3, over.signal);
+      if (systemClock.now() - last > SILENT_MS) response.destroy(new Error(`nothing came for ${SILENT_MS} ms`));
+    }
+  };
+  watch().catch((error: unknown) => {
+    if (!over.signal.aborted) throw error;
+  });
+  return () => {
+    last = systemClock.now();
+  };
+}
