@@ -1,7 +1,6 @@
 import { type IdFields, tunnelId } from '../tunnel/spec.js';
-import { keepsText } from './config.js';
 import { readDocument } from './document.js';
-import { ancestorKeys, isRecord } from './schema.js';
+import { ancestorKeys, isRecord, keepsText } from './schema.js';
 
 /** A value that autossh-tunnel-dockerized takes for another text than YAML does, and tunward with it. */
 export interface Quirk {

@@ -7,12 +7,12 @@ import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from
 import { type ConfigDocument, readDocument } from './document.js';
 import type { LogLimits } from './logfile.js';
 import {
-  ancestorKeys,
   createSchema,
   type FileShape,
   type Findings,
   isLoopback,
   isRecord,
+  keepsText,
   parseShape,
   type Schema,
   show,
@@ -66,6 +66,8 @@ export interface Config {
 
 export interface LoadOptions extends Partial<SourceOptions>, Partial<HostFacts> {
   readonly uid?: number;
+  /** The index of a tunnel that was asked for just now: nothing of it is forgiven as an ancestor's would be. */
+  readonly strict?: number | undefined;
 }
 
 /**
@@ -86,9 +88,9 @@ export function parseSource({ file, text }: ConfigSource, options: LoadOptions =
   const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  const { hasShell = host.hasShell } = options;
+  const { hasShell = host.hasShell, strict } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults, strict });
 }
 
 export interface ParseOptions extends HostFacts {
@@ -98,6 +100,7 @@ export interface ParseOptions extends HostFacts {
   readonly uid: number;
   /** What the environment says where the file says nothing; default: nothing. */
   readonly defaults?: EnvironmentDefaults;
+  readonly strict?: number | undefined;
 }
 
 /**
@@ -113,7 +116,7 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   if (!document.readable) throw invalid(document.problems);
 
   const schema = createSchema({ dir: dirname(file), home: absoluteDir(env, 'HOME') });
-  const findings: Findings = { document, errors: [...document.problems], warnings: [] };
+  const findings: Findings = { document, errors: [...document.problems], warnings: [], strict: options.strict };
   const written = document.value ?? {};
   const own = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
   const top = applyDefaults(own, written, defaults);
@@ -159,12 +162,6 @@ function apiProblems(document: ConfigDocument, written: FileShape['api'], api: C
     problems.push(document.problem(['api', 'listen'], message));
   }
   return problems;
-}
-
-/** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
-export function keepsText(keys: readonly string[]): boolean {
-  const [last = '', parent] = [keys.at(-1), keys.at(-2)];
-  return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
 }
 
 function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api'], 'keyDigests'>) {

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { isTunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
 import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
@@ -7,8 +8,10 @@ import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
 import type { Phase } from './api/health.js';
 import { type Door, openSocketDoor, openTcpDoor } from './api/http.js';
+import { createPanelFiles } from './api/panel.js';
 import { createRoutes } from './api/routes.js';
 import { createFailures, createSessions, openTokens } from './api/tokens.js';
+import { warningsOf } from './changes.js';
 import { type Config, parseSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
@@ -16,7 +19,7 @@ import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { type LedgerFile, openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
-import { createReloader, type Reloader, warningsOf } from './reload.js';
+import { createReloader, type Reloader } from './reload.js';
 import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
 import { type ConfigSource, readSource } from './source.js';
 import { watchFile } from './watch.js';
@@ -104,12 +107,13 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   let phase: Phase = 'starting';
   const access = openAccess(config);
   const shutdown = () => void close();
-  const hands = { supervisor, logs, journal, shutdown, booted, phase: () => phase };
+  const hands = { supervisor, logs, reloader, journal, shutdown, booted, phase: () => phase };
   const routes = createRoutes({ config, clock: systemClock, version: readVersion(), ...access, ...hands });
-  const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
+  const page = createPanelFiles();
+  const doors: Door[] = [await openSocketDoor(config.api.socket, routes, page)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
   if (config.api.listen)
-    doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts }, routes));
+    doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts, page }, routes));
   publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
@@ -125,13 +129,21 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
     get config() {
       return reloader.config();
     },
-    ...{ address, supervisor, closed, reload: reloader.reload, close },
+    ...{ address, supervisor, closed, reload, close },
     [Symbol.asyncDispose]: async () => void (await close()),
   };
 
   function apply(tunnels: readonly TunnelSpec[]): Promise<void> {
     for (const spec of tunnels) specs.set(spec.id, spec);
     return supervisor.reconcile(tunnels);
+  }
+
+  async function reload(): Promise<void> {
+    try {
+      await reloader.reload();
+    } catch (error) {
+      if (!isTunwardError(error, 'ERR_CONFIG_INVALID')) throw error; // told by an event
+    }
   }
 
   function close(): Promise<StopReport> {

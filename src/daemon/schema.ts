@@ -30,6 +30,12 @@ export const ancestorKeys: readonly string[] = [
   'interactive',
 ];
 
+/** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
+export function keepsText(keys: readonly string[]): boolean {
+  const [last = '', parent] = [keys.at(-1), keys.at(-2)];
+  return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
+}
+
 /**
  * The shape of tunward.yaml, in the spelling of the file. Paths come out absolute: `~/` from `home`, relative ones from
  * `dir`. Messages read "expected …, found …". A tunnel is parsed by itself, so that one's mistakes hide no other's.
@@ -90,6 +96,8 @@ export interface Findings {
   readonly document: ConfigDocument;
   readonly errors: ConfigProblem[];
   readonly warnings: ConfigProblem[];
+  /** The tunnel of which nothing is forgiven, also where it stands among an ancestor's. */
+  readonly strict?: number | undefined;
 }
 
 /** The value in its shape; undefined, and what is wrong with it among the errors, when it does not fit. */
