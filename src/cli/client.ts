@@ -3,6 +3,7 @@ import type { TunnelChanges } from '../daemon/events.js';
 import type { PortReport } from '../port/inspect.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import { type Address, ask } from './exchange.js';
+import { suggest } from './suggest.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 
@@ -85,14 +86,20 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
   const get = <T>(path: string) => ask<T>({ address, method: 'GET', path, timeoutMs, signal });
   const post = <T>(path: string, ms: number) => ask<T>({ address, method: 'POST', path, timeoutMs: ms, signal });
   const at = (which: string) => `/v1/tunnels/${encodeURIComponent(which)}`;
+  const tunnels = async () => (await get<{ tunnels: TunnelStatus[] }>('/v1/tunnels')).tunnels;
+  /** What is done with one that does not exist fails with the name that was probably meant. */
+  const naming = <T>(which: string, answer: Promise<T>): Promise<T> =>
+    answer.catch(async (error: unknown) => {
+      throw await suggest(error, which, tunnels);
+    });
   return {
     address,
-    tunnels: async () => (await get<{ tunnels: TunnelStatus[] }>('/v1/tunnels')).tunnels,
-    tunnel: (which) => get(at(which)),
+    tunnels,
+    tunnel: (which) => naming(which, get(at(which))),
     operate: (verb, which, { force = false } = {}) =>
-      post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs),
+      naming(which, post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs)),
+    logs: (which, lines) => naming(which, get(`${at(which)}/logs?lines=${lines}`)),
     port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
-    logs: (which, lines) => get(`${at(which)}/logs?lines=${lines}`),
     health: () => get('/health'),
     events,
     config: () => get('/v1/config'),
@@ -100,10 +107,10 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     shutdown: () => post('/v1/shutdown', timeoutMs),
   };
 
-  async function* events({ tunnels, types, after }: EventQuery): AsyncGenerator<EventSourceMessage> {
+  async function* events({ tunnels: ids, types, after }: EventQuery): AsyncGenerator<EventSourceMessage> {
     const { listen } = await import('./stream.js');
     const query = new URLSearchParams();
-    for (const id of tunnels) query.append('tunnel', id);
+    for (const id of ids) query.append('tunnel', id);
     for (const type of types) query.append('type', type);
     const headers = after === undefined ? {} : { 'last-event-id': after };
     yield* listen({ address, method: 'GET', path: `/v1/events?${query}`, headers, timeoutMs, signal });

@@ -1,3 +1,4 @@
+import { nearest } from '../daemon/nearest.js';
 import { isTunwardError, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
@@ -75,8 +76,14 @@ function inGroups(tunnels: readonly TunnelStatus[], wanted: readonly string[]): 
   const known = [...new Set(tunnels.flatMap(({ groups }) => groups))].sort();
   const stranger = wanted.find((group) => !known.includes(group));
   if (stranger === undefined) return tunnels.filter(({ groups }) => groups.some((group) => wanted.includes(group)));
+  const hint = nearest(stranger, known);
+  if (hint !== undefined) throw unknownGroup(stranger, `did you mean '${hint}'?`);
   const list = known.length > 0 ? `the groups are ${known.join(', ')}` : 'no tunnel is in any group';
-  throw new TunwardError('ERR_TUNNEL_UNKNOWN', `No tunnel is in the group '${stranger}': ${list}`, { group: stranger });
+  throw unknownGroup(stranger, list);
+}
+
+function unknownGroup(group: string, remedy: string): TunwardError {
+  return new TunwardError('ERR_TUNNEL_UNKNOWN', `No tunnel is in the group '${group}': ${remedy}`, { group });
 }
 
 /** Is the daemon there? Its own answer, for people, scripts and the HEALTHCHECK of an image. */
