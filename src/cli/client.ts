@@ -57,6 +57,10 @@ export interface Client {
   health(): Promise<Health>;
   /** What happens, from now on or from behind an event that was seen; ends when the daemon ends the stream. */
   events(wanted: EventQuery): AsyncGenerator<EventSourceMessage>;
+  /** Writes a tunnel, in the keys of the file, into the configuration, and starts it. */
+  add(tunnel: Readonly<Record<string, unknown>>): Promise<TunnelStatus>;
+  /** Takes it out of the configuration; `down`: it has been stopped. */
+  remove(which: string): Promise<{ readonly id: string; readonly name: string; readonly down: boolean }>;
   config(): Promise<ConfigFile>;
   /** Has it read its file now. @throws TunwardError ERR_CONFIG_INVALID: it is wrong, and nothing has changed */
   reload(): Promise<Reloaded>;
@@ -102,6 +106,9 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
     health: () => get('/health'),
     events,
+    add: (body) => ask({ address, method: 'POST', path: '/v1/tunnels', body, timeoutMs: operationTimeoutMs, signal }),
+    remove: (which) =>
+      naming(which, ask({ address, method: 'DELETE', path: at(which), timeoutMs: operationTimeoutMs, signal })),
     config: () => get('/v1/config'),
     reload: () => post('/v1/config/reload', operationTimeoutMs),
     shutdown: () => post('/v1/shutdown', timeoutMs),

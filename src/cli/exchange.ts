@@ -1,7 +1,7 @@
 import http, { type IncomingMessage } from 'node:http';
 import { errorCodes, isErrno, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
-import { fromProblem, fromWire, toWire } from '../wire.js';
+import { fromProblem, fromWire } from '../wire.js';
 
 /** Where a daemon answers: its unix socket, or TCP for whoever bears the token. */
 export type Address = { readonly socket: string } | { readonly url: string; readonly token: string };
@@ -15,7 +15,7 @@ export interface Question {
   readonly address: Address;
   readonly method: 'GET' | 'POST' | 'PUT' | 'DELETE';
   readonly path: string;
-  /** camelCase; it is put into snake_case on its way. */
+  /** As it is on the wire: the names in some of its records are not ours to spell. */
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
@@ -60,7 +60,7 @@ export function request(
   { address, method, path, body, ...given }: Question,
   signal: AbortSignal,
 ): Promise<IncomingMessage> {
-  const text = method === 'GET' ? undefined : JSON.stringify(toWire(body ?? {}));
+  const text = method === 'GET' ? undefined : JSON.stringify(body ?? {});
   const content = { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text ?? '') };
   const headers = {
     accept: 'application/json',

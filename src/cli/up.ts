@@ -1,11 +1,12 @@
 import { isTunwardError, TunwardError } from '../errors.js';
 import { findListeners } from '../port/listeners.js';
-import { type EngineChoice, type Forward, formatEndpoint } from '../tunnel/spec.js';
+import type { EngineChoice, Forward } from '../tunnel/spec.js';
 import { type Board, createBoard, kindOf } from './board.js';
 import { confirm } from './confirm.js';
 import type { Context } from './context.js';
 import { type Live, openLive } from './live.js';
 import { describeSettled } from './live-view.js';
+import { endsOf } from './options.js';
 import { createStory, momentOf, type ToldEvent } from './story.js';
 import { holdersAsVictims, renderVictims } from './victims.js';
 
@@ -128,15 +129,6 @@ function asUsage(error: unknown): never {
   const { problems } = error.info;
   const message = problems.map(({ path, message }) => `${path.replace(/^tunnels\[0\]\./, '')}: ${message}`).join('\n');
   throw new TunwardError('ERR_BAD_REQUEST', message, { problems }, { cause: error });
-}
-
-function endsOf({ side, listen, target }: Forward) {
-  // ssh's default for the listening end is written as tunward's: no host is both loopback addresses.
-  const listening = listen.host === 'localhost' ? String(listen.port) : formatEndpoint(listen);
-  const far = formatEndpoint(target);
-  return side === 'local'
-    ? { direction: 'remote_to_local' as const, localPort: listening, remotePort: far }
-    : { direction: 'local_to_remote' as const, localPort: far, remotePort: listening };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {
