@@ -36,6 +36,20 @@ export interface Reloaded {
   readonly warnings: readonly string[];
 }
 
+/** A start, a stop or a restart of many, and how far it has come. */
+export interface ManyOperation {
+  readonly id: string;
+  readonly state: 'running' | 'done';
+  readonly tunnels: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly state: 'waiting' | 'done' | 'failed';
+    readonly result?: Pick<OperationResult, 'state' | 'tookMs' | 'phases'>;
+    /** Problem details. */
+    readonly error?: unknown;
+  }[];
+}
+
 export interface EventQuery {
   /** Ids; none: of all. */
   readonly tunnels: readonly string[];
@@ -51,6 +65,10 @@ export interface Client {
   tunnels(): Promise<readonly TunnelStatus[]>;
   tunnel(which: string): Promise<TunnelStatus>;
   operate(verb: Verb, which: string, options?: { force?: boolean }): Promise<OperationResult>;
+  /** Begins the same for many, and answers at once. */
+  begin(many: { action: Verb; tunnels: readonly string[]; force: boolean }): Promise<ManyOperation>;
+  /** How far it has come: when it is over, and at the latest after that time. */
+  follow(id: string, waitMs: number): Promise<ManyOperation>;
   /** Who holds a port where the daemon is. */
   port(port: number, host: string): Promise<PortReport>;
   logs(which: string, lines: number): Promise<TunnelLog>;
@@ -103,6 +121,8 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     operate: (verb, which, { force = false } = {}) =>
       naming(which, post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs)),
     logs: (which, lines) => naming(which, get(`${at(which)}/logs?lines=${lines}`)),
+    begin: (body) => ask({ address, method: 'POST', path: '/v1/operations', body, timeoutMs, signal }),
+    follow: (id, waitMs) => get(`/v1/operations/${id}?wait_ms=${waitMs}`),
     port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
     health: () => get('/health'),
     events,

@@ -8,6 +8,7 @@ import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
 import type { PortTarget } from './options.js';
 import { renderFreed, renderHeld } from './port-view.js';
+import { withProgress } from './progress.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
 import { nameVictims, renderVictims, strangersOf } from './victims.js';
@@ -41,7 +42,12 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   for (const { port, host } of targets) {
     const backend = backendOf(context);
     if (!dryRun && !(await mayFree({ port, host }, { tree, backend }, context))) return 1;
-    const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal, backend });
+    const how = { host, timeoutMs, dryRun, tree, respawner, signal, backend };
+    const report = await withProgress(
+      () => `freeing port ${port}`,
+      context,
+      () => freePort(port, how),
+    );
     ports.push(report);
     if (screen.json) continue;
     const chain = dryRun ? await readChain(report, signal) : undefined;
@@ -79,7 +85,12 @@ export async function wait(
 ): Promise<number> {
   const { screen, signal } = context;
   const began = systemClock.now();
-  await waitForPort(port, { state, host, timeoutMs, signal, backend: backendOf(context) });
+  const how = { state, host, timeoutMs, signal, backend: backendOf(context) };
+  await withProgress(
+    () => `waiting until port ${port} is ${state}`,
+    context,
+    () => waitForPort(port, how),
+  );
   const tookMs = Math.round((systemClock.now() - began) * 100) / 100;
   if (screen.json) screen.data({ port, state, tookMs });
   else screen.print(`Port ${port} is ${state} after ${formatMs(tookMs)}`);

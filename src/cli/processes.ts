@@ -11,6 +11,7 @@ import { type Forward, formatEndpoint } from '../tunnel/spec.js';
 import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
 import { survivorFact } from './port-view.js';
+import { withProgress } from './progress.js';
 import { drawTree, indent, type Line, layTable, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, programOf } from './units.js';
 import { nameVictims, renderVictims, strangersOf } from './victims.js';
@@ -51,7 +52,12 @@ export async function kill(pid: number, options: KillOptions, context: Context):
   const isThread = (readLeader(proc, pid) ?? pid) !== pid;
   if (isThread || (isGone(stat) && !isHidden(proc, pid))) throw unknown(proc, pid);
   if (stat && !(await mayKill(stat, context))) return 1;
-  const report = await killTree(stat ?? pid, { graceMs: options.grace, timeoutMs: options.timeout, signal });
+  const how = { graceMs: options.grace, timeoutMs: options.timeout, signal };
+  const report = await withProgress(
+    () => `killing pid ${pid}`,
+    context,
+    () => killTree(stat ?? pid, how),
+  );
   if (screen.json) screen.data(report);
   else screen.rows(...renderKill(pid, report));
   return exitOf(report);

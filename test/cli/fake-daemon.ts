@@ -12,6 +12,8 @@ export interface Reply {
   readonly stream?: (response: http.ServerResponse, headers: http.IncomingHttpHeaders) => void;
 }
 
+type Route = () => Reply | undefined | Promise<Reply | undefined>;
+
 /** An HTTP server on a unix socket of its own, which answers what the test says and remembers what it was asked. */
 export interface FakeDaemon {
   readonly socket: string;
@@ -20,7 +22,7 @@ export interface FakeDaemon {
   /** Headers and body of the last request. */
   readonly last: { headers: http.IncomingHttpHeaders; body: string };
   /** Answers from now on; keys are `METHOD /path`, without the query. */
-  readonly routes: Map<string, () => Reply | undefined>;
+  readonly routes: Map<string, Route>;
   close(): Promise<void>;
 }
 
@@ -49,12 +51,12 @@ export async function startFakeDaemon(listen?: { host: string; port: number }): 
   return { socket, asked, last, routes, close };
 }
 
-function answer(
+async function answer(
   request: http.IncomingMessage,
   response: http.ServerResponse,
-  route: (() => Reply | undefined) | undefined,
-): void {
-  const reply = route ? route() : { status: 404, body: { detail: 'no such route', code: 'ERR_BAD_REQUEST' } };
+  route: Route | undefined,
+): Promise<void> {
+  const reply = route ? await route() : { status: 404, body: { detail: 'no such route', code: 'ERR_BAD_REQUEST' } };
   if (!reply) return;
   if (reply.stream) {
     response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' }).flushHeaders();

@@ -3,8 +3,9 @@ import type { EngineChoice, Forward } from '../../tunnel/spec.js';
 import type { DaemonOptions } from '../address.js';
 import type { Verb } from '../client.js';
 import type { LogOptions } from '../logs.js';
+import type { OperateOptions } from '../operate.js';
 import { parseForwardOption, parseLineCount, parseSshOption, parseSshPort } from '../options.js';
-import type { GroupOptions, OperateOptions } from '../tunnels.js';
+import type { GroupOptions } from '../tunnels.js';
 import { collect, daemonGroup, groupOption, type Run, toDaemon, withExample } from './parts.js';
 
 /** The tunnels of a daemon, and one without. */
@@ -43,7 +44,7 @@ function addOperation(program: Command, run: Run, verb: Verb): void {
     if (ways.filter((given) => given).length !== 1) {
       command.error(`error: name the tunnels to ${verb}, or give --group or --all`);
     }
-    return run(async (context) => (await import('../tunnels.js')).operate({ verb, which }, options, context));
+    return run(async (context) => (await import('../operate.js')).operate({ verb, which }, options, context));
   });
 }
 
