@@ -5,7 +5,7 @@ import { invalid } from '../source.js';
 import { appendToBlock, editBrackets, removeFromList } from './entries.js';
 import { type Entry, layOut, type Spot } from './layout.js';
 import { editMapping } from './mapping.js';
-import { asRead, type Notation, tidy, type Written, writePairs, writeValue } from './notation.js';
+import { asRead, given, type Notation, tidy, type Written, writePairs, writeValue } from './notation.js';
 import { lineEnd, lineStart, type Page, refusal, requireFree, type Splice, splice } from './page.js';
 
 /*
@@ -72,11 +72,21 @@ export function removeTunnel(text: string, index: number): string {
 function readPage(text: string): Page & { readonly tunnels: readonly unknown[]; readonly value: unknown } {
   const document = readDocument(text, 'tunward.yaml', keepsText);
   if (document.problems.length > 0) throw invalid(document.problems);
-  const value = document.value ?? {};
+  const value = finite(document.value ?? {});
   const tunnels = isRecord(value) ? (value.tunnels ?? []) : undefined;
   if (!Array.isArray(tunnels)) throw refusal('there is no list of tunnels');
   const eol = /\r?\n/.exec(text)?.[0] ?? '\n';
   return { text, eol, notation: notationOf(text), layout: layOut(text), tunnels, value };
+}
+
+function finite(value: unknown): unknown {
+  try {
+    given(value);
+    return value;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refusal('an alias (*) stands within its own anchor (&); write it out');
+  }
 }
 
 function notationOf(text: string): Notation {
@@ -196,12 +206,5 @@ function withList(value: unknown): unknown {
 
 /** An empty value is as none. */
 function isSame(a: unknown, b: unknown): boolean {
-  return isDeepStrictEqual(bare(a), bare(b));
-}
-
-function bare(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(bare);
-  if (!isRecord(value)) return value;
-  const given = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(given.map(([key, item]) => [key, bare(item)]));
+  return isDeepStrictEqual(given(a), given(b));
 }

@@ -19,7 +19,7 @@ export interface Editor {
 }
 
 export interface WrittenConfig extends ConfigView {
-  /** In the order of the file; none when it is no YAML. */
+  /** In the order of the file; none while it is wrong. */
   readonly tunnels: readonly WrittenTunnel[];
 }
 
@@ -37,6 +37,7 @@ export function createEditor(reloader: Pick<Reloader, 'edit' | 'read'>): Editor 
 
   async function read(): Promise<WrittenConfig> {
     const view = await reloader.read();
+    if (!view.valid) return { ...view, tunnels: [] };
     return { ...view, tunnels: tunnelsIn(view.text).map((tunnel) => ({ ...recordOf(tunnel), id: writtenId(tunnel) })) };
   }
 

@@ -215,6 +215,14 @@ describe('removeTunnel()', () => {
     expect(removeTunnel(text, 1)).to.equal(text.replace('  - name: db\n', ''));
   });
 
+  it('tells by the indentation of a comment whose it is', () => {
+    const text = 'tunnels:\n  - name: a\n    # of a, too\n  - name: b\n';
+    expect(removeTunnel(text, 1)).to.equal('tunnels:\n  - name: a\n    # of a, too\n');
+    expect(removeTunnel(text, 0)).to.equal('tunnels:\n  - name: b\n');
+    const wide = 'tunnels:\n  - name: a\n\n    # of whom?\n  - name: b\n';
+    expect(removeTunnel(wide, 1)).to.equal('tunnels:\n  - name: a\n\n    # of whom?\n');
+  });
+
   it('says that no tunnel is left', () => {
     expect(removeTunnel('tunnels: # all\n  - name: web\n  # of nobody\nlog_dir: /x\n', 0)).to.equal(
       'tunnels: [] # all\n  # of nobody\nlog_dir: /x\n',
@@ -258,6 +266,12 @@ describe('anchors and aliases', () => {
       text.replace('name: b', 'name: c'),
     );
     expect(removeTunnel(text, 1)).to.equal(text.slice(0, text.indexOf('  - name: b')));
+  });
+
+  it('are refused where one is within itself', () => {
+    expect(() => addTunnel('tunnels:\n  - &a {jump: [*a]}\n', fresh)).to.throw(
+      'an alias (*) stands within its own anchor',
+    );
   });
 
   it('give way to what is wanted of the tunnel that goes by them', () => {
