@@ -8,6 +8,7 @@ import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
 import type { Phase } from './api/health.js';
 import { type Door, openSocketDoor, openTcpDoor } from './api/http.js';
+import { createPanelFiles } from './api/panel.js';
 import { createRoutes } from './api/routes.js';
 import { createFailures, createSessions, openTokens } from './api/tokens.js';
 import { warningsOf } from './changes.js';
@@ -106,12 +107,13 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   let phase: Phase = 'starting';
   const access = openAccess(config);
   const shutdown = () => void close();
-  const hands = { supervisor, logs, journal, shutdown, booted, phase: () => phase };
+  const hands = { supervisor, logs, reloader, journal, shutdown, booted, phase: () => phase };
   const routes = createRoutes({ config, clock: systemClock, version: readVersion(), ...access, ...hands });
-  const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
+  const page = createPanelFiles();
+  const doors: Door[] = [await openSocketDoor(config.api.socket, routes, page)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
   if (config.api.listen)
-    doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts }, routes));
+    doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts, page }, routes));
   publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.

@@ -24,7 +24,7 @@ export function healthRoutes({ phase, supervisor, folders }: HealthContext): Rou
       method: 'GET',
       path: '/livez',
       scope: 'open',
-      about: 'Is the daemon there? It answers, so it is',
+      about: 'Whether the daemon is there: it answers, so it is',
       answers: { 200: { about: 'It is', schema: z.strictObject({ status: z.literal('ok') }) } },
       handle: async () => ({ body: { status: 'ok' } }),
     }),
@@ -32,7 +32,7 @@ export function healthRoutes({ phase, supervisor, folders }: HealthContext): Rou
       method: 'GET',
       path: '/readyz',
       scope: 'open',
-      about: 'Has it booted, and does it not stop: is every tunnel known and under way?',
+      about: 'Whether it has booted and does not stop: every tunnel is known and under way',
       query: z.strictObject({
         verbose: z
           .union([z.literal(''), flag])

@@ -1,11 +1,10 @@
 import fs from 'node:fs';
-import http, { type ServerResponse } from 'node:http';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
 import type * as z from 'zod';
 import { TunwardError } from '../../errors.js';
 import { systemClock } from '../../time.js';
@@ -14,6 +13,7 @@ import { toJson, toProblem } from '../../wire.js';
 import { makePrivateFolder } from '../files.js';
 import { isAnswered } from '../instance.js';
 import { checkHead, createSocketGuard, createTcpGuard, type Guard } from './guard.js';
+import type { PanelFiles } from './panel.js';
 import { MAX_BODY, type Route, type RouteAnswer } from './route.js';
 import { openEventStream } from './stream.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
@@ -25,10 +25,10 @@ export interface Door {
 }
 
 /** The API on a unix socket that only its owner may use: no token is asked for. */
-export async function openSocketDoor(socket: string, routes: readonly Route[]): Promise<Door> {
+export async function openSocketDoor(socket: string, routes: readonly Route[], page?: PanelFiles): Promise<Door> {
   makePrivateFolder(path.dirname(socket));
   await removeStaleSocket(socket);
-  const server = createServer(routes, createSocketGuard());
+  const server = createServer({ routes, page, guard: createSocketGuard() });
   // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant.
   const mask = process.umask(0o177);
   try {
@@ -45,12 +45,17 @@ export interface TcpAccess {
   readonly sessions: Sessions;
   readonly failures: Failures;
   readonly hosts: readonly string[];
+  readonly page?: PanelFiles | undefined;
 }
 
 /** The API on TCP, for whoever bears a token and asks for this very host. */
 export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: readonly Route[]): Promise<Door> {
   const address = () => server.address() as AddressInfo;
-  const server: http.Server = createServer(routes, createTcpGuard({ ...access, address }));
+  const server: http.Server = createServer({
+    routes,
+    page: access.page,
+    guard: createTcpGuard({ ...access, address }),
+  });
   // Never by name: what `localhost` resolves to first is anybody's guess.
   const host = { localhost: '127.0.0.1', '*': '::' }[listen.host] ?? listen.host;
   await listening(server, () => server.listen({ host, port: listen.port, exclusive: true }));
@@ -60,8 +65,14 @@ export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: r
 /** More clients than this at once are turned away: each costs a descriptor, and ssh needs some too. */
 const MAX_CONNECTIONS = 512;
 
-function createServer(routes: readonly Route[], guard: Guard): http.Server {
-  const listener = getRequestListener(createApp(routes, guard).fetch, { overrideGlobalObjects: false });
+interface Site {
+  readonly routes: readonly Route[];
+  readonly guard: Guard;
+  readonly page?: PanelFiles | undefined;
+}
+
+function createServer(site: Site): http.Server {
+  const listener = getRequestListener(createApp(site).fetch, { overrideGlobalObjects: false });
   const limits = { headersTimeout: 5000, requestTimeout: 10_000, connectionsCheckingInterval: 1000 };
   const server = http.createServer({ ...limits, maxHeaderSize: 16_384 }, (incoming, outgoing) => {
     try {
@@ -85,13 +96,12 @@ function refuse(outgoing: ServerResponse, error: unknown): void {
 
 type App = Hono<{ Bindings: HttpBindings }>;
 
-function createApp(routes: readonly Route[], guard: Guard): App {
+function createApp({ routes, guard, page }: Site): App {
   const app: App = new Hono();
+  if (page) addPage(app, page, guard);
   for (const route of routes) {
-    const { method, path: pattern, scope, maxBody = MAX_BODY, toError } = route;
-    const tooLarge = new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
-    const limit = bodyLimit({ maxSize: maxBody, onError: () => problem(tooLarge, toError) });
-    app.on(method, honoPath(pattern), limit, async (context) => {
+    const { method, path: pattern, scope, toError } = route;
+    app.on(method, honoPath(pattern), async (context) => {
       try {
         const { incoming, outgoing } = context.env;
         const access = guard(incoming, scope);
@@ -111,6 +121,19 @@ function createApp(routes: readonly Route[], guard: Guard): App {
   return app;
 }
 
+/** The files of the panel: open to all, as the page itself is what asks for the token. */
+function addPage(app: App, page: PanelFiles, guard: Guard): void {
+  app.on('GET', ['/', '/panel/*'], (context, next) => {
+    const { incoming } = context.env;
+    guard(incoming, 'open');
+    const file = page(incoming.url?.replace(/\?.*/s, '') ?? '');
+    if (!file) return next();
+    const { body, headers } = file;
+    if (incoming.headers['if-none-match'] === headers.etag) return context.body(null, 304, headers);
+    return context.body(new Uint8Array(body), 200, headers);
+  });
+}
+
 function honoPath(pattern: string): string {
   return pattern.replace(/\{(\w+)\}/g, ':$1');
 }
@@ -128,12 +151,12 @@ function refuseOthers(app: App, pattern: string, routes: readonly Route[]): void
   });
 }
 
-async function readRequest(context: Context, { params, query, body }: Route) {
-  const { req } = context;
+async function readRequest({ req, env }: Context<{ Bindings: HttpBindings }>, route: Route) {
+  const { params, query, body, maxBody } = route;
   return {
     params: check('path', params, req.param()),
     query: check('query', query, queryOf(new URL(req.url).searchParams)),
-    body: check('body', body, await readBody(req.raw)),
+    body: check('body', body, await readBody(env.incoming, maxBody)),
   };
 }
 
@@ -147,17 +170,23 @@ function queryOf(search: URLSearchParams): Record<string, string | string[]> {
   return query;
 }
 
-/** undefined: there is none. */
-async function readBody(request: Request): Promise<unknown> {
-  if (request.method === 'GET' || request.method === 'HEAD') return undefined;
-  const bytes = new Uint8Array(await request.arrayBuffer());
-  if (bytes.length === 0) return undefined;
-  const type = request.headers.get('content-type') ?? '';
+/** undefined: there is none. Read from the connection itself, and no further than it may go. */
+async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Whoever sends too much is to hear so: the connection is not cut while that is said.
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+    size += chunk.length;
+    if (size > maxBody) throw new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
+    chunks.push(chunk);
+  }
+  if (size === 0) return undefined;
+  const type = incoming.headers['content-type'] ?? '';
   if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(type)) {
     throw new TunwardError('ERR_MEDIA_TYPE', `Expected a body of application/json, found '${type.slice(0, 80)}'`, {});
   }
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)));
   } catch (error) {
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new TunwardError('ERR_BAD_REQUEST', `Expected JSON in UTF-8: ${error.message}`, {}, { cause: error });

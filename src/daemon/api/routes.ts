@@ -2,9 +2,12 @@ import * as z from 'zod';
 import type { Clock } from '../../time.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import type { Config } from '../config.js';
+import { createEditor } from '../edit/editor.js';
 import type { Journal } from '../events.js';
 import type { TunnelLogs } from '../log.js';
+import type { Reloader } from '../reload.js';
 import { compatRoutes } from './compat.js';
+import { configRoutes } from './config.js';
 import { eventRoutes } from './events.js';
 import { healthRoutes, type Phase } from './health.js';
 import { metricRoutes } from './metrics.js';
@@ -21,6 +24,7 @@ export interface RouteContext {
   readonly config: Pick<Config, 'logDir' | 'stateDir'> & { readonly api: Pick<Config['api'], 'compat'> };
   readonly supervisor: Supervisor;
   readonly logs: TunnelLogs;
+  readonly reloader: Reloader;
   readonly journal: Journal;
   readonly clock: Clock;
   readonly version: string;
@@ -43,6 +47,7 @@ export function createRoutes(context: RouteContext): Route[] {
     ...healthRoutes({ phase, supervisor, folders }),
     ...sessionRoutes(context),
     ...tunnelRoutes({ ...context, overview }),
+    ...configRoutes({ ...context, editor: createEditor(context.reloader) }),
     ...operationRoutes(supervisor, operations),
     ...portRoutes(supervisor, journal.append),
     ...eventRoutes({ journal, supervisor }),

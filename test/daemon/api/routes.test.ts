@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
@@ -5,6 +6,7 @@ import type { Route } from '#lib/daemon/api/route.js';
 import { createRoutes } from '#lib/daemon/api/routes.js';
 import { createFailures, createSessions, openTokens } from '#lib/daemon/api/tokens.js';
 import { type Daemon, startDaemon } from '#lib/daemon/daemon.js';
+import type { Reloader } from '#lib/daemon/reload.js';
 import { systemClock, until } from '#lib/time.js';
 import { makeHome } from '../../support/daemon.js';
 import { createFakeClock } from '../../support/fakeclock.js';
@@ -26,8 +28,9 @@ describe('the API', () => {
 
   before(async () => {
     port = await freeLocalPort();
+    const api = { socket: home.socket, listen: `127.0.0.1:${await freeLocalPort()}` };
     const common = { remote_host: '127.0.0.1', ssh_options: { Port: '1' }, remote_port: '80' };
-    home.configure({ log: { keep: 2 } }, [
+    home.configure({ log: { keep: 2 }, api }, [
       { ...common, name: 'first', local_port: port, groups: ['a', 'b'] },
       { ...common, name: 'second', local_port: await freeLocalPort(), groups: ['b'], enabled: false },
     ]);
@@ -69,6 +72,7 @@ describe('the API', () => {
       config: daemon.config,
       supervisor: daemon.supervisor,
       logs: { fileOf: () => '', write: () => undefined, tail: () => [], follow: () => () => undefined },
+      reloader: {} as Reloader,
       journal: { append: () => undefined, recent: () => [], subscribe: () => () => undefined },
       clock: systemClock,
       version: '0',
@@ -108,6 +112,7 @@ describe('the API', () => {
     ['/v1/tunnels/{id}/logs', () => `/v1/tunnels/${ids.first}/logs?lines=3`],
     ['/v1/ports/{port}', () => `/v1/ports/${port}?host=localhost`],
     ['/v1/processes'],
+    ['/v1/config'],
   ];
   for (const [pattern, path = () => pattern] of gets) {
     it(`answers GET ${pattern} as it is described`, async () => {
@@ -116,6 +121,23 @@ describe('the API', () => {
       expectAsDescribed('GET', pattern, reply);
     });
   }
+
+  it('serves the page, with a policy that lets nothing in from elsewhere', async () => {
+    const page = await call('GET', '/?lang=en');
+    expect([page.status, page.headers['content-type']]).to.deep.equal([200, 'text/html; charset=utf-8']);
+    const policy = String(page.headers['content-security-policy']);
+    expect(policy)
+      .to.match(/^default-src 'none';/)
+      .and.not.match(/unsafe/);
+    const { etag = '' } = page.headers;
+    expect((await call('GET', '/', { headers: { 'if-none-match': etag } })).status).to.equal(304);
+    const [, script = ''] = /<script type="module" src="([^"]+)"/.exec(page.bytes.toString('utf8')) ?? [];
+    expect((await call('GET', script)).headers['content-type']).to.equal('text/javascript; charset=utf-8');
+    for (const path of ['/panel/', '/panel/../package.json', '/panel/%2e%2e/package.json', '/panel/nothing.js']) {
+      expect((await call('GET', path)).status, path).to.equal(404);
+    }
+    expect((await call('GET', '/', { headers: { host: 'evil.example' } })).status).to.equal(421);
+  });
 
   it('answers HEAD as GET, without a body', async () => {
     const { status, bytes } = await call('HEAD', '/v1/tunnels/first');
@@ -194,6 +216,129 @@ describe('the API', () => {
         expect(reply.body.detail).to.match(/^body/);
       });
     }
+  });
+
+  describe('the configuration', () => {
+    const written = () => ({
+      ...{ name: 'third: #3', remote_host: '127.0.0.1', ssh_options: { Port: '1' }, remote_port: '80' },
+      local_port: String(third),
+    });
+    let third: number;
+    before(async () => {
+      third = await freeLocalPort();
+    });
+
+    it('gets a tunnel, another in its place, and loses it again; what else is in it stays as it is', async () => {
+      const before = await call('GET', '/v1/config');
+      expect(before.headers.etag).to.equal(`"${before.body.etag}"`);
+      const added = await call('POST', '/v1/tunnels', { body: written() });
+      expectAsDescribed('POST', '/v1/tunnels', added);
+      expect([added.status, added.body.name, added.body.desired]).to.deep.equal([201, 'third: #3', 'up']);
+      expect(added.headers.location).to.equal(`/v1/tunnels/${added.body.id}`);
+      const replaced = await call('PUT', `/v1/tunnels/${added.body.id}`, { body: { ...written(), groups: ['c'] } });
+      expectAsDescribed('PUT', '/v1/tunnels/{id}', replaced);
+      expect(replaced.body).to.deep.include({ id: added.body.id, groups: ['c'] });
+      const renamed = await call('PUT', `/v1/tunnels/${added.body.id}`, { body: { ...written(), name: 'other' } });
+      expect(renamed.body.id).not.to.equal(added.body.id);
+      expect((await call('GET', `/v1/tunnels/${added.body.id}`)).status).to.equal(404);
+      const between = await call('GET', '/v1/config');
+      expect(between.body.tunnels.map(({ name }: { name: string }) => name)).to.deep.equal([
+        'first',
+        'second',
+        'other',
+      ]);
+      const removed = await call('DELETE', '/v1/tunnels/other');
+      expectAsDescribed('DELETE', '/v1/tunnels/{id}', removed);
+      expect(removed.body).to.deep.equal({ id: renamed.body.id, name: 'other', down: true });
+      const after = await call('GET', '/v1/config');
+      expect(JSON.parse(after.body.text)).to.deep.equal(JSON.parse(before.body.text));
+      expect(daemon.supervisor.specs().map(({ name }) => name)).to.deep.equal(['first', 'second']);
+    });
+
+    it('is changed by one of two who have read the same, and the other one is told', async () => {
+      const { etag } = (await call('GET', '/v1/config')).headers;
+      const headers = { 'if-match': etag };
+      const writers = ['one', 'two'].map(async (name) => {
+        const body = { ...written(), name, local_port: String(await freeLocalPort()) };
+        return call('POST', '/v1/tunnels', { body, headers });
+      });
+      const replies = await Promise.all(writers);
+      expect(replies.map(({ status }) => status).sort()).to.deep.equal([201, 412]);
+      const refused = replies.find(({ status }) => status === 412);
+      expect(refused?.body).to.include({ code: 'ERR_CONFIG_CHANGED' });
+      const names = daemon.supervisor.specs().map(({ name }) => name);
+      expect(names).to.have.length(3);
+      await call('DELETE', `/v1/tunnels/${names[2]}`);
+    });
+
+    it('is not changed by what would make it wrong, and says where that is', async () => {
+      const { text } = (await call('GET', '/v1/config')).body;
+      const wrong: readonly [body: unknown, status: number, detail: RegExp][] = [
+        [{ ...written(), local_port: 'x' }, 422, /tunnels\[2\]\.local_port: expected a port/],
+        [{ ...written(), remote_host: '-oProxyCommand=x' }, 422, /tunnels\[2\]\.remote_host: expected/],
+        [{ ...written(), local_port: String(port) }, 422, /tunnels\[\d\]/],
+        [{ ...written(), colour: 'red' }, 422, /colour/],
+        [{}, 422, /remote_host/],
+        [[], 400, /^body/],
+        ['tunnel', 400, /^body/],
+      ];
+      for (const [body, status, detail] of wrong) {
+        const reply = await call('POST', '/v1/tunnels', { body });
+        expect(reply.status, JSON.stringify(reply.body)).to.equal(status);
+        expect(reply.body.detail).to.match(detail);
+      }
+      expect((await call('GET', '/v1/config')).body.text).to.equal(text);
+      expect((await call('DELETE', '/v1/tunnels/nobody')).body.code).to.equal('ERR_TUNNEL_UNKNOWN');
+      const headers = { 'if-match': 'unquoted' };
+      expect((await call('DELETE', '/v1/tunnels/first', { headers })).body.detail).to.match(
+        /^If-Match: expected one ETag/,
+      );
+    });
+
+    it('is not told from afar which file ssh is to read, or which key it is to use', async () => {
+      const { text } = (await call('GET', '/v1/config')).body;
+      const token = readFileSync(daemon.config.api.tokenFile, 'utf8').trim();
+      const send = (method: string, path: string, body: unknown) =>
+        fetch(new URL(path, daemon.address.url ?? ''), {
+          method,
+          body: JSON.stringify(body),
+          headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        });
+      for (const more of [{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }]) {
+        for (const [method, path] of [
+          ['POST', '/v1/tunnels'],
+          ['PUT', '/v1/tunnels/first'],
+        ] as const) {
+          const reply = await send(method, path, { ...written(), ...more });
+          const { code, detail } = (await reply.json()) as { code: string; detail: string };
+          expect([reply.status, code]).to.deep.equal([403, 'ERR_FORBIDDEN']);
+          expect(detail).to.include(Object.keys(more)[0]);
+        }
+      }
+      expect((await call('GET', '/v1/config')).body.text).to.equal(text);
+      const plain = await send('POST', '/v1/tunnels', written());
+      expect(plain.status).to.equal(201);
+      await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
+    });
+
+    it('is judged without being changed', async () => {
+      const right = await call('POST', '/v1/config/validate', { body: { text: 'tunnels: []\n' } });
+      expectAsDescribed('POST', '/v1/config/validate', right);
+      expect(right.body.changes.removed.map(({ name }: { name: string }) => name)).to.deep.equal(['first', 'second']);
+      const wrong = await call('POST', '/v1/config/validate', { body: { text: 'tunels: []\n' } });
+      expectAsDescribed('POST', '/v1/config/validate', wrong);
+      expect(wrong.body).to.include({ valid: false, changes: null });
+      expect(wrong.body.problems[0]).to.include({ line: 1, column: 1 });
+      const large = `# ${'x'.repeat(900_000)}\ntunnels: []\n`;
+      expect((await call('POST', '/v1/config/validate', { body: { text: large } })).body.valid).to.equal(true);
+      expect(daemon.supervisor.specs()).to.have.length(2);
+    });
+
+    it('is read again when somebody asks', async () => {
+      const reply = await call('POST', '/v1/config/reload');
+      expectAsDescribed('POST', '/v1/config/reload', reply);
+      expect(reply.body.changes).to.deep.equal({ added: [], removed: [], changed: [] });
+    });
   });
 
   describe('a port', () => {
@@ -364,6 +509,7 @@ describe('the API', () => {
       config: daemon.config,
       supervisor: daemon.supervisor,
       logs: { fileOf: () => '', write: () => undefined, tail: () => [], follow: () => () => undefined },
+      reloader: {} as Reloader,
       journal: { append: () => undefined, recent: () => [], subscribe: () => () => undefined },
       tokens: openTokens([], []),
       sessions: createSessions(clock),

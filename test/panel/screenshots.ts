@@ -1,0 +1,124 @@
+/**
+ * `npm run screenshots`: the pages of the panel as they look, wide and narrow, light and dark, into .build/screenshots/.
+ * To be looked at; nothing compares them.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { BrowserContextOptions, Page } from 'playwright-core';
+import { buildRoot } from '../support/paths.js';
+import { signIn, startViewer } from './browser.js';
+import { cast, chainOfWeb, heldPort, idOf, logOfWeb, nginx, plannedKill, startScene } from './scene.js';
+import { problem } from './stage.js';
+
+const folder = join(buildRoot, 'screenshots');
+mkdirSync(folder, { recursive: true });
+
+const stage = await startScene();
+const viewer = await startViewer();
+stage.isLocked = false;
+for (const line of logOfWeb) stage.say(idOf(2), line);
+for (let at = 0; at < 40; at++)
+  stage.say(
+    idOf(2),
+    `[2026-11-25 18:${10 + at}:07] debug1: client_input_channel_req: channel 2 rtype keepalive@openssh.com reply 1`,
+  );
+stage.answers.set('POST /v1/ports/9443/free', ({ body }) =>
+  body.dry_run
+    ? { body: { ...heldPort, kill: plannedKill } }
+    : body.force
+      ? {
+          body: {
+            ...heldPort,
+            free: true,
+            verdict: 'free',
+            explanation: 'Port 9443 is free',
+            listeners: [],
+            clients: heldPort.clients,
+            kill: { ...plannedKill, survivors: [] },
+            took_ms: 31,
+          },
+        }
+      : problem(403, 'ERR_FORBIDDEN', 'Port 9443 is of no tunnel of this configuration: force is needed'),
+);
+stage.answers.set(`POST /v1/tunnels/${idOf(12)}/restart`, () =>
+  problem(
+    409,
+    'ERR_PORT_HELD',
+    'Tunnel admin cannot start: port 9443 is held by pid 4711 (nginx: master process) of www-data, 3h 5m old; use --force, or takeover: any, to kill it',
+    { port: 9443, holders: [nginx] },
+  ),
+);
+stage.processes.set(idOf(1), chainOfWeb);
+
+const wide = { viewport: { width: 1280, height: 800 } };
+const narrow = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+try {
+  for (const [size, view] of Object.entries({ desktop: wide, phone: narrow })) {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await shootAll(`${size}-${colorScheme}`, { ...view, colorScheme });
+    }
+  }
+  await shootAll('desktop-light-zh', { ...wide, locale: 'zh-CN' }, true);
+  await shootAll('phone-light-zh', { ...narrow, locale: 'zh-CN' }, true);
+  await shootStates();
+} finally {
+  await viewer.close();
+  await stage.close();
+}
+console.log(`looked at ${cast.length} tunnels: ${folder}`);
+
+async function shootAll(name: string, options: BrowserContextOptions, isChinese = false): Promise<void> {
+  const page = await viewer.open(stage.url, options);
+  await page.locator('.tunnel').first().waitFor();
+  await page.getByText('metrics').waitFor();
+  await shoot(page, `${name}-list`);
+  await page.goto(`${stage.url}#/tunnel/${idOf(2)}`);
+  await page.locator('#log div').nth(40).waitFor();
+  await page.locator('.tree').waitFor();
+  await shoot(page, `${name}-tunnel`);
+  await page.goto(`${stage.url}#/port/9443`);
+  await page.getByRole('button', { name: isChinese ? '制定释放计划' : 'Plan to free it' }).click();
+  await page.locator('.plan').waitFor();
+  await shoot(page, `${name}-port`);
+  await page.context().close();
+}
+
+/** What is not there every day. */
+async function shootStates(): Promise<void> {
+  const page = await viewer.open(`${stage.url}#/tunnel/${idOf(12)}`, wide);
+  await page.getByRole('button', { name: 'Restart admin' }).click();
+  await page.getByRole('button', { name: 'Force…' }).waitFor();
+  await shoot(page, 'refused-tunnel');
+  await page.getByRole('button', { name: 'Force…' }).click();
+  await shoot(page, 'refused-dialog');
+  await page.keyboard.press('Escape');
+  await page.goto(`${stage.url}#/`);
+  await page.keyboard.press('j');
+  await shoot(page, 'refused-list');
+  await page.keyboard.press('?');
+  await shoot(page, 'keys');
+  await page.keyboard.press('Escape');
+  await page.goto(`${stage.url}#/port/9443`);
+  await page.getByRole('button', { name: 'Plan to free it' }).click();
+  await page.getByRole('button', { name: 'Free it' }).click();
+  await page.getByRole('button', { name: 'Kill and free it' }).click();
+  await page.getByText('Free, proved by binding it').waitFor();
+  await shoot(page, 'freed-port');
+  await page.goto(`${stage.url}#/`);
+  await stage.vanish();
+  await page.getByText('The daemon does not answer.').waitFor();
+  await shoot(page, 'lost');
+  await stage.comeBack();
+  stage.isLocked = true;
+  await page.getByLabel('Token').waitFor();
+  await shoot(page, 'login');
+  await page.getByLabel('Token').fill('wrong');
+  await page.keyboard.press('Enter');
+  await page.getByText('This is not the token.').waitFor();
+  await shoot(page, 'login-wrong');
+  await signIn(page, stage);
+}
+
+async function shoot(page: Page, name: string): Promise<void> {
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+}
