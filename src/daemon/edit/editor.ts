@@ -18,7 +18,7 @@ export interface Editor {
   remove(id: string, options?: EditOptions): Promise<EditedTunnel>;
 }
 
-export interface WrittenConfig extends ConfigView {
+export interface WrittenConfig extends Omit<ConfigView, 'valid'> {
   /** In the order of the file; none while it is wrong. */
   readonly tunnels: readonly WrittenTunnel[];
 }
@@ -36,9 +36,11 @@ export function createEditor(reloader: Pick<Reloader, 'edit' | 'read'>): Editor 
   return { read, add, replace, remove };
 
   async function read(): Promise<WrittenConfig> {
-    const view = await reloader.read();
-    if (!view.valid) return { ...view, tunnels: [] };
-    return { ...view, tunnels: tunnelsIn(view.text).map((tunnel) => ({ ...recordOf(tunnel), id: writtenId(tunnel) })) };
+    const { valid, ...view } = await reloader.read();
+    return {
+      ...view,
+      tunnels: (valid ? tunnelsIn(view.text) : []).map((tunnel) => ({ ...recordOf(tunnel), id: writtenId(tunnel) })),
+    };
   }
 
   async function add(tunnel: Written, options?: EditOptions): Promise<EditedTunnel> {
