@@ -261,7 +261,12 @@ export function createReloader({ source, config, env, cwd, clock, publish, apply
       () => true, // called off
     );
     try {
-      return await Promise.race([applying.then(() => true), late]);
+      // It is written and holds. That the daemon is on its way down is no reason to say that it is not.
+      const applied = applying.then(
+        () => true,
+        () => false,
+      );
+      return await Promise.race([applied, late]);
     } finally {
       over.abort();
     }

@@ -231,6 +231,12 @@ describe('createEditor(), over a reloader', () => {
     expect(clock.sleepers()).to.equal(0);
   });
 
+  it('says that it was written, also when the tunnels cannot follow any more', async () => {
+    holdApply = Promise.reject(new Error('The supervisor is closed'));
+    const { settled, etag } = await editor.add(mail);
+    expect([settled, etag, text().includes('mail')]).to.deep.equal([false, (await editor.read()).etag, true]);
+  });
+
   it('says what became of a file that cannot be written', async () => {
     chmodSync(file, 0o444);
     await expectRefused(editor.add(mail), 'ERR_CONFIG_UNWRITABLE');
