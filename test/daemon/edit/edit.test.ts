@@ -109,6 +109,9 @@ describe('addTunnel()', () => {
     expect(() => addTunnel('tunnels: [', fresh))
       .to.throw()
       .with.property('code', 'ERR_CONFIG_INVALID');
+    expect(() => addTunnel('? \n  - a\n "', fresh), 'a key with a mistake that yaml passes over').to.throw(
+      'no place for it',
+    );
     expect(() => addTunnel('tunnels: 7', fresh)).to.throw('there is no list of tunnels');
     expect(() => addTunnel('tunnels: &all []\nmore: *all\n', fresh))
       .to.throw()
