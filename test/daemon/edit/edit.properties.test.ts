@@ -217,6 +217,18 @@ describe('an edit of any configuration', () => {
     );
   });
 
+  it('is as if nothing had been, when what was added is removed', () => {
+    // A list that became one, and a last line without an end, are the better for it.
+    const written = (text: string) => text.split(/\r?\n/).filter((line) => line !== '');
+    fc.assert(
+      fc.property(file, tunnel, ({ text, tunnels }, added) => {
+        fc.pre(tunnels.length > 0);
+        expect(written(removeTunnel(addTunnel(text, { ...added }), tunnels.length))).to.deep.equal(written(text));
+      }),
+      { numRuns },
+    );
+  });
+
   it('makes a tunnel another, and keeps every comment and what is equal', () => {
     const edit = fc.record({
       which: fc.nat(),

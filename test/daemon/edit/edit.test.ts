@@ -226,6 +226,13 @@ describe('removeTunnel()', () => {
     expect(removeTunnel(wide, 1)).to.equal('tunnels:\n  - name: a\n\n    # of whom?\n');
   });
 
+  it('leaves one blank line of two, and none at the end', () => {
+    const text = 'tunnels:\n  - name: a\n\n  - name: b\n\n  - name: c\n';
+    expect(removeTunnel(text, 1)).to.equal('tunnels:\n  - name: a\n\n  - name: c\n');
+    expect(removeTunnel(text, 2)).to.equal('tunnels:\n  - name: a\n\n  - name: b\n');
+    expect(removeTunnel(addTunnel(text, fresh), 3)).to.equal(text);
+  });
+
   it('says that no tunnel is left', () => {
     expect(removeTunnel('tunnels: # all\n  - name: web\n  # of nobody\nlog_dir: /x\n', 0)).to.equal(
       'tunnels: [] # all\n  # of nobody\nlog_dir: /x\n',
