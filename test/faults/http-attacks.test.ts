@@ -7,8 +7,9 @@ import { fault } from '../support/fault.js';
 import { isAlive } from '../support/proc.js';
 import { type Aim, type Attack, headAttacks } from './http/attacks.js';
 import { bodyAttacks } from './http/bodies.js';
+import { dripAttacks, floodAttack, guessAttack, sessionAttack } from './http/patience.js';
 import { type Reply, readReply, send } from './http/raw.js';
-import { logIn, routeAttacks } from './http/routes.js';
+import { entryAttacks, logIn, routeAttacks } from './http/routes.js';
 import { type Target, withTarget } from './http/target.js';
 
 describe('fault: attacks on the API', () => {
@@ -17,7 +18,12 @@ describe('fault: attacks on the API', () => {
   fault({ id: 'H1', title, times: 10, reduced: 1, needs }, (times) =>
     withTarget(async (target) => {
       const aim: Aim = { ...target, cookie: await logIn(target) };
-      const attacks = [...headAttacks(aim), ...bodyAttacks(aim), ...(await routeAttacks(aim, target))];
+      const attacks = [
+        ...headAttacks(aim),
+        ...bodyAttacks(aim),
+        ...(await routeAttacks(aim, target)),
+        ...entryAttacks(aim),
+      ];
       const wrong: string[] = [];
       const kinds = new Set(attacks.map(({ kind }) => kind));
       const before = await target.look();
@@ -27,6 +33,26 @@ describe('fault: attacks on the API', () => {
       expect(wrong, 'answered in another way').to.deep.equal([]);
       await expectUntouched(target, before);
       return `${attacks.length * times} attacks of ${attacks.length} sorts and ${kinds.size} kinds, ${target.actions().length} actions executed`;
+    }),
+  );
+
+  const guessed = 'are tokens that are tried, and cookies that are none: only who has one is in';
+  fault({ id: 'H1', title: guessed, times: 1, reduced: 1, needs }, () =>
+    withTarget(async (target) => {
+      const before = await target.look();
+      const figures = [await sessionAttack(target), await guessAttack(target)];
+      await expectUntouched(target, before);
+      return figures.join('; ');
+    }),
+  );
+
+  const slow = 'take their time, or come in hundreds: everybody else is answered';
+  fault({ id: 'H1', title: slow, times: 20, needs }, (times) =>
+    withTarget(async (target) => {
+      const before = await target.look();
+      const figures = [await dripAttacks(target, times), await floodAttack(target)];
+      await expectUntouched(target, before);
+      return figures.join('; ');
     }),
   );
 });
