@@ -4,7 +4,7 @@ import { TunwardError } from '../../errors.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import type { Editor } from '../edit/editor.js';
 import type { Reloader } from '../reload.js';
-import { type Access, type Route, type RouteRequest, route } from './route.js';
+import { type Access, type Route, route } from './route.js';
 import { changes, configProblem, idParams, tunnel } from './shapes.js';
 
 export interface ConfigContext {
@@ -146,27 +146,43 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
   ];
 
   /**
-   * A file of ssh's configuration may run programs, and a key opens doors: which of them is used is for whoever writes
-   * the file. From afar those alone can be named that are in use.
+   * A file of ssh's configuration may run programs, a key opens doors, and into a file of known hosts ssh writes what a
+   * server says (a line that would open doors in an authorized_keys): which of them is used is for whoever writes the
+   * file. From afar those alone can be named that are in use.
    */
-  function refusePaths(
-    body: RouteRequest<unknown, unknown, Record<string, unknown>>['body'],
-    access: Access | null,
-  ): void {
+  function refusePaths(body: Readonly<Record<string, unknown>>, access: Access | null): void {
     if (access?.via === 'socket') return;
     const specs = supervisor.specs();
-    const known = {
-      ssh_config: specs.map(({ sshConfig }) => sshConfig),
-      identity_file: specs.map(({ identityFile }) => identityFile),
-    };
-    for (const [key, paths] of Object.entries(known)) {
-      const path = body[key];
-      if (path === undefined || paths.some((known) => known === path)) continue;
-      const message = `${key}: expected an absolute path that a tunnel of the configuration has already, found '${String(path).slice(0, 80)}': a new one is written into the file, or given at the unix socket`;
-      throw new TunwardError('ERR_FORBIDDEN', message, { key });
+    refuse(
+      'ssh_config',
+      body.ssh_config,
+      specs.map(({ sshConfig }) => sshConfig),
+    );
+    refuse(
+      'identity_file',
+      body.identity_file,
+      specs.map(({ identityFile }) => identityFile),
+    );
+    for (const [key, value] of Object.entries(Object(body.ssh_options))) {
+      const name = pathOptions.find((option) => option.toLowerCase() === key.toLowerCase());
+      if (name)
+        refuse(
+          `ssh_options.${name}`,
+          value,
+          specs.map(({ sshOptions }) => sshOptions[name]),
+        );
     }
   }
+
+  function refuse(key: string, path: unknown, known: readonly unknown[]): void {
+    if (path === undefined || known.includes(path)) return;
+    const message = `${key}: expected an absolute path that a tunnel of the configuration has already, found '${String(path).slice(0, 80)}': a new one is written into the file, or given at the unix socket`;
+    throw new TunwardError('ERR_FORBIDDEN', message, { key });
+  }
 }
+
+/** What ssh reads, writes or asks, by the options that a tunnel may set. */
+const pathOptions = ['CertificateFile', 'IdentityAgent', 'UserKnownHostsFile'];
 
 /** RFC 9110, 13.1.1: one strong tag, or any. A weak one matches nothing. */
 function ifMatchOf({ headers }: IncomingMessage): { ifMatch?: string } {

@@ -304,7 +304,13 @@ describe('the API', () => {
           body: JSON.stringify(body),
           headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
         });
-      for (const more of [{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }]) {
+      for (const more of [
+        { ssh_config: '/tmp/other' },
+        { identity_file: '~/.ssh/id_rsa' },
+        { ssh_options: { UserKnownHostsFile: '/root/.ssh/authorized_keys' } },
+        { ssh_options: { identityagent: '/tmp/agent' } },
+        { ssh_options: { CertificateFile: '/tmp/cert' } },
+      ]) {
         for (const [method, path] of [
           ['POST', '/v1/tunnels'],
           ['PUT', '/v1/tunnels/first'],
