@@ -102,7 +102,7 @@ export const english: Words = {
     theme: 'Theme',
     themes: { auto: 'System theme', light: 'Light', dark: 'Dark' },
     language: 'Language',
-    automatic: 'Browser’s language',
+    automatic: 'System language',
     keys: 'Keys',
     skip: 'Skip to the content',
     dismiss: 'Dismiss',
@@ -139,7 +139,8 @@ export const english: Words = {
     group: 'Group',
     allGroups: 'All groups',
     sort: 'Sort by',
-    states: { all: 'all', up: 'up', trouble: 'not up', failed: 'failed', stopped: 'stopped' },
+    unsorted: 'as configured',
+    states: { all: 'all', up: 'up', trouble: 'in trouble', stopped: 'stopped' },
     columns: {
       state: 'State',
       name: 'Name',
@@ -176,6 +177,7 @@ export const english: Words = {
     gone: 'There is no such tunnel. It may have been removed from the configuration, or changed: a change of its addresses gives it a new id.',
     facts: 'Facts',
     since: 'Since',
+    sinceTime: (time) => `since ${time}`,
     uptime: 'Uptime',
     direction: 'Direction',
     directions: {

@@ -66,7 +66,7 @@ function reportView(panel: Panel, report: PortReport, words: Words): TemplateRes
   return html`<section class="report" aria-labelledby="report-title">
     <h2 id="report-title"><span class="port-number">${report.port}</span>
       <span class=${`verdict ${report.free ? 'free' : 'held'}`}>${words.verdicts[report.verdict]}</span>
-      <span class="faint">${text(where)} · ${words.port.took(formatMs(report.took_ms, words))}</span></h2>
+      <span class="faint">${text(where)}${report === panel.model().port.report ? ` · ${words.port.took(formatMs(report.took_ms, words))}` : ''}</span></h2>
     <p class="explanation">${said(report.explanation)}</p>
     ${tunnel ? html`<p><a href=${`#/tunnel/${encodeURIComponent(tunnel.id)}`}>${text(words.port.tunnel(tunnel.name))}</a></p>` : ''}
     ${
@@ -132,14 +132,16 @@ function fatesView({ kill, clients }: PortReport, words: Words, killed: string):
   ];
   return html`<ul class="fates">${rows.map(
     ([fate, kind, { pid, command, why }]) => html`<li class=${kind}><span class="fate">${fate}</span>
-      <strong>${text(programOf(command))} ${pid}</strong> <span class="faint">${whyText(why, words)}</span>
-      <code class="command">${text(command)}</code></li>`,
+      <div><strong>${text(programOf(command))} ${pid}</strong> <span class="faint">${whyText(why, words)}</span>
+        <code class="command">${text(command)}</code></div></li>`,
   )}</ul>`;
 }
 
 /** The reasons that are most given, in the language of the page; the others as the daemon has written them. */
 function whyText(why: string, words: Words): string | TemplateResult {
   const [, kind = '', number = ''] = /^(target|child of|in the session of|listens on port)(?: (\d+))?$/.exec(why) ?? [];
+  const shield = /^protected: (.*)$/.exec(why)?.[1];
+  if (shield) return said(shield);
   if (kind === 'target') return words.why.target;
   if (kind === 'child of') return words.why.child(number);
   if (kind === 'in the session of') return words.why.session(number);
