@@ -7,11 +7,12 @@ import { applyDefaults, type EnvironmentDefaults, readEnvironmentDefaults } from
 import { type ConfigDocument, readDocument } from './document.js';
 import type { LogLimits } from './logfile.js';
 import {
-  ancestorKeys,
   createSchema,
   type FileShape,
   type Findings,
+  isLoopback,
   isRecord,
+  keepsText,
   parseShape,
   type Schema,
   show,
@@ -44,6 +45,12 @@ export interface Config {
     readonly socket: string;
     readonly listen: Endpoint | null;
     readonly tokenFile: string;
+    /** By what names, beside its own addresses, it is reached on TCP: `tunnels.example:8443`. */
+    readonly hosts: readonly string[];
+    /** More tokens than that, and what each is good for. */
+    readonly tokens: readonly { readonly file: string; readonly scope: 'read' | 'all' }[];
+    /** The routes of autossh-tunnel-dockerized as well. */
+    readonly compat: boolean;
     /** Of keys that open the API beside the token, SHA-256 in hexadecimal. */
     readonly keyDigests: readonly string[];
   };
@@ -59,6 +66,8 @@ export interface Config {
 
 export interface LoadOptions extends Partial<SourceOptions>, Partial<HostFacts> {
   readonly uid?: number;
+  /** The index of a tunnel that was asked for just now: nothing of it is forgiven as an ancestor's would be. */
+  readonly strict?: number | undefined;
 }
 
 /**
@@ -79,9 +88,9 @@ export function parseSource({ file, text }: ConfigSource, options: LoadOptions =
   const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
   const host = readHostFacts();
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  const { hasShell = host.hasShell } = options;
+  const { hasShell = host.hasShell, strict } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults, strict });
 }
 
 export interface ParseOptions extends HostFacts {
@@ -91,6 +100,7 @@ export interface ParseOptions extends HostFacts {
   readonly uid: number;
   /** What the environment says where the file says nothing; default: nothing. */
   readonly defaults?: EnvironmentDefaults;
+  readonly strict?: number | undefined;
 }
 
 /**
@@ -106,7 +116,7 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   if (!document.readable) throw invalid(document.problems);
 
   const schema = createSchema({ dir: dirname(file), home: absoluteDir(env, 'HOME') });
-  const findings: Findings = { document, errors: [...document.problems], warnings: [] };
+  const findings: Findings = { document, errors: [...document.problems], warnings: [], strict: options.strict };
   const written = document.value ?? {};
   const own = parseShape(findings, schema.file, written, []) ?? whatIsRight(schema, written);
   const top = applyDefaults(own, written, defaults);
@@ -117,7 +127,7 @@ export function parseConfig(text: string, options: ParseOptions): Config {
     ...atTop(file, message),
     path: `$${variable}`,
   }));
-  const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...socketProblems(document, rest.api.socket)];
+  const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...apiProblems(document, top.api, rest.api)];
   if (errors.length > 0) throw invalid(errors);
   const warnings = [...findings.warnings, ...found.warnings, ...shellWarnings(document, tunnels, options)];
   return deepFreeze({ file, tunnels, ...rest, warnings: inOrder(warnings) });
@@ -139,29 +149,32 @@ function whatIsRight(schema: Schema, written: unknown): FileShape {
 /** sockaddr_un holds 108 bytes with the closing zero. */
 const maxSocketBytes = 107;
 
-function socketProblems(document: ConfigDocument, socket: string): ConfigProblem[] {
-  const length = Buffer.byteLength(socket);
-  if (length <= maxSocketBytes) return [];
-  const message = `expected a path of at most ${maxSocketBytes} bytes, found ${length}: ${show(socket)}`;
-  return [document.problem(['api', 'socket'], message)];
-}
-
-/** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
-function keepsText(keys: readonly string[]): boolean {
-  const [last = '', parent] = [keys.at(-1), keys.at(-2)];
-  return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
+function apiProblems(document: ConfigDocument, written: FileShape['api'], api: Config['api']): ConfigProblem[] {
+  const problems: ConfigProblem[] = [];
+  const length = Buffer.byteLength(api.socket);
+  if (length > maxSocketBytes) {
+    const message = `expected a path of at most ${maxSocketBytes} bytes, found ${length}: ${show(api.socket)}`;
+    problems.push(document.problem(['api', 'socket'], message));
+  }
+  // Whoever reaches the API may start and stop tunnels: it is put on a network by whoever says so twice.
+  if (api.listen && !isLoopback(api.listen.host) && !written.allow_remote) {
+    const message = `expected a loopback address, or allow_remote: true beside it, found ${show(api.listen.host)}`;
+    problems.push(document.problem(['api', 'listen'], message));
+  }
+  return problems;
 }
 
 function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api'], 'keyDigests'>) {
   const stateDir = top.state_dir ?? defaults.stateDir;
   const { socket = defaults.socket, listen = null, token_file: tokenFile = join(stateDir, 'token') } = top.api;
+  const { hosts, tokens, compat } = top.api;
   const { concurrency = 16, per_host: perHost = 8, interval_ms: intervalMs = 0 } = top.start;
   const { max_bytes: maxBytes = 1_048_576, keep = 5 } = top.log;
   return {
     logDir: top.log_dir ?? defaults.logDir,
     log: { maxBytes, keep },
     stateDir,
-    api: { socket, listen, tokenFile, keyDigests: defaults.keyDigests },
+    api: { socket, listen, tokenFile, hosts, tokens, compat, keyDigests: defaults.keyDigests },
     start: { concurrency, perHost, intervalMs },
     directionMode: top.direction_mode,
     // Docker kills 10 s after SIGTERM, and wants an exit before that.

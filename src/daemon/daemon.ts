@@ -1,11 +1,17 @@
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { isTunwardError } from '../errors.js';
 import { requireLinux } from '../proc/backend.js';
 import { openProc } from '../proc/read.js';
 import { systemClock } from '../time.js';
 import type { TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type Supervisor } from '../tunnel/supervisor.js';
+import type { Phase } from './api/health.js';
 import { type Door, openSocketDoor, openTcpDoor } from './api/http.js';
+import { createPanelFiles } from './api/panel.js';
 import { createRoutes } from './api/routes.js';
+import { createFailures, createSessions, openTokens } from './api/tokens.js';
+import { warningsOf } from './changes.js';
 import { type Config, parseSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
@@ -13,7 +19,7 @@ import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { type LedgerFile, openLedger } from './ledger.js';
 import { createTunnelLogs } from './log.js';
-import { createReloader, type Reloader, warningsOf } from './reload.js';
+import { createReloader, type Reloader } from './reload.js';
 import { closeAll, findSurviving, type Opened, rejectAtAbort, type StopReport } from './shutdown.js';
 import { type ConfigSource, readSource } from './source.js';
 import { watchFile } from './watch.js';
@@ -98,15 +104,22 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   const [booted, finishBoot] = createLatch<void>();
   const [closed, finishClose] = createLatch<StopReport>();
   let closing: Promise<StopReport> | undefined;
-  const routes = createRoutes({ supervisor, logs, shutdown: () => void close(), booted });
-  const doors: Door[] = [await openSocketDoor(config.api.socket, routes)];
+  let phase: Phase = 'starting';
+  const access = openAccess(config);
+  const shutdown = () => void close();
+  const hands = { supervisor, logs, reloader, journal, shutdown, booted, phase: () => phase };
+  const routes = createRoutes({ config, clock: systemClock, version: readVersion(), ...access, ...hands });
+  const page = createPanelFiles();
+  const doors: Door[] = [await openSocketDoor(config.api.socket, routes, page)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
-  if (config.api.listen) doors.push(await openTcpDoor(config.api.listen, config.api, routes));
+  if (config.api.listen)
+    doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts, page }, routes));
   publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
   await Promise.race([supervisor.sweep(config.tunnels), rejectAtAbort(signal)]);
   await supervisor.reconcile(config.tunnels);
+  phase = 'ready';
   finishBoot();
   if (config.reload === 'auto') opened.push({ what: 'the watch', close: watchConfig(journal, config.file, reloader) });
   const url = doors.find((door) => door.url !== null)?.url ?? null;
@@ -116,7 +129,7 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
     get config() {
       return reloader.config();
     },
-    ...{ address, supervisor, closed, reload: reloader.reload, close },
+    ...{ address, supervisor, closed, reload, close },
     [Symbol.asyncDispose]: async () => void (await close()),
   };
 
@@ -125,12 +138,21 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
     return supervisor.reconcile(tunnels);
   }
 
+  async function reload(): Promise<void> {
+    try {
+      await reloader.reload();
+    } catch (error) {
+      if (!isTunwardError(error, 'ERR_CONFIG_INVALID')) throw error; // told by an event
+    }
+  }
+
   function close(): Promise<StopReport> {
     closing ??= stop();
     return closing;
   }
 
   async function stop(): Promise<StopReport> {
+    phase = 'stopping';
     publish({ type: 'daemon.stopping' });
     const began = systemClock.now();
     const trouble = (await closeAll(opened, reloader.config().stopTimeoutMs)) ?? null;
@@ -159,6 +181,18 @@ async function openState(
     if (message !== undefined) append({ type: 'state.replaced', file: path.join(stateDir, name), message });
   }
   return { instance, ledger };
+}
+
+/** Who may come in by TCP. Without that door no token is made. */
+function openAccess({ api }: Config) {
+  const more = api.tokens.map(({ file, scope }) => ({ file, rights: scope }));
+  const files = api.listen ? [{ file: api.tokenFile, rights: 'all' as const }, ...more] : [];
+  const tokens = openTokens(files, api.keyDigests);
+  return { tokens, sessions: createSessions(systemClock), failures: createFailures(systemClock) };
+}
+
+function readVersion(): string {
+  return JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')).version;
 }
 
 /** A promise, and what resolves it. */

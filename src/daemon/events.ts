@@ -1,3 +1,4 @@
+import type { KillReport } from '../kill.js';
 import type { Clock } from '../time.js';
 import type { TunnelSpec } from '../tunnel/spec.js';
 import type { SupervisorEvent } from '../tunnel/supervisor.js';
@@ -22,6 +23,15 @@ export type DaemonEvent =
       readonly socket: string;
       readonly url: string | null;
       readonly tunnels: number;
+    }
+  | {
+      /** Somebody wanted a port free. */
+      readonly type: 'port.freed';
+      readonly port: number;
+      readonly free: boolean;
+      readonly explanation: string;
+      readonly kill: KillReport | null;
+      readonly layers: { readonly asked: number };
     }
   | { readonly type: 'daemon.stopping' }
   | ({ readonly type: 'daemon.stopped' } & StopReport)

@@ -15,6 +15,8 @@ export interface TunnelLogs {
   write(entry: JournalEntry): void;
   /** The last lines, oldest first, of the present file and of those before it; none when there is no file. */
   tail(id: string, lines: number): string[];
+  /** Calls for every line that is written from now on; answers how to stop. */
+  follow(id: string, tell: (line: string) => void): () => void;
 }
 
 export interface TunnelLogOptions {
@@ -30,7 +32,17 @@ export function createTunnelLogs(dir: string, { specOf, limits, clock }: TunnelL
   /** How many lines each tunnel's log lacks: its next line says so. */
   const lost = new Map<string, number>();
   const fileOf = (id: string) => path.join(dir, `tunnel_${id}.log`);
-  return { fileOf, write, tail: (id, lines) => readLastLines(fileOf(id), lines) };
+  const followers = new Map<string, Set<(line: string) => void>>();
+  return { fileOf, write, tail: (id, lines) => readLastLines(fileOf(id), lines), follow };
+
+  function follow(id: string, tell: (line: string) => void): () => void {
+    const all = followers.get(id) ?? new Set();
+    followers.set(id, all.add(tell));
+    return () => {
+      all.delete(tell);
+      if (all.size === 0) followers.delete(id);
+    };
+  }
 
   function write(entry: JournalEntry): void {
     if (!('tunnel' in entry)) return;
@@ -40,11 +52,12 @@ export function createTunnelLogs(dir: string, { specOf, limits, clock }: TunnelL
     const gap = lost.get(entry.tunnel);
     const missing = gap === undefined ? [] : [`… ${gap} line${gap === 1 ? '' : 's'} could not be written`];
     const stamp = localTime(new Date(entry.at));
-    const text = [...missing, line].map((each) => `[${stamp}] ${printable(each)}`).join('\n');
+    const lines = [...missing, line].map((each) => `[${stamp}] ${printable(each)}`);
+    for (const tell of followers.get(entry.tunnel) ?? []) for (const each of lines) tell(each);
     const isFresh = entry.type === 'tunnel.starting' && entry.asked;
     const file = fileOf(entry.tunnel);
     try {
-      const problem = appendLine(file, text, { ...limits(), isFresh });
+      const problem = appendLine(file, lines.join('\n'), { ...limits(), isFresh });
       lost.delete(entry.tunnel);
       if (problem) complain(`Cannot begin a new file after ${file}`, problem);
     } catch (error) {

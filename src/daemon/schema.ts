@@ -6,6 +6,7 @@ import {
   allowedSshOptions,
   type Endpoint,
   type Hop,
+  isListenHost,
   isSafeDestination,
   isSafeName,
   parseEndpoint,
@@ -27,6 +28,12 @@ export const ancestorKeys: readonly string[] = [
   'direction',
   'interactive',
 ];
+
+/** `ssh_options` beside the ancestor's keys: `Compression: yes` is the text that ssh gets, and no YAML boolean. */
+export function keepsText(keys: readonly string[]): boolean {
+  const [last = '', parent] = [keys.at(-1), keys.at(-2)];
+  return parent === 'ssh_options' || (parent === 'tunnels' && ancestorKeys.includes(last)) || last === 'listen';
+}
 
 /**
  * The shape of tunward.yaml, in the spelling of the file. Paths come out absolute: `~/` from `home`, relative ones from
@@ -60,8 +67,15 @@ export function createSchema(bases: PathBases) {
     api: mapping({
       socket: path.optional(),
       listen: apiListenSchema().optional(),
+      allow_remote: z.boolean(expected('true or false')).default(false),
+      hosts: hostsSchema().default([]),
       token_file: path.optional(),
-    }).default({}),
+      tokens: z
+        .array(mapping({ file: path, scope: choice('read', 'all') }), expected('a list of tokens'))
+        .max(MAX_TOKENS, expected(`at most ${MAX_TOKENS} tokens`))
+        .default([]),
+      compat: z.boolean(expected('true or false')).default(false),
+    }).prefault({}),
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
     stop_timeout_ms: ms(1),
@@ -81,6 +95,8 @@ export interface Findings {
   readonly document: ConfigDocument;
   readonly errors: ConfigProblem[];
   readonly warnings: ConfigProblem[];
+  /** The tunnel of which nothing is forgiven, also where it stands among an ancestor's. */
+  readonly strict?: number | undefined;
 }
 
 /** The value in its shape; undefined, and what is wrong with it among the errors, when it does not fit. */
@@ -217,21 +233,28 @@ function checkSchema() {
   });
 }
 
+const MAX_TOKENS = 32;
+
 function apiListenSchema() {
-  const what = expected('off, a port, host:port or [IPv6 address]:port, on a loopback address');
+  const what = expected('off, a port, host:port or [IPv6 address]:port');
   return z.string(what).transform((written, context): Endpoint | null => {
     if (['off', 'false', 'null', '~'].includes(written)) return null;
     const endpoint = parseEndpoint(written);
-    if (typeof endpoint !== 'string' && isLoopback(endpoint.host)) return endpoint;
-    // Whoever reaches the API may start and stop tunnels, so it is not put on a network.
-    context.addIssue(
-      typeof endpoint === 'string' ? endpoint : `expected a loopback address, found ${show(endpoint.host)}`,
-    );
+    if (typeof endpoint !== 'string' && isListenHost(endpoint.host)) return endpoint;
+    context.addIssue(typeof endpoint === 'string' ? endpoint : noListenHost(endpoint.host));
     return z.NEVER;
   });
 }
 
-function isLoopback(host: string): boolean {
+/** As a browser writes them in the header Host, lower case, an address in brackets where it is IPv6. */
+function hostsSchema() {
+  const host = text('host or host:port, as browsers ask for it', (value) =>
+    /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?$/.test(value),
+  );
+  return z.array(host, expected('a list of hosts')).max(32, expected('at most 32 hosts'));
+}
+
+export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 

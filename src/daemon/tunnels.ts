@@ -59,7 +59,9 @@ function tunnelsIn(findings: Findings, written: unknown): Candidate[] {
     isRecord(written) && Object.keys(written).every((key) => key === 'tunnels') && items.every(isPlain);
   return items.flatMap((item, index) => {
     const candidate = { index, value: item, written: item };
-    return isAncestors && isRecord(item) ? forgive(findings, candidate, item) : [candidate];
+    return isAncestors && index !== findings.strict && isRecord(item)
+      ? forgive(findings, candidate, item)
+      : [candidate];
   });
 }
 
@@ -164,17 +166,12 @@ function backoffOf(
 }
 
 function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, mode: DirectionMode): TunnelSpec {
-  const fields = {
+  return {
+    id: writtenId(written),
     name: shape.name,
-    remoteHost: textOf(written, 'remote_host'),
+    remoteHost: shape.remote_host,
     remotePort: textOf(written, 'remote_port'),
     localPort: textOf(written, 'local_port'),
-  };
-  const direction = textOf(written, 'direction') || shape.direction;
-  return {
-    id: tunnelId({ ...fields, direction, interactive: shape.interactive }),
-    ...fields,
-    remoteHost: shape.remote_host,
     direction: shape.direction,
     forward: forwardOf(shape.direction, mode, shape.local_port, shape.remote_port),
     interactive: shape.interactive === 'true',
@@ -182,6 +179,18 @@ function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, 
     enabled: shape.enabled,
     ...settings,
   };
+}
+
+/** The id of a tunnel as it stands in the file, with the defaults for what it does not say. */
+export function writtenId(written: unknown): string {
+  return tunnelId({
+    name: textOf(written, 'name') || 'unnamed',
+    remoteHost: textOf(written, 'remote_host'),
+    remotePort: textOf(written, 'remote_port'),
+    localPort: textOf(written, 'local_port'),
+    direction: textOf(written, 'direction') || 'remote_to_local',
+    interactive: textOf(written, 'interactive') || 'false',
+  });
 }
 
 function toPlace(schema: Schema, { index, value }: Candidate, settings: Settings, mode: DirectionMode): Place[] {

@@ -306,6 +306,7 @@ describe('parseConfig()', () => {
           listen: null,
           tokenFile: '/home/u/.local/state/tunward/token',
           keyDigests: [],
+          ...{ hosts: [], tokens: [], compat: false },
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
@@ -323,6 +324,7 @@ describe('parseConfig()', () => {
         listen: null,
         tokenFile: '/var/lib/tunward/token',
         keyDigests: [],
+        ...{ hosts: [], tokens: [], compat: false },
       });
     });
 
@@ -346,6 +348,7 @@ describe('parseConfig()', () => {
           listen: { host: 'localhost', port: 8080 },
           tokenFile: '/etc/token',
           keyDigests: [],
+          ...{ hosts: [], tokens: [], compat: false },
         },
         start: { concurrency: 4, perHost: 2, intervalMs: 50 },
         directionMode: 'ssh-standard',
@@ -357,6 +360,19 @@ describe('parseConfig()', () => {
     });
 
     it('can have api.listen off', () => {
+      const more = parse(
+        'api: {listen: "0.0.0.0:80", allow_remote: true, hosts: [tunnels.example, "[::1]:80"], compat: true, tokens: [{file: r, scope: read}]}',
+      ).api;
+      expect(more.listen).to.deep.equal({ host: '0.0.0.0', port: 80 });
+      expect(more.hosts).to.deep.equal(['tunnels.example', '[::1]:80']);
+      expect(more.tokens).to.deep.equal([{ file: '/etc/t/r', scope: 'read' }]);
+      expect(more.compat).to.equal(true);
+      expect(complaints('api: {listen: "0.0.0.0:80"}')).to.deep.equal([
+        "1:15: api.listen: expected a loopback address, or allow_remote: true beside it, found '0.0.0.0'",
+      ]);
+      expect(complaints('api: {hosts: ["http://x"]}')[0]).to.match(
+        /expected host or host:port, as browsers ask for it/,
+      );
       for (const off of ['off', 'false', 'null', '']) expect(parse(`api: {listen: ${off}}`).api.listen).to.equal(null);
     });
 
@@ -465,7 +481,7 @@ describe('parseConfig()', () => {
           'put it in the file that ssh_config names',
         '7:3: ssh_options.ServerAliveIntervall: expected an ssh option that a tunnel may set, ' +
           "found 'ServerAliveIntervall'; did you mean 'ServerAliveInterval'?",
-        "8:15: api.listen: expected a loopback address, found 'box'",
+        "8:15: api.listen: expected an IP address, localhost or * to listen on, found 'box'",
         "8:33: api.socket: expected a path: absolute, relative to this file, or beginning with ~/, found '~bob/x'",
         '9:22: start.concurrency: expected a whole number from 1 to 10000, found 0',
         "9:35: start.per_host: expected a whole number from 1 to 10000, found '3'",

@@ -132,7 +132,7 @@ describe('restart through the API', () => {
     expect(Object.keys(body)).to.have.members([
       ...['id', 'name', 'state', 'desired', 'reason', 'health', 'health_reason', 'direction', 'engine', 'listen'],
       ...['target', 'remote_host', 'jump', 'groups', 'enabled', 'pid', 'chain', 'usage', 'since', 'attempt'],
-      ...['restarts', 'next_retry_at', 'last_error', 'remedy', 'log_file'],
+      ...['restarts', 'last_restart', 'next_retry_at', 'last_error', 'remedy', 'log_file'],
     ]);
     expect(body).to.deep.include({
       state: 'up',

@@ -1,18 +1,22 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
 import fs from 'node:fs';
-import http from 'node:http';
+import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 import path from 'node:path';
-import { getRequestListener } from '@hono/node-server';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
-import { bodyLimit } from 'hono/body-limit';
+import type * as z from 'zod';
 import { TunwardError } from '../../errors.js';
 import { systemClock } from '../../time.js';
 import type { Endpoint } from '../../tunnel/spec.js';
 import { toJson, toProblem } from '../../wire.js';
-import { makePrivateFolder, readOwnFile, replaceFile } from '../files.js';
+import { makePrivateFolder } from '../files.js';
 import { isAnswered } from '../instance.js';
-import type { Route } from './routes.js';
+import { checkHead, createSocketGuard, createTcpGuard, type Guard } from './guard.js';
+import type { PanelFiles } from './panel.js';
+import { MAX_BODY, type Route, type RouteAnswer } from './route.js';
+import { openEventStream } from './stream.js';
+import type { Failures, Sessions, Tokens } from './tokens.js';
 
 export interface Door {
   /** `http://127.0.0.1:7420` for TCP; null for the unix socket. */
@@ -20,13 +24,11 @@ export interface Door {
   close(): Promise<void>;
 }
 
-const MAX_BODY = 65_536;
-
 /** The API on a unix socket that only its owner may use: no token is asked for. */
-export async function openSocketDoor(socket: string, routes: readonly Route[]): Promise<Door> {
+export async function openSocketDoor(socket: string, routes: readonly Route[], page?: PanelFiles): Promise<Door> {
   makePrivateFolder(path.dirname(socket));
   await removeStaleSocket(socket);
-  const server = createServer(routes, () => undefined);
+  const server = createServer({ routes, page, guard: createSocketGuard() });
   // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant.
   const mask = process.umask(0o177);
   try {
@@ -39,100 +41,198 @@ export async function openSocketDoor(socket: string, routes: readonly Route[]): 
 
 /** Who may come in by TCP. */
 export interface TcpAccess {
-  readonly tokenFile: string;
-  /** Of keys that count as much as the token, SHA-256 in hexadecimal. */
-  readonly keyDigests: readonly string[];
+  readonly tokens: Tokens;
+  readonly sessions: Sessions;
+  readonly failures: Failures;
+  readonly hosts: readonly string[];
+  readonly page?: PanelFiles | undefined;
 }
 
-/** The API on TCP, for whoever bears the token and asks for this very host. */
+/** The API on TCP, for whoever bears a token and asks for this very host. */
 export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: readonly Route[]): Promise<Door> {
-  const keys = access.keyDigests.map((hex) => Buffer.from(hex, 'hex'));
-  const tokens = [digest(readToken(access.tokenFile)), ...keys];
-  const hosts = new Set<string>();
-  const server = createServer(routes, (context) => authorize(context, tokens, hosts));
+  const address = () => server.address() as AddressInfo;
+  const server: http.Server = createServer({
+    routes,
+    page: access.page,
+    guard: createTcpGuard({ ...access, address }),
+  });
   // Never by name: what `localhost` resolves to first is anybody's guess.
-  const address = listen.host === 'localhost' ? '127.0.0.1' : listen.host;
-  await listening(server, () => server.listen({ host: address, port: listen.port, exclusive: true }));
-  const { port } = server.address() as AddressInfo;
-  const host = net.isIPv6(address) ? `[${address}]` : address;
-  for (const name of [host, '127.0.0.1', '[::1]', 'localhost']) hosts.add(`${name}:${port}`);
-  return { url: `http://${host}:${port}`, close: () => closeServer(server) };
+  const host = { localhost: '127.0.0.1', '*': '::' }[listen.host] ?? listen.host;
+  await listening(server, () => server.listen({ host, port: listen.port, exclusive: true }));
+  return { url: `http://${net.isIPv6(host) ? `[${host}]` : host}:${address().port}`, close: () => closeServer(server) };
 }
 
-function createServer(routes: readonly Route[], guard: (context: Context) => void): http.Server {
-  const app = new Hono();
-  app.use(
-    bodyLimit({
-      maxSize: MAX_BODY,
-      onError: () => problem(new TunwardError('ERR_BAD_REQUEST', `A body is at most ${MAX_BODY} bytes`, {})),
-    }),
-  );
-  for (const { method, path: pattern, open, handle } of routes) {
-    app.on(method, pattern, async (context) => {
-      if (!open) guard(context);
-      const { status = 200, body } = await handle({
-        param: (name) => context.req.param(name),
-        query: (name) => context.req.query(name),
-      });
-      return context.body(toJson(body), status, { 'content-type': 'application/json' });
-    });
-  }
-  app.notFound((context) => {
-    const message = `There is no ${context.req.method} ${context.req.path}`;
-    return problem(new TunwardError('ERR_BAD_REQUEST', message, {}), 404);
+/** More clients than this at once are turned away: each costs a descriptor, and ssh needs some too. */
+const MAX_CONNECTIONS = 512;
+
+interface Site {
+  readonly routes: readonly Route[];
+  readonly guard: Guard;
+  readonly page?: PanelFiles | undefined;
+}
+
+function createServer(site: Site): http.Server {
+  const listener = getRequestListener(createApp(site).fetch, { overrideGlobalObjects: false });
+  const limits = { headersTimeout: 5000, requestTimeout: 10_000, connectionsCheckingInterval: 1000 };
+  const server = http.createServer({ ...limits, maxHeaderSize: 16_384 }, (incoming, outgoing) => {
+    try {
+      checkHead(incoming);
+    } catch (error) {
+      return refuse(outgoing, error);
+    }
+    // Whatever goes wrong in there has been answered there.
+    void listener(incoming, outgoing);
   });
-  app.onError((error) => problem(error));
-  const server = http.createServer(getRequestListener(app.fetch));
-  server.headersTimeout = 5000;
-  server.requestTimeout = 10_000;
-  server.maxConnections = 256;
+  server.maxConnections = MAX_CONNECTIONS;
   return server;
 }
 
-/** The one place where an error becomes an answer. */
-function problem(error: unknown, as?: number): Response {
+/** Whoever asks for what cannot be a request of ours is told so, and that is the end of the connection. */
+function refuse(outgoing: ServerResponse, error: unknown): void {
   const { status, body } = toProblem(error);
-  const headers = { 'content-type': 'application/problem+json' };
-  return new Response(toJson({ ...body, status: as ?? status }), { status: as ?? status, headers });
+  outgoing.shouldKeepAlive = false;
+  outgoing.writeHead(status, { 'content-type': 'application/problem+json' }).end(toJson(body));
 }
 
-function authorize(context: Context, tokens: readonly Buffer[], hosts: ReadonlySet<string>): void {
-  const host = context.req.header('host') ?? '';
-  if (!hosts.has(host))
-    throw new TunwardError('ERR_FORBIDDEN', `This daemon does not answer for the host '${host}'`, {});
-  if (context.req.header('origin') !== undefined) {
-    throw new TunwardError('ERR_FORBIDDEN', 'This daemon does not answer to pages of other origins', {});
+type App = Hono<{ Bindings: HttpBindings }>;
+
+function createApp({ routes, guard, page }: Site): App {
+  const app: App = new Hono();
+  if (page) addPage(app, page, guard);
+  for (const route of routes) {
+    const { method, path: pattern, scope, toError } = route;
+    app.on(method, honoPath(pattern), async (context) => {
+      try {
+        const { incoming, outgoing } = context.env;
+        const access = guard(incoming, scope);
+        const checked = { ...(await readRequest(context, route)), access, incoming };
+        return answer(await route.handle(checked), outgoing);
+      } catch (error) {
+        return problem(error, toError);
+      }
+    });
   }
-  const given = /^Bearer (.+)$/.exec(context.req.header('authorization') ?? '')?.[1];
-  if (given === undefined || !tokens.some((token) => timingSafeEqual(digest(given), token))) {
-    throw new TunwardError(
-      'ERR_UNAUTHORIZED',
-      'A bearer token is needed: it stands in the file that api.token_file names',
-      {},
-    );
+  for (const pattern of new Set(routes.map((route) => route.path))) refuseOthers(app, pattern, routes);
+  app.notFound((context) => {
+    const message = `There is no ${context.req.method} ${context.req.path}: GET /openapi.json has all there is`;
+    return problem(new TunwardError('ERR_ROUTE_UNKNOWN', message, {}));
+  });
+  app.onError((error) => problem(error));
+  return app;
+}
+
+/** The files of the panel: open to all, as the page itself is what asks for the token. */
+function addPage(app: App, page: PanelFiles, guard: Guard): void {
+  app.on('GET', ['/', '/panel/*'], (context, next) => {
+    const { incoming } = context.env;
+    guard(incoming, 'open');
+    const file = page(incoming.url?.replace(/\?.*/s, '') ?? '');
+    if (!file) return next();
+    const { body, headers } = file;
+    if (incoming.headers['if-none-match'] === headers.etag) return context.body(null, 304, headers);
+    return context.body(new Uint8Array(body), 200, headers);
+  });
+}
+
+function honoPath(pattern: string): string {
+  return pattern.replace(/\{(\w+)\}/g, ':$1');
+}
+
+/** What is there, and not by this method. No OPTIONS either: no page of another origin is to come in. */
+function refuseOthers(app: App, pattern: string, routes: readonly Route[]): void {
+  const here = routes.filter((route) => route.path === pattern);
+  const methods: string[] = here.map(({ method }) => method);
+  const allow = [...methods, ...(methods.includes('GET') ? ['HEAD'] : [])].join(', ');
+  app.all(honoPath(pattern), (context) => {
+    const message = `${context.req.path} is for ${allow}, found ${context.req.method}`;
+    const refusal = problem(new TunwardError('ERR_METHOD_NOT_ALLOWED', message, { allow }), here[0]?.toError);
+    refusal.headers.set('allow', allow);
+    return refusal;
+  });
+}
+
+async function readRequest({ req, env }: Context<{ Bindings: HttpBindings }>, route: Route) {
+  const { params, query, body, maxBody } = route;
+  return {
+    params: check('path', params, req.param()),
+    query: check('query', query, queryOf(new URL(req.url).searchParams)),
+    body: check('body', body, await readBody(env.incoming, maxBody)),
+  };
+}
+
+/** What is given several times is a list; a schema that does not want one says so. */
+function queryOf(search: URLSearchParams): Record<string, string | string[]> {
+  const query: Record<string, string | string[]> = Object.create(null);
+  for (const name of new Set(search.keys())) {
+    const values = search.getAll(name);
+    query[name] = values.length === 1 ? (values[0] ?? '') : values;
+  }
+  return query;
+}
+
+/** undefined: there is none. Read from the connection itself, and no further than it may go. */
+async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  // Whoever sends too much is to hear so: the connection is not cut while that is said.
+  for await (const chunk of incoming.iterator({ destroyOnReturn: false })) {
+    size += chunk.length;
+    if (size > maxBody) throw new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
+    chunks.push(chunk);
+  }
+  if (size === 0) return undefined;
+  const type = incoming.headers['content-type'] ?? '';
+  if (!/^application\/json *(; *charset="?utf-8"? *)?$/i.test(type)) {
+    throw new TunwardError('ERR_MEDIA_TYPE', `Expected a body of application/json, found '${type.slice(0, 80)}'`, {});
+  }
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(Buffer.concat(chunks)));
+  } catch (error) {
+    if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
+    throw new TunwardError('ERR_BAD_REQUEST', `Expected JSON in UTF-8: ${error.message}`, {}, { cause: error });
   }
 }
 
-/** Any line of 8 or more printable characters; made, 0600, where there is no file. */
-function readToken(file: string): string {
-  if (!fs.existsSync(file)) {
-    makePrivateFolder(path.dirname(file));
-    replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
+/** What a schema makes of it. Without one there is to be nothing: what is not understood must not be passed over. */
+function check(where: string, schema: z.ZodType | undefined, value: unknown): unknown {
+  if (schema === undefined) {
+    if (value === undefined || Object.keys(Object(value)).length === 0) return undefined;
+    throw new TunwardError('ERR_BAD_REQUEST', `${where}: expected nothing, found ${Object.keys(Object(value))[0]}`, {});
   }
-  const line = readOwnFile(file)
-    ?.split('\n')
-    .map((text) => text.trim())
-    .find((text) => /^[\x21-\x7e]{8,}$/.test(text));
-  if (line !== undefined) return line;
-  throw new TunwardError(
-    'ERR_ACCESS_DENIED',
-    `Cannot take a token from ${file}: expected a plain file of this user with a line of 8 or more printable characters`,
-    { path: file },
-  );
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  const issues = result.error.issues.map(({ path, message }) => `${[where, ...path].join('.')}: ${message}`);
+  throw new TunwardError('ERR_BAD_REQUEST', issues.join('; '), { issues });
 }
 
-function digest(text: string): Buffer {
-  return createHash('sha256').update(text).digest();
+function answer(given: RouteAnswer, outgoing: ServerResponse): Response {
+  if ('stream' in given) {
+    let onClose = () => {};
+    const stream = openEventStream(outgoing, { onClose: () => onClose() });
+    onClose = given.stream(stream);
+    return RESPONSE_ALREADY_SENT;
+  }
+  const { status = 200 } = given;
+  const isText = 'bytes' in given; // the types of Node's Response do not know that bytes may be bytes
+  const headers = { ...safeHeaders, 'content-type': isText ? given.type : 'application/json', ...given.headers };
+  return new Response(isText ? (given.bytes as string) : toJson(given.body), { status, headers });
+}
+
+/** An answer is data of this moment, and no page. */
+const safeHeaders = { 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+
+/** The one place where an error becomes an answer. */
+function problem(error: unknown, toError?: Route['toError']): Response {
+  const { status, body } = toError?.(error) ?? toProblem(error);
+  const type = toError ? 'application/json' : 'application/problem+json';
+  const retryAfter = (body as { retry_after_s?: unknown } | null)?.retry_after_s;
+  const headers = {
+    ...safeHeaders,
+    'content-type': type,
+    ...(status === 401 ? { 'www-authenticate': 'Bearer realm="tunward"' } : {}),
+    ...(typeof retryAfter === 'number' ? { 'retry-after': String(retryAfter) } : {}),
+  };
+  return new Response(toJson(body), { status, headers });
 }
 
 /** A socket file that nobody answers at was left by a daemon that was killed. Anything else is not ours to remove. */

@@ -1,122 +1,101 @@
-import { TunwardError } from '../../errors.js';
-import { inspectPort } from '../../port/inspect.js';
-import { openProc } from '../../proc/read.js';
+import * as z from 'zod';
+import type { Clock } from '../../time.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
-import { readInit } from '../init.js';
+import type { Config } from '../config.js';
+import { createEditor } from '../edit/editor.js';
+import type { Journal } from '../events.js';
 import type { TunnelLogs } from '../log.js';
-
-export interface RouteRequest {
-  readonly param: (name: string) => string | undefined;
-  readonly query: (name: string) => string | undefined;
-}
-
-export interface RouteAnswer {
-  readonly status?: 200 | 202;
-  /** camelCase; it is put into snake_case on its way out. */
-  readonly body: unknown;
-}
-
-export interface Route {
-  readonly method: 'GET' | 'POST';
-  readonly path: string;
-  /** Needs no token: says nothing that is worth one. */
-  readonly open?: boolean;
-  readonly handle: (request: RouteRequest) => Promise<RouteAnswer>;
-}
+import type { Reloader } from '../reload.js';
+import { compatRoutes } from './compat.js';
+import { configRoutes } from './config.js';
+import { eventRoutes } from './events.js';
+import { healthRoutes, type Phase } from './health.js';
+import { metricRoutes } from './metrics.js';
+import { describeApi } from './openapi.js';
+import { createOperations, operationRoutes } from './operations.js';
+import { createOverview } from './overview.js';
+import { portRoutes } from './ports.js';
+import { type Route, route } from './route.js';
+import { sessionRoutes } from './session.js';
+import type { Failures, Sessions, Tokens } from './tokens.js';
+import { tunnelRoutes } from './tunnels.js';
 
 export interface RouteContext {
+  readonly config: Pick<Config, 'logDir' | 'stateDir'> & { readonly api: Pick<Config['api'], 'compat'> };
   readonly supervisor: Supervisor;
   readonly logs: TunnelLogs;
+  readonly reloader: Reloader;
+  readonly journal: Journal;
+  readonly clock: Clock;
+  readonly version: string;
+  readonly tokens: Tokens;
+  readonly sessions: Sessions;
+  readonly failures: Failures;
+  readonly phase: () => Phase;
   readonly shutdown: () => void;
-  /** The sweep over leftovers is over, and every tunnel is known. What asks for more than the health waits for it. */
+  /** The sweep over leftovers is over, and every tunnel is known. What needs more than a right to look waits for it. */
   readonly booted: Promise<void>;
 }
 
-/** The whole API, version 1. */
+/** The whole API, version 1: each row answers, is checked and is described by the same schemas. */
 export function createRoutes(context: RouteContext): Route[] {
-  const afterBoot = (route: Route): Route => ({
-    ...route,
-    handle: async (request) => {
-      await context.booted;
-      return route.handle(request);
-    },
-  });
-  return listRoutes(context).map((route) => (route.open ? route : afterBoot(route)));
-}
-
-function listRoutes({ supervisor, logs, shutdown }: RouteContext): Route[] {
-  return [
-    { method: 'GET', path: '/health', open: true, handle: async () => ({ body: readHealth() }) },
-    { method: 'GET', path: '/v1/tunnels', handle: async () => ({ body: { tunnels: supervisor.list() } }) },
-    { method: 'GET', path: '/v1/tunnels/:id', handle: async (request) => ({ body: supervisor.status(idOf(request)) }) },
-    {
-      method: 'POST',
-      path: '/v1/tunnels/:id/start',
-      handle: async (request) => ({ body: await supervisor.start(idOf(request), { force: isForced(request) }) }),
-    },
-    {
-      method: 'POST',
-      path: '/v1/tunnels/:id/restart',
-      handle: async (request) => ({ body: await supervisor.restart(idOf(request), { force: isForced(request) }) }),
-    },
-    {
-      method: 'POST',
-      path: '/v1/tunnels/:id/stop',
-      handle: async (request) => ({ body: await supervisor.stop(idOf(request)) }),
-    },
-    {
-      method: 'GET',
-      path: '/v1/tunnels/:id/logs',
-      handle: async (request) => {
-        const { id } = supervisor.status(idOf(request));
-        const lines = numberOf('lines', request.query('lines') ?? '100', 10_000);
-        return { body: { id, logFile: logs.fileOf(id), lines: logs.tail(id, lines) } };
-      },
-    },
-    {
-      method: 'GET',
-      path: '/v1/ports/:port',
-      handle: async (request) => {
-        const port = numberOf('port', request.param('port') ?? '', 65_535);
-        return { body: await inspectPort(port, { host: hostOf(request) }) };
-      },
-    },
-    {
-      method: 'POST',
-      path: '/v1/shutdown',
-      handle: async () => {
-        shutdown();
-        return { status: 202, body: { status: 'stopping', pid: process.pid } };
-      },
-    },
+  const { supervisor, journal, clock, version, config, booted, phase } = context;
+  const overview = createOverview({ supervisor, journal, clock });
+  const operations = createOperations(supervisor, clock);
+  const folders = { state_dir: config.stateDir, log_dir: config.logDir };
+  const routes = [
+    ...healthRoutes({ phase, supervisor, folders }),
+    ...sessionRoutes(context),
+    ...tunnelRoutes({ ...context, overview }),
+    ...configRoutes({ ...context, editor: createEditor(context.reloader) }),
+    ...operationRoutes(supervisor, operations),
+    ...portRoutes(supervisor, journal.append),
+    ...eventRoutes({ journal, supervisor }),
+    ...metricRoutes({ overview, journal, version }),
+    shutdownRoute(context),
+    ...(config.api.compat ? compatRoutes({ ...context, operations }) : []),
   ];
+  return [...routes, openApiRoute(routes, version)].map((row) => (row.scope === 'open' ? row : after(booted, row)));
 }
 
-/** It answers, so it is well: zombies are a matter for whoever made the image, and no reason to start it again. */
-function readHealth() {
-  return { status: 'ok', pid: process.pid, ...readInit(openProc(), process.pid) };
+/** Whoever asks during the boot is answered when every tunnel is known. */
+function after(booted: Promise<void>, row: Route): Route {
+  return {
+    ...row,
+    handle: async (request) => {
+      await booted;
+      return row.handle(request);
+    },
+  };
 }
 
-function idOf(request: RouteRequest): string {
-  return request.param('id') ?? '';
-}
-
-function isForced(request: RouteRequest): boolean {
-  const force = request.query('force') ?? 'false';
-  if (force === 'true' || force === 'false') return force === 'true';
-  throw new TunwardError('ERR_BAD_REQUEST', `force: expected true or false, found '${force}'`, { force });
-}
-
-function hostOf(request: RouteRequest): string | undefined {
-  const host = request.query('host');
-  if (host === undefined || /^(localhost|\*|[0-9a-fA-F.:[\]]+)$/.test(host)) return host;
-  throw new TunwardError('ERR_BAD_REQUEST', `host: expected an IP address, localhost or *, found '${host}'`, { host });
-}
-
-function numberOf(name: string, text: string, most: number): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value >= 1 && value <= most) return value;
-  throw new TunwardError('ERR_BAD_REQUEST', `${name}: expected a number from 1 to ${most}, found '${text}'`, {
-    [name]: text,
+function shutdownRoute({ shutdown }: RouteContext): Route {
+  const schema = z.strictObject({ status: z.literal('stopping'), pid: z.int() });
+  return route({
+    method: 'POST',
+    path: '/v1/shutdown',
+    scope: 'act',
+    about: 'Stops all tunnels and ends the daemon; answers before it has',
+    answers: { 202: { about: 'It ends', schema } },
+    async handle() {
+      shutdown();
+      return { status: 202, body: { status: 'stopping', pid: process.pid } };
+    },
   });
+}
+
+function openApiRoute(routes: readonly Route[], version: string): Route {
+  let text: string | undefined;
+  const self: Route = route({
+    method: 'GET',
+    path: '/openapi.json',
+    scope: 'open',
+    about: 'This description',
+    answers: { 200: { about: 'OpenAPI 3.1', schema: z.looseObject({ openapi: z.string() }) } },
+    async handle() {
+      text ??= JSON.stringify(describeApi([...routes, self], version));
+      return { bytes: text, type: 'application/json' };
+    },
+  });
+  return self;
 }

@@ -1,0 +1,129 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { Journal, JournalEntry } from '../events.js';
+import type { Overview } from './overview.js';
+import { type Route, route } from './route.js';
+import { tunnel } from './shapes.js';
+
+export interface MetricsContext {
+  readonly overview: Pick<Overview, 'statuses'>;
+  readonly journal: Pick<Journal, 'subscribe'>;
+  readonly version: string;
+}
+
+/** A restart is over in the time of an ssh handshake; one that has waited for its next try takes minutes. */
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
+
+const layers = ['marker', 'ledger', 'forward', 'port', 'anyone', 'chain', 'asked'] as const;
+
+/** For Prometheus. A registry of its own: what somebody else in this process counts is theirs. */
+export function metricRoutes({ overview, journal, version }: MetricsContext): Route[] {
+  const registry = new Registry();
+  const registers = [registry];
+  const of = ['tunnel', 'name'] as const;
+
+  new Gauge({
+    name: 'tunward_tunnel_up',
+    help: 'Whether the tunnel is up: its own chain holds every address of the forward.',
+    labelNames: of,
+    registers,
+    async collect() {
+      this.reset();
+      for (const { id, name, state } of await overview.statuses())
+        this.set({ tunnel: id, name }, state === 'up' ? 1 : 0);
+    },
+  });
+  new Gauge({
+    name: 'tunward_tunnel_state',
+    help: 'The state the tunnel is in: 1 for that one, 0 for the others.',
+    labelNames: [...of, 'state'],
+    registers,
+    async collect() {
+      this.reset();
+      for (const { id, name, state } of await overview.statuses()) {
+        for (const one of tunnel.shape.state.options) this.set({ tunnel: id, name, state: one }, one === state ? 1 : 0);
+      }
+    },
+  });
+  new Gauge({
+    name: 'tunward_chain_cpu_seconds',
+    help: 'CPU time that the processes of the chain have used, as long as they are there.',
+    labelNames: of,
+    registers,
+    async collect() {
+      this.reset();
+      for (const { id, name, usage } of await overview.statuses()) {
+        if (usage) this.set({ tunnel: id, name }, usage.ctime / 1000);
+      }
+    },
+  });
+  new Gauge({
+    name: 'tunward_chain_resident_memory_bytes',
+    help: 'Resident memory of the processes of the chain; what two of them share counts twice.',
+    labelNames: of,
+    registers,
+    async collect() {
+      this.reset();
+      for (const { id, name, usage } of await overview.statuses()) {
+        if (usage) this.set({ tunnel: id, name }, usage.memory);
+      }
+    },
+  });
+  const restarts = new Counter({
+    name: 'tunward_restarts_total',
+    help: 'How often a tunnel came up again; requested, or why it had been up no longer.',
+    labelNames: ['reason'],
+    registers,
+  });
+  const restartSeconds = new Histogram({
+    name: 'tunward_restart_seconds',
+    help: 'How long that took, from the end of the old chain, or the try that went well, to up.',
+    buckets: SECONDS,
+    registers,
+  });
+  const releaseSeconds = new Histogram({
+    name: 'tunward_port_release_seconds',
+    help: 'How long it took of that until the old chain was gone and its ports were proved free.',
+    buckets: SECONDS,
+    registers,
+  });
+  const killed = new Counter({
+    name: 'tunward_processes_killed_total',
+    help: 'Processes killed, by what they were found by: marker, ledger, forward, port, anyone; chain: below those, or a chain of our own; asked: for a port that somebody wanted free.',
+    labelNames: ['layer'],
+    registers,
+  });
+  new Gauge({
+    name: 'tunward_build_info',
+    help: 'Always 1.',
+    labelNames: ['version', 'node'],
+    registers,
+  }).set({ version, node: process.version }, 1);
+  // What has not happened yet is 0 and not unknown, so that its first time is an increase.
+  for (const layer of layers) killed.inc({ layer }, 0);
+  restarts.inc({ reason: 'requested' }, 0);
+  journal.subscribe(count);
+
+  return [
+    route({
+      method: 'GET',
+      path: '/metrics',
+      scope: 'read',
+      about: 'For Prometheus',
+      answers: { 200: { about: 'The text format 0.0.4', type: registry.contentType } },
+      handle: async () => ({ bytes: await registry.metrics(), type: registry.contentType }),
+    }),
+  ];
+
+  function count(entry: JournalEntry): void {
+    if ('layers' in entry) {
+      for (const [layer, processes] of Object.entries(entry.layers)) killed.inc({ layer }, processes);
+    }
+    if (entry.type !== 'tunnel.up') return;
+    const { restarts: times, lastRestart } = entry.status;
+    if (!lastRestart || times === 0) return;
+    const { asked, reason, tookMs, phases } = lastRestart;
+    restarts.inc({ reason: asked ? 'requested' : (reason ?? 'exited') });
+    restartSeconds.observe(tookMs / 1000);
+    releaseSeconds.observe((phases.stopMs + phases.freeMs) / 1000);
+  }
+}
