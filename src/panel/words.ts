@@ -170,6 +170,9 @@ export interface Words {
     readonly forceTitle: (port: number) => string;
     readonly forceText: string;
     readonly forceDo: string;
+    readonly forGood: string;
+    readonly forGoodTitle: (port: number) => string;
+    readonly forGoodText: string;
     readonly isFree: string;
     readonly stillHeld: string;
     readonly killed: string;

@@ -124,6 +124,24 @@ describe('the port inspector', () => {
     await page.getByText('stuck in uninterruptible sleep (D)').waitFor();
   });
 
+  it('names who starts the holder again, and kills that one too only after asking', async () => {
+    const respawner = { pid: 70, start_ticks: 1, user: 'me', command: '/bin/sh ./loop.sh', age_s: 60 };
+    const again = { ...heldPort, verdict: 'respawned', respawner, kill: plannedKill };
+    stage.answers.set('POST /v1/ports/9443/free', ({ body }) => ({
+      body: body.dry_run ? { ...heldPort, kill: plannedKill } : body.respawner ? freed : again,
+    }));
+    const page = await ask('9443');
+    await page.getByRole('button', { name: 'Plan to free it' }).click();
+    await page.getByRole('button', { name: 'Free it', exact: true }).click();
+    await page.getByText('comes back').waitFor();
+    await page.getByRole('button', { name: 'Free it for good…' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Free port 9443 for good?' });
+    await dialog.getByText('sh 70').waitFor();
+    await dialog.getByRole('button', { name: 'Kill and free it' }).click();
+    await page.getByText('Free, proved by binding it').waitFor();
+    expect(stage.bodies.get('POST /v1/ports/9443/free')).to.deep.equal({ respawner: true, force: true });
+  });
+
   it('tells of an error as of an error, and never as of a free port', async () => {
     stage.answers.set('GET /v1/ports/9443', () => problem(500, 'ERR_PROC_FORMAT', '/proc/net/tcp has no row'));
     const page = await ask('9443');
