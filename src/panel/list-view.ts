@@ -14,7 +14,7 @@ import type { Tunnel } from './types.js';
 import { formatAge, formatBytes, formatMs, formatPercent } from './units.js';
 import type { Column, StateFilter, Verb, Words } from './words.js';
 
-const stateFilters: readonly StateFilter[] = ['all', 'up', 'trouble', 'failed', 'stopped'];
+const stateFilters: readonly StateFilter[] = ['all', 'up', 'trouble', 'stopped'];
 const columns: readonly Column[] = ['state', 'name', 'uptime', 'restart', 'cpu', 'memory'];
 
 export function listView(panel: Panel, actions: Actions): TemplateResult {
@@ -72,14 +72,14 @@ function rowView(panel: Panel, actions: Actions, row: Row): unknown {
           (group) => html` <span class="tag">${text(group)}</span>`,
         )}</th>
         <td class="way">${wayView(tunnel, words)}</td>
-        <td class="uptime number" data-label=${titles.uptime}>${age || '–'}</td>
-        <td class="restart" data-label=${titles.restart}>${
+        <td class=${`uptime number${age ? '' : ' none'}`} data-label=${titles.uptime}>${age || '–'}</td>
+        <td class=${`restart${last_restart ? '' : ' none'}`} data-label=${titles.restart}>${
           last_restart
             ? html`${phaseBar(last_restart, words, { width: 96, height: 10, fullMs })}<span class="number">${formatMs(last_restart.took_ms, words)}</span>`
             : '–'
         }</td>
-        <td class="cpu number" data-label=${titles.cpu}>${usage ? formatPercent(usage.cpu) : '–'}</td>
-        <td class="memory number" data-label=${titles.memory}>${usage ? formatBytes(usage.memory) : '–'}</td>
+        <td class=${`cpu number${usage ? '' : ' none'}`} data-label=${titles.cpu}>${usage ? formatPercent(usage.cpu) : '–'}</td>
+        <td class=${`memory number${usage ? '' : ' none'}`} data-label=${titles.memory}>${usage ? formatBytes(usage.memory) : '–'}</td>
         <td class="actions">${actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: true, isCurrent })}</td>
       </tr>
       ${hasTrouble(tunnel) ? html`<tr class="detail"><td></td><td colspan="7">${troubleLine(tunnel, words, now)}</td></tr>` : nothing}
@@ -148,7 +148,7 @@ function filterBar(panel: Panel, words: Words): TemplateResult {
           panel,
           columns.find((column) => column === textIn(event)),
         )}>
-        <option value="">–</option>
+        <option value="">${words.list.unsorted}</option>
         ${columns.map((column) => html`<option value=${column} ?selected=${column === list.sort?.column}>${words.list.columns[column]}</option>`)}
       </select>
     </label>
@@ -156,7 +156,7 @@ function filterBar(panel: Panel, words: Words): TemplateResult {
       ${chips.map(
         (
           state,
-        ) => html`<button type="button" class=${`chip ${state}`} aria-pressed=${list.states === state ? 'true' : 'false'}
+        ) => html`<button type="button" class=${`chip is-${state}`} aria-pressed=${list.states === state ? 'true' : 'false'}
           @click=${() => choose(panel, { states: state })}>${words.list.states[state]} <b>${counts[state]}</b></button>`,
       )}
     </div>

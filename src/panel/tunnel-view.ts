@@ -71,7 +71,7 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
   const facts: readonly (readonly [string, unknown])[] = [
     uptime === undefined
       ? [names.since, sinceText]
-      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${sinceText}</span>`],
+      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${names.sinceTime(sinceText)}</span>`],
     [names.usage, usage ? `${formatPercent(usage.cpu)} · ${formatBytes(usage.memory)}` : undefined],
     [names.target, text(tunnel.target)],
     [names.via, text(viaText(tunnel))],

@@ -3,7 +3,7 @@ import type { Json, Stage } from './stage.js';
 import { startStage } from './stage.js';
 
 export function idOf(number: number): string {
-  return number.toString(16).padStart(32, '7');
+  return `7f3a9c51${number.toString(16).padStart(24, '0')}`;
 }
 
 const ago = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString();

@@ -19,7 +19,8 @@ export type Need =
   | 'cc'
   | 'ps'
   | 'tini'
-  | 'pty';
+  | 'pty'
+  | 'chromium';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -63,6 +64,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   tini: () => lacksProgram('tini', 'tini'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
   pty: lacksPty,
+  chromium: () => lacksProgram('chromium', 'chromium'),
 };
 
 function lacksProgram(name: string, packages: string): string | undefined {
