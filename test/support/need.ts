@@ -19,6 +19,9 @@ export type Need =
   | 'cc'
   | 'ps'
   | 'tini'
+  | 'bash'
+  | 'zsh'
+  | 'fish'
   | 'pty'
   | 'chromium';
 
@@ -63,6 +66,9 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   ps: () => lacksProgram('ps', 'procps'),
   tini: () => lacksProgram('tini', 'tini'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
+  bash: () => lacksProgram('bash', 'bash'),
+  zsh: () => lacksProgram('zsh', 'zsh'),
+  fish: () => lacksProgram('fish', 'fish'),
   pty: lacksPty,
   chromium: () => lacksProgram('chromium', 'chromium'),
 };
