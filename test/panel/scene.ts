@@ -48,7 +48,7 @@ export function tunnel(number: number, name: string, fields: Json = {}): Json {
 
 export function lastRestart(stop_ms: number, free_ms: number, start_ms: number): Json {
   const took_ms = stop_ms + free_ms + start_ms;
-  return { at: ago(5000), asked: true, took_ms, phases: { stop_ms, free_ms, start_ms } };
+  return { at: ago(5000), asked: true, reason: null, took_ms, phases: { stop_ms, free_ms, start_ms } };
 }
 
 const down = { usage: null, pid: null, chain: [] };
