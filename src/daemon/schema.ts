@@ -332,9 +332,11 @@ function optionComplaint(name: string, value: unknown): string | undefined {
     return `expected a value without control characters, found ${show(value)}`;
   }
   if (name === 'StrictHostKeyChecking') return hostKeyComplaint(value);
-  // The same rule as for remote_host: both can end up in the person's own ProxyCommand. ssh expands %h in a host name
-  const isSafe = name === 'HostName' ? isSafeName(value.replaceAll('%h', 'h')) || isIP(value) !== 0 : isSafeName(value);
-  if (isSafe || !['HostName', 'User'].includes(name)) return undefined;
+  // The same rule as for remote_host: each can end up in the person's own ProxyCommand or `Match exec` (%h, %r, %k), and
+  // of the last ssh checks nothing. It expands %h in a host name
+  const text = name === 'HostName' ? value.replaceAll('%h', 'h') : value;
+  const isSafe = isSafeName(text) || (name !== 'User' && isIP(text) !== 0);
+  if (isSafe || !['HostName', 'HostKeyAlias', 'User'].includes(name)) return undefined;
   return `expected a name of letters, digits, '.', '_' and '-', found ${show(value)}`;
 }
 

@@ -22,7 +22,8 @@ export type Need =
   | 'bash'
   | 'zsh'
   | 'fish'
-  | 'pty';
+  | 'pty'
+  | 'chromium';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -69,6 +70,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   zsh: () => lacksProgram('zsh', 'zsh'),
   fish: () => lacksProgram('fish', 'fish'),
   pty: lacksPty,
+  chromium: () => lacksProgram('chromium', 'chromium'),
 };
 
 function lacksProgram(name: string, packages: string): string | undefined {

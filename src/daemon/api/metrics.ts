@@ -13,6 +13,8 @@ export interface MetricsContext {
 /** A restart is over in the time of an ssh handshake; one that has waited for its next try takes minutes. */
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 
+const layers = ['marker', 'ledger', 'forward', 'port', 'anyone', 'chain', 'asked'] as const;
+
 /** For Prometheus. A registry of its own: what somebody else in this process counts is theirs. */
 export function metricRoutes({ overview, journal, version }: MetricsContext): Route[] {
   const registry = new Registry();
@@ -96,6 +98,9 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: ['version', 'node'],
     registers,
   }).set({ version, node: process.version }, 1);
+  // What has not happened yet is 0 and not unknown, so that its first time is an increase.
+  for (const layer of layers) killed.inc({ layer }, 0);
+  restarts.inc({ reason: 'requested' }, 0);
   journal.subscribe(count);
 
   return [
