@@ -26,8 +26,13 @@ export function printable(text: string): string {
 
 /** JSON text of a record, in which whatever is {@link unprintable} is an escape: it may be shown as it is, and says the same. */
 export function toJson(value: unknown, indent = 0): string {
+  return toJsonAsIs(toWire(value), indent);
+}
+
+/** The same of what has keys that somebody else has chosen: `ServerAliveInterval` is not one of ours to spell. */
+export function toJsonAsIs(value: unknown, indent = 0): string {
   // JSON's own rules let DEL, C1 and the bidirectional controls stand in a text; line ends are its layout.
-  return JSON.stringify(toWire(value), null, indent).replace(unprintable, (character) =>
+  return JSON.stringify(value, null, indent).replace(unprintable, (character) =>
     character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }

@@ -22,7 +22,7 @@ function start(): void {
   const [root, dialog, region] = [element('panel'), element('dialog'), element('said')];
   if (!(dialog instanceof HTMLDialogElement)) throw new TypeError('#dialog is no <dialog>');
   let model: Model = { ...firstModel, route: readRoute() };
-  let drawn: Route | undefined;
+  let shown: Pick<Model, 'phase' | 'route'> = model;
   const draw = oncePainted(drawNow);
   const settings = createSettings();
   const api = createApi();
@@ -31,7 +31,8 @@ function start(): void {
     settings,
     model: () => model,
     words: settings.words,
-    daemonNow: () => now() + api.clockAheadMs(),
+    // What is not known any more does not go on either.
+    daemonNow: () => (model.link.state === 'lost' ? (model.asOf ?? now()) : now()) + api.clockAheadMs(),
     update: (part) => {
       model = { ...model, ...part };
       draw();
@@ -75,11 +76,8 @@ function start(): void {
     document.title = titleOf();
     watchProcesses();
     followLog();
-    // Who came here by a link or a key goes on from the head of the page, with the keyboard as well as by ear.
-    if (model.phase === 'in' && model.route !== drawn) {
-      if (drawn) arrive(drawn);
-      drawn = model.route;
-    } else if (model.phase === 'login' && drawn !== undefined) drawn = undefined;
+    arrive(shown);
+    shown = { phase: model.phase, route: model.route };
   }
 
   function pageView(): TemplateResult {
@@ -105,13 +103,20 @@ function start(): void {
     return route.page === 'port' ? `${panel.words().frame.ports} · tunward` : 'tunward';
   }
 
-  function arrive(from: Route): void {
-    const { route } = model;
-    if (route.page === from.page && route.page !== 'tunnel') return;
-    const row = from.page === 'tunnel' ? document.querySelector(`[data-id="${CSS.escape(from.id)}"] .name a`) : null;
-    const aim = route.page === 'port' ? element('port') : (row ?? document.querySelector('main h1'));
-    if (aim instanceof HTMLElement) aim.focus();
+  /** Who came here by a link or a key goes on from the head of the page, with the keyboard as well as by ear. */
+  function arrive(from: Pick<Model, 'phase' | 'route'>): void {
+    const { phase, route } = model;
+    if (phase === 'login' && from.phase !== 'login') return focus('#token');
+    if (phase !== 'in' || route === from.route) return;
+    if (route.page === 'port') return focus('#port');
+    if (route.page === 'tunnel') return focus('main h1');
+    if (from.route.page === 'tunnel') focus(`[data-id="${CSS.escape(from.route.id)}"] .name a`);
+    else if (from.route.page === 'port') focus('main h1');
   }
+}
+
+function focus(selector: string): void {
+  document.querySelector<HTMLElement>(selector)?.focus();
 }
 
 /** `#/`, `#/tunnel/<id>`, `#/port/<port or host:port>`. */

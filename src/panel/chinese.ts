@@ -136,7 +136,8 @@ export const chinese: Words = {
     group: '分组',
     allGroups: '所有分组',
     sort: '排序',
-    states: { all: '全部', up: '运行中', trouble: '未连通', failed: '失败', stopped: '已停止' },
+    unsorted: '配置顺序',
+    states: { all: '全部', up: '运行中', trouble: '有问题', stopped: '已停止' },
     columns: {
       state: '状态',
       name: '名称',
@@ -173,6 +174,7 @@ export const chinese: Words = {
     gone: '没有这条隧道。它可能已从配置中删除或被修改：修改地址后会得到新的 ID。',
     facts: '概况',
     since: '始于',
+    sinceTime: (time) => `始于 ${time}`,
     uptime: '运行时间',
     direction: '方向',
     directions: {
@@ -238,6 +240,9 @@ export const chinese: Words = {
     forceTitle: (port) => `强制释放端口 ${port}？`,
     forceText: '这不仅涉及守护进程自己的隧道，因此需要确认。以下进程将被杀死（SIGKILL）：',
     forceDo: '杀死并释放',
+    forGood: '彻底释放…',
+    forGoodTitle: (port) => `彻底释放端口 ${port}？`,
+    forGoodText: '占用者被重新拉起。重新拉起它的进程也将被杀死（SIGKILL）：',
     isFree: '已释放，经绑定证实',
     stillHeld: '仍被占用',
     killed: '已杀死',

@@ -10,7 +10,7 @@ export interface KeyHands {
 /** The page by keys alone. Whoever types, or holds Ctrl, Alt or Meta, means the browser. */
 export function listenToKeys(panel: Panel, { actions, onKeys }: KeyHands): void {
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented || event.repeat === isOnce(event.key))
+    if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented || (event.repeat && isOnce(event.key)))
       return;
     if (document.querySelector('dialog[open]') || panel.model().phase !== 'in') return;
     const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;

@@ -1,6 +1,6 @@
 import { html, type TemplateResult } from 'lit-html';
 import { Refusal } from './api.js';
-import type { Connection } from './connection.js';
+import { type Connection, signedOut } from './connection.js';
 import { mark } from './icons.js';
 import type { Panel } from './model.js';
 import { describeProblem } from './refusal-view.js';
@@ -60,11 +60,5 @@ export async function signOut(panel: Panel, connection: Connection): Promise<voi
     return connection.suspect(error);
   }
   connection.pause();
-  panel.update({
-    phase: 'login',
-    session: undefined,
-    tunnels: new Map(),
-    outcomes: new Map(),
-    login: { isBusy: false, hasEnded: false },
-  });
+  panel.update({ ...signedOut, login: { isBusy: false, hasEnded: false } });
 }

@@ -1,4 +1,4 @@
-import { html, type TemplateResult } from 'lit-html';
+import { html, nothing, type TemplateResult } from 'lit-html';
 import { closeIcon } from './icons.js';
 import type { Outcome } from './model.js';
 import { describePhases } from './phases-view.js';
@@ -32,7 +32,7 @@ export function outcomeView(outcome: Outcome, words: Words, actions: RefusalActi
       ${problem.holders?.length ? holderList(problem.holders, words) : ''}
       ${
         problem.code === 'ERR_PORT_HELD'
-          ? html`<p><button type="button" class="danger" ?disabled=${actions.whyNot !== undefined} title=${actions.whyNot ?? ''}
+          ? html`<p><button type="button" class="danger" aria-disabled=${actions.whyNot === undefined ? nothing : 'true'} title=${actions.whyNot ?? ''}
               @click=${() => actions.onForce(verb)}>${words.tunnel.force}</button></p>`
           : ''
       }

@@ -71,7 +71,7 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
   const facts: readonly (readonly [string, unknown])[] = [
     uptime === undefined
       ? [names.since, sinceText]
-      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${sinceText}</span>`],
+      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${names.sinceTime(sinceText)}</span>`],
     [names.usage, usage ? `${formatPercent(usage.cpu)} · ${formatBytes(usage.memory)}` : undefined],
     [names.target, text(tunnel.target)],
     [names.via, text(viaText(tunnel))],
@@ -95,9 +95,11 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
 }
 
 function restartView(panel: Panel, { last_restart }: Tunnel, words: Words): TemplateResult {
+  const { asked, byItself } = words.restart;
+  const why = last_restart?.reason ? `${byItself}: ${words.reasons[last_restart.reason]}` : byItself;
   const when = last_restart && formatTime(Date.parse(last_restart.at), panel.daemonNow());
   return html`<section aria-labelledby="restart-title"><h2 id="restart-title">${words.restart.title}
-      ${last_restart ? html`<span class="faint">${when} · ${last_restart.asked ? words.restart.asked : words.restart.byItself}</span>` : ''}</h2>
+      ${last_restart ? html`<span class="faint">${when} · ${last_restart.asked ? asked : why}</span>` : ''}</h2>
     ${last_restart ? phaseFigure(last_restart, words) : html`<p class="faint">${words.restart.none}</p>`}
   </section>`;
 }

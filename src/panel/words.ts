@@ -2,7 +2,7 @@ import type { ErrorCode, Reason, State, Verdict } from './types.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 export type Column = 'state' | 'name' | 'uptime' | 'restart' | 'cpu' | 'memory';
-export type StateFilter = 'all' | 'up' | 'trouble' | 'failed' | 'stopped';
+export type StateFilter = 'all' | 'up' | 'trouble' | 'stopped';
 
 /**
  * Everything the panel says, once in each language. A key that one of them lacks does not compile, and neither does a
@@ -74,6 +74,7 @@ export interface Words {
     readonly group: string;
     readonly allGroups: string;
     readonly sort: string;
+    readonly unsorted: string;
     readonly states: Readonly<Record<StateFilter, string>>;
     readonly columns: Readonly<Record<Column, string>> & { readonly way: string; readonly actions: string };
     readonly none: string;
@@ -106,6 +107,7 @@ export interface Words {
     readonly gone: string;
     readonly facts: string;
     readonly since: string;
+    readonly sinceTime: (time: string) => string;
     readonly uptime: string;
     readonly direction: string;
     readonly directions: Readonly<Record<'remote_to_local' | 'local_to_remote', string>>;
@@ -168,6 +170,9 @@ export interface Words {
     readonly forceTitle: (port: number) => string;
     readonly forceText: string;
     readonly forceDo: string;
+    readonly forGood: string;
+    readonly forGoodTitle: (port: number) => string;
+    readonly forGoodText: string;
     readonly isFree: string;
     readonly stillHeld: string;
     readonly killed: string;

@@ -127,9 +127,9 @@ describe('tunward and its daemon', () => {
 
     it('names the groups that there are to who asks for another', async () => {
       for (const command of [['ls'], ['stop']]) {
-        const { code, stderr } = await run(...command, '--group', 'webb');
+        const { code, stderr } = await run(...command, '--group', 'staging');
         expect(code).to.equal(4);
-        expect(stderr).to.equal("error: No tunnel is in the group 'webb': the groups are eu, us, web\n");
+        expect(stderr).to.equal("error: No tunnel is in the group 'staging': the groups are eu, us, web\n");
       }
       daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord()] } }));
       const { stderr } = await run('restart', '--group', 'web');
@@ -194,7 +194,7 @@ describe('tunward and its daemon', () => {
     it('asks for force only when it is given', async () => {
       daemon.routes.set('POST /v1/tunnels/web/start', () => ({ body: operationRecord() }));
       await run('start', 'web');
-      await run('start', 'web', '--force');
+      await run('start', 'web', '--force', '--yes');
       expect(daemon.asked).to.deep.equal(['POST /v1/tunnels/web/start', 'POST /v1/tunnels/web/start?force=true']);
     });
   });

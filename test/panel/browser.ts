@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { expect } from 'chai';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { until } from '#lib/time.js';
 import { which } from '../support/paths.js';
 import type { Stage } from './stage.js';
 
@@ -63,6 +64,11 @@ export async function startViewer(): Promise<Viewer> {
     await Promise.all(pages.splice(0).map((page) => page.context().close()));
     expect(wrongs.splice(0), 'what pages have done wrong').to.deep.equal([]);
   }
+}
+
+/** Waits until it is so, and throws when it does not become so. */
+export async function eventually(check: () => boolean | Promise<boolean>, timeoutMs = 10_000): Promise<void> {
+  if (!(await until(check, { timeoutMs, everyMs: 20 }))) throw new Error(`It has not become so: ${check}`);
 }
 
 /** Signs in, and waits for the list. */

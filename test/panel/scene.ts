@@ -3,7 +3,7 @@ import type { Json, Stage } from './stage.js';
 import { startStage } from './stage.js';
 
 export function idOf(number: number): string {
-  return number.toString(16).padStart(32, '7');
+  return `7f3a9c51${number.toString(16).padStart(24, '0')}`;
 }
 
 const ago = (seconds: number) => new Date(Date.now() - seconds * 1000).toISOString();
@@ -48,7 +48,7 @@ export function tunnel(number: number, name: string, fields: Json = {}): Json {
 
 export function lastRestart(stop_ms: number, free_ms: number, start_ms: number): Json {
   const took_ms = stop_ms + free_ms + start_ms;
-  return { at: ago(5000), asked: true, took_ms, phases: { stop_ms, free_ms, start_ms } };
+  return { at: ago(5000), asked: true, reason: null, took_ms, phases: { stop_ms, free_ms, start_ms } };
 }
 
 const down = { usage: null, pid: null, chain: [] };

@@ -51,7 +51,7 @@ stage.answers.set(`POST /v1/tunnels/${idOf(12)}/restart`, () =>
 stage.processes.set(idOf(1), chainOfWeb);
 
 const wide = { viewport: { width: 1280, height: 800 } };
-const narrow = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+const narrow = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 try {
   for (const [size, view] of Object.entries({ desktop: wide, phone: narrow })) {
     for (const colorScheme of ['light', 'dark'] as const) {
@@ -120,5 +120,8 @@ async function shootStates(): Promise<void> {
 }
 
 async function shoot(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+  const width = page.viewportSize()?.width ?? 0;
+  const height = await page.evaluate<number>('document.documentElement.scrollHeight');
+  const clip = { x: 0, y: 0, width, height: Math.min(height, 1300) };
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true, clip });
 }

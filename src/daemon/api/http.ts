@@ -250,6 +250,8 @@ function answer(given: RouteAnswer, outgoing: ServerResponse): Response {
   const { status = 200 } = given;
   const isText = 'bytes' in given; // the types of Node's Response do not know that bytes may be bytes
   const headers = { ...safeHeaders, 'content-type': isText ? given.type : 'application/json', ...given.headers };
+  // A Response of that status refuses even a body of no length.
+  if (status === 304) return new Response(null, { status, headers });
   return new Response(isText ? (given.bytes as string) : toJson(given.body), { status, headers });
 }
 
