@@ -31,7 +31,7 @@ export function outcomeView(outcome: Outcome, words: Words, actions: RefusalActi
       ${problem.detail ? html`<p class="quoted">${said(problem.detail)}</p>` : ''}
       ${problem.holders?.length ? holderList(problem.holders, words) : ''}
       ${
-        problem.code === 'ERR_PORT_HELD'
+        problem.code === 'ERR_PORT_HELD' && problem.holders?.length
           ? html`<p><button type="button" class="danger" aria-disabled=${actions.whyNot === undefined ? nothing : 'true'} title=${actions.whyNot ?? ''}
               @click=${() => actions.onForce(verb)}>${words.tunnel.force}</button></p>`
           : ''
