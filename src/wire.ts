@@ -10,7 +10,10 @@ export function toWire(value: unknown): unknown {
   return renameKeys(value, toSnake);
 }
 
-const toSnake = remembering((key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+/** A name that begins with a capital is none of ours (an option of ssh, in `ssh_options`), and stays as it is. */
+const toSnake = remembering((key) =>
+  /^[A-Z]/.test(key) ? key : key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+);
 
 /**
  * Control characters (C0, DEL, C1), what turns text around (the bidirectional controls), line and paragraph separators,
@@ -26,8 +29,13 @@ export function printable(text: string): string {
 
 /** JSON text of a record, in which whatever is {@link unprintable} is an escape: it may be shown as it is, and says the same. */
 export function toJson(value: unknown, indent = 0): string {
+  return toJsonAsIs(toWire(value), indent);
+}
+
+/** The same of what has keys that somebody else has chosen: `ServerAliveInterval` is not one of ours to spell. */
+export function toJsonAsIs(value: unknown, indent = 0): string {
   // JSON's own rules let DEL, C1 and the bidirectional controls stand in a text; line ends are its layout.
-  return JSON.stringify(toWire(value), null, indent).replace(unprintable, (character) =>
+  return JSON.stringify(value, null, indent).replace(unprintable, (character) =>
     character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { toJson } from '../wire.js';
 import { addConfigurationCommands } from './commands/configuration.js';
 import { addDaemonCommands } from './commands/daemon.js';
 import { addOtherCommands } from './commands/other.js';
@@ -50,8 +51,15 @@ const exitCodes = `
 Exit codes: 0 done, 1 failed, 2 usage, 3 port still held, 4 not found, 5 not permitted, 75 no daemon,
 78 bad configuration, 124 timeout.`;
 
+/**
+ * The version of everything that is printed with --json: docs/json.md. A field may come at any time; when one goes or
+ * means something else, this is one more.
+ */
+const JSON_VERSION = 1;
+
 function createProgram(screen: Screen): Command {
   const { version } = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8'));
+  const shown = screen.json ? toJson({ version, json: JSON_VERSION }) : version;
   return new Command('tunward')
     .description('Keeps SSH tunnels up, and frees ports: on /proc alone, without a shell or an external tool.')
     .usage('<command> [options]')
@@ -64,7 +72,7 @@ function createProgram(screen: Screen): Command {
       'agree to what is asked before a tunnel is deleted, with --force, and before others lose a process',
     )
     .option('--no-input', 'ask nobody: what needs a yes fails without --yes')
-    .version(version, '-V, --version', 'show the version')
+    .version(shown, '-V, --version', 'show the version; with --json that of the shapes too')
     .helpOption('-h, --help', 'show help')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({ writeOut: screen.write, writeErr: screen.complain })

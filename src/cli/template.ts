@@ -78,7 +78,7 @@ function renderKeys({ logDir, stateDir, socket }: Defaults, named: readonly stri
       'api',
       '#api:',
       `#  socket: ${quoted(socket)}`,
-      '#  listen: 127.0.0.1:7780                # off unless it is given; wants a token',
+      '#  listen: 127.0.0.1:7420                # off unless it is given; wants a token',
     ],
     ['start', '#start: {concurrency: 16, per_host: 8, interval_ms: 0}'],
     ['stop_timeout_ms', '#stop_timeout_ms: 8000'],

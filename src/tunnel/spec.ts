@@ -225,7 +225,10 @@ export function forwardOf(direction: Direction, mode: DirectionMode, local: Endp
     : { side: 'remote', listen: remote, target: local };
 }
 
-/** `-o` names that a configuration may set. What runs a program, reads another file or moves the listener is not here. */
+/**
+ * `-o` names that a configuration may set. What runs a program, brings in another configuration or moves the listener is
+ * not here.
+ */
 export const allowedSshOptions: readonly string[] = [
   'AddressFamily',
   'BindAddress',
@@ -260,6 +263,9 @@ export const allowedSshOptions: readonly string[] = [
   'UserKnownHostsFile',
   'VerifyHostKeyDNS',
 ];
+
+/** Those of them that name a file: a key's certificate, an agent's socket, and what a host key is written into. */
+export const fileSshOptions: readonly string[] = ['CertificateFile', 'IdentityAgent', 'UserKnownHostsFile'];
 
 /** The line that begins a tunnel's log: `(remote to local): localhost:9443 <- cloud.kor1:9443`, addresses as configured. */
 export function describeSpec(spec: TunnelSpec): string {

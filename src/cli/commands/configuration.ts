@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { DaemonOptions } from '../address.js';
+import type { ShowOptions } from '../configuration.js';
 import type { InitOptions } from '../init.js';
 import { configOption, type Run, toDaemon, withExample } from './parts.js';
 
@@ -37,6 +38,13 @@ function addConfig(program: Command, run: Run): void {
   withExample(config.command('schema'), 'tunward config schema > tunward.schema.json')
     .description('print the JSON Schema of tunward.yaml, by which editors complete and check')
     .action(() => run(async (context) => (await import('../configuration.js')).schema(context)));
+  withExample(config.command('show'), 'tunward config show --origin')
+    .description('print every key as it would be in force')
+    .addOption(configOption())
+    .option('--origin', 'and what has said so: the file, the environment, or nobody')
+    .action((options: ShowOptions) =>
+      run(async (context) => (await import('../configuration.js')).show(options, context)),
+    );
   toDaemon(withExample(config.command('get'), 'tunward config get'))
     .description('print the file that the daemon runs on')
     .action((options: DaemonOptions) =>

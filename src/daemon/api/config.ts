@@ -1,9 +1,13 @@
 import type { IncomingMessage } from 'node:http';
 import * as z from 'zod';
 import { TunwardError } from '../../errors.js';
+import { fileSshOptions } from '../../tunnel/spec.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
+import { toJsonAsIs } from '../../wire.js';
 import type { EditedTunnel, Editor } from '../edit/editor.js';
+import type { Written } from '../edit/notation.js';
 import type { Reloader } from '../reload.js';
+import { isRecord } from '../schema.js';
 import { type Access, type Route, type RouteAnswer, route } from './route.js';
 import { changes, configProblem, idParams, tunnel } from './shapes.js';
 
@@ -111,7 +115,7 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       errors: ['ERR_CONFIG_INVALID'],
       async handle() {
         const view = await editor.read();
-        return { headers: { etag: quoted(view.etag) }, body: view };
+        return { headers: { etag: quoted(view.etag) }, bytes: toJsonAsIs(view), type: 'application/json' };
       },
     }),
     route({
@@ -158,43 +162,31 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
   }
 
   /**
-   * A file of ssh's configuration may run programs, a key opens doors, and into a file of known hosts ssh writes what a
-   * server says (a line that would open doors in an authorized_keys): which of them is used is for whoever writes the
-   * file. From afar those alone can be named that are in use.
+   * A file of ssh's configuration may run programs, a key opens doors, and a host key is written where it is to be known:
+   * which of them is used is for whoever writes the file. From afar those alone can be named that are in use.
    */
-  function refusePaths(body: Readonly<Record<string, unknown>>, access: Access | null): void {
+  function refusePaths(body: Written, access: Access | null): void {
     if (access?.via === 'socket') return;
-    const specs = supervisor.specs();
-    refuse(
-      'ssh_config',
-      body.ssh_config,
-      specs.map(({ sshConfig }) => sshConfig),
-    );
-    refuse(
-      'identity_file',
-      body.identity_file,
-      specs.map(({ identityFile }) => identityFile),
-    );
-    for (const [key, value] of Object.entries(Object(body.ssh_options))) {
-      const name = pathOptions.find((option) => option.toLowerCase() === key.toLowerCase());
-      if (name)
-        refuse(
-          `ssh_options.${name}`,
-          value,
-          specs.map(({ sshOptions }) => sshOptions[name]),
-        );
+    const known = supervisor.specs().flatMap(({ sshConfig: ssh_config, identityFile: identity_file, sshOptions }) => {
+      return pathsIn({ ssh_config, identity_file, ssh_options: sshOptions });
+    });
+    for (const [key, path] of pathsIn(body)) {
+      if (known.some(([knownKey, knownPath]) => knownKey === key && knownPath === path)) continue;
+      const message = `${key}: expected an absolute path that a tunnel of the configuration has already, found '${String(path).slice(0, 80)}': a new one is written into the file, or given at the unix socket`;
+      throw new TunwardError('ERR_FORBIDDEN', message, { key });
     }
-  }
-
-  function refuse(key: string, path: unknown, known: readonly unknown[]): void {
-    if (path === undefined || known.includes(path)) return;
-    const message = `${key}: expected an absolute path that a tunnel of the configuration has already, found '${String(path).slice(0, 80)}': a new one is written into the file, or given at the unix socket`;
-    throw new TunwardError('ERR_FORBIDDEN', message, { key });
   }
 }
 
-/** What ssh reads, writes or asks, by the options that a tunnel may set. */
-const pathOptions = ['CertificateFile', 'IdentityAgent', 'UserKnownHostsFile'];
+/** What names a file in a tunnel as it is written, ssh's options in ssh's spelling, whatever it is in the text. */
+function pathsIn({ ssh_config, identity_file, ssh_options }: Written): (readonly [key: string, path: unknown])[] {
+  const options = Object.entries(isRecord(ssh_options) ? ssh_options : {}).flatMap(([key, path]) => {
+    const name = fileSshOptions.find((known) => known.toLowerCase() === key.toLowerCase());
+    return name === undefined ? [] : [[`ssh_options.${name}`, path] as const];
+  });
+  const paths = [['ssh_config', ssh_config] as const, ['identity_file', identity_file] as const, ...options];
+  return paths.filter(([, path]) => path !== undefined && path !== null);
+}
 
 /** RFC 9110, 13.1.1: one strong tag, or any. A weak one matches nothing. */
 function ifMatchOf({ headers }: IncomingMessage): { ifMatch?: string } {

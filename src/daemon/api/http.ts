@@ -205,6 +205,7 @@ async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<
   const { 'content-type': type = '', 'content-length': length, 'content-encoding': encoding } = incoming.headers;
   const tooLarge = () => new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
   if (Number(length) > maxBody) throw tooLarge();
+  if (length === undefined && incoming.headers['transfer-encoding'] === undefined) return undefined;
   const chunks: Buffer[] = [];
   let size = 0;
   // Whoever sends too much is to hear so: the connection is not cut while that is said.
@@ -248,11 +249,13 @@ function answer(given: RouteAnswer, outgoing: ServerResponse): Response {
     return RESPONSE_ALREADY_SENT;
   }
   const { status = 200 } = given;
-  const isText = 'bytes' in given; // the types of Node's Response do not know that bytes may be bytes
+  const isText = 'bytes' in given;
+  const body = isText ? given.bytes : toJson(given.body);
   const headers = { ...safeHeaders, 'content-type': isText ? given.type : 'application/json', ...given.headers };
-  // A Response of that status refuses even a body of no length.
-  if (status === 304) return new Response(null, { status, headers });
-  return new Response(isText ? (given.bytes as string) : toJson(given.body), { status, headers });
+  // A Response would be a web stream first: half of what a list costs that 50 clients ask for.
+  const length = status === 304 ? {} : { 'content-length': Buffer.byteLength(body) };
+  outgoing.writeHead(status, { ...headers, ...length }).end(body);
+  return RESPONSE_ALREADY_SENT;
 }
 
 /** An answer is data of this moment, and no page. */

@@ -12,8 +12,8 @@ import type { Journal } from '../events.js';
 export interface ListAnswer {
   /** Another one whenever the answer is another. */
   readonly etag: string;
-  readonly json: string;
-  gzip(): Promise<Uint8Array>;
+  readonly json: Buffer;
+  gzip(): Promise<Buffer>;
 }
 
 export interface Overview {
@@ -50,23 +50,23 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   let looking: Promise<void> | undefined;
   /** Counts what has changed. */
   let version = 0;
-  let answer: (ListAnswer & { readonly version: number; readonly order: string }) | undefined;
+  let answer: (ListAnswer & { readonly version: number; readonly order: readonly string[] }) | undefined;
+  /** What has come by an event since a look began: newer than what the look has seen. */
+  const newer = new Set<string>();
   journal.subscribe((entry) => {
-    if ('status' in entry) note(entry.status);
+    if (!('status' in entry)) return;
+    const { status } = entry;
+    newer.add(status.id);
+    entries.set(status.id, { status, json: toJson(status) });
+    version++;
   });
   return { list, statuses };
 
-  function note(status: TunnelStatus): void {
-    entries.set(status.id, { status, json: toJson(status) });
-    version++;
-  }
-
   async function list(): Promise<ListAnswer> {
     const ids = await refresh();
-    const order = ids.join();
-    if (answer?.version === version && answer.order === order) return answer;
-    const json = `{"tunnels":[${ids.flatMap((id) => entries.get(id)?.json ?? []).join()}]}`;
-    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version, order };
+    if (answer?.version === version && isSameList(answer.order, ids)) return answer;
+    const json = Buffer.from(`{"tunnels":[${ids.flatMap((id) => entries.get(id)?.json ?? []).join()}]}`);
+    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version, order: ids };
     return answer;
   }
 
@@ -88,16 +88,21 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
     return supervisor.specs().map(({ id }) => id);
   }
 
+  /** Taken over as a whole: an answer between two slices of it is made of what was there before, and made once. */
   async function look(): Promise<void> {
     const began = clock.now();
     const slice = createSlice(undefined, { clock });
+    const seen: Entry[] = [];
+    newer.clear();
     for (const { id } of supervisor.specs()) {
       const status = statusOf(id);
-      if (status) note(status);
+      if (status) seen.push({ status, json: toJson(status) });
       await slice();
     }
+    for (const entry of seen) if (!newer.has(entry.status.id)) entries.set(entry.status.id, entry);
     const ids = new Set(supervisor.specs().map(({ id }) => id));
     for (const id of entries.keys()) if (!ids.has(id)) entries.delete(id);
+    version++;
     seenAt = began;
   }
 
@@ -112,7 +117,12 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   }
 }
 
-const gzip = (text: string): Promise<Uint8Array> => promisify(zlib.gzip)(text, { level: 1 });
+/** By reference, most of the time: to compare 500 ids as one text is to make that first, for each who asks. */
+function isSameList(one: readonly string[], other: readonly string[]): boolean {
+  return one.length === other.length && one.every((id, at) => id === other[at]);
+}
+
+const gzip = (bytes: Buffer): Promise<Buffer> => promisify(zlib.gzip)(bytes, { level: 1 });
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;

@@ -335,6 +335,14 @@ describe('the doors of the API', () => {
       expect([answer.status, acted]).to.deep.equal([413, 0]);
     });
 
+    it('HEAD is answered as GET is, without its body', async () => {
+      const ask = (method: string) => raw(port, `${method} /health HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${auth}\r\n`);
+      const [head, get] = [await ask('HEAD'), await ask('GET')];
+      const withoutDate = (text: string) => text.replace(/^date: .*\r\n/im, '');
+      expect(get.text).to.match(/\r\n\r\n\{"status":"ok"\}$/);
+      expect(withoutDate(head.text)).to.equal(withoutDate(get.text).replace(/\{.*$/, ''));
+    });
+
     it('a head that never ends is given up', async () => {
       const answer = await raw(port, 'GET /health HTTP/1.1\r\nHost: ');
       expect(answer.status).to.equal(408);

@@ -260,6 +260,15 @@ describe('the API', () => {
       expect(daemon.supervisor.specs().map(({ name }) => name)).to.deep.equal(['first', 'second']);
     });
 
+    it('is given with its tunnels as they are written, so that one of them can be put back', async () => {
+      const { tunnels, text } = (await call('GET', '/v1/config')).body;
+      const { id, ...first } = tunnels[0];
+      expect(Object.keys(first)).to.have.members(Object.keys(JSON.parse(text).tunnels[0]));
+      expect(first.ssh_options).to.deep.equal({ Port: '1' });
+      const back = await call('PUT', `/v1/tunnels/${id}`, { body: first });
+      expect([back.status, (await call('GET', '/v1/config')).body.text]).to.deep.equal([200, text]);
+    });
+
     it('is changed by one of two who have read the same, and the other one is told', async () => {
       const { etag } = (await call('GET', '/v1/config')).headers;
       const headers = { 'if-match': etag };
@@ -309,13 +318,16 @@ describe('the API', () => {
           body: JSON.stringify(body),
           headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
         });
-      for (const more of [
-        { ssh_config: '/tmp/other' },
-        { identity_file: '~/.ssh/id_rsa' },
-        { ssh_options: { UserKnownHostsFile: '/root/.ssh/authorized_keys' } },
-        { ssh_options: { identityagent: '/tmp/agent' } },
-        { ssh_options: { CertificateFile: '/tmp/cert' } },
-      ]) {
+      const files = [
+        ...[{ ssh_config: '/tmp/other' }, { identity_file: '~/.ssh/id_rsa' }],
+        // ssh writes into it the keys of whatever host it is sent to.
+        ...[
+          { ssh_options: { UserKnownHostsFile: '~/.bashrc' } },
+          { ssh_options: { userknownhostsfile: '/tmp/other' } },
+        ],
+        ...[{ ssh_options: { IdentityAgent: '/tmp/agent' } }, { ssh_options: { CertificateFile: '/tmp/other' } }],
+      ];
+      for (const more of files) {
         for (const [method, path] of [
           ['POST', '/v1/tunnels'],
           ['PUT', '/v1/tunnels/first'],
@@ -329,6 +341,14 @@ describe('the API', () => {
       expect((await call('GET', '/v1/config')).body.text).to.equal(text);
       const plain = await send('POST', '/v1/tunnels', written());
       expect(plain.status).to.equal(201);
+      // What was given at the socket may stay.
+      const body = { ...written(), ssh_options: { Port: '1', UserKnownHostsFile: '/tmp/known' } };
+      expect(
+        (await call('PUT', `/v1/tunnels/${((await plain.json()) as { id: string }).id}`, { body })).status,
+      ).to.equal(200);
+      expect(
+        (await send('PUT', '/v1/tunnels/third: #3'.replace('#', '%23'), { ...body, groups: ['c'] })).status,
+      ).to.equal(200);
       await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
     });
 
