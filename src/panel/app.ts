@@ -44,7 +44,7 @@ function start(): void {
   const confirm = createConfirm(dialog, panel);
   const actions = createActions(panel, connection, confirm);
   const inspector = createPortInspector(panel, connection, confirm);
-  const log = createLogKeeper(panel, connection);
+  const log = createLogKeeper(panel);
   const watchProcesses = createProcessWatch(panel, connection);
   const onKeys = () => showKeys(dialog, panel);
   const onSignOut = () => void signOut(panel, connection);
@@ -91,8 +91,9 @@ function start(): void {
   }
 
   function followLog(): void {
-    const { phase, route, tunnels } = model;
-    const isSeen = phase === 'in' && document.visibilityState === 'visible' && route.page === 'tunnel';
+    const { phase, link, route, tunnels } = model;
+    const isSeen =
+      phase === 'in' && link.state === 'live' && document.visibilityState === 'visible' && route.page === 'tunnel';
     log.show(isSeen && tunnels.has(route.id) ? route.id : undefined);
   }
 

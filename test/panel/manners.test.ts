@@ -80,6 +80,21 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
       await page.getByText('1 of 12 tunnels').waitFor();
       await page.keyboard.press('ArrowDown');
       expect(await focused(page)).to.equal('git');
+      await page.keyboard.press('/');
+      await page.keyboard.press('Escape');
+      await page.getByText('12 tunnels').waitFor();
+      expect(await page.evaluate('document.activeElement.id'), 'one is still there').to.equal('filter');
+      await page.keyboard.press('Escape');
+      expect(await page.evaluate('document.activeElement.id')).to.equal('');
+    });
+
+    it('leave it to whoever writes Chinese what the keys mean', async () => {
+      const page = await open();
+      await page.getByRole('searchbox').focus();
+      await page.evaluate(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowDown', isComposing: true, bubbles: true, cancelable: true }))",
+      );
+      expect(await page.evaluate('document.activeElement.id')).to.equal('filter');
     });
 
     it('are shown by a question mark, and taken away by Escape', async () => {
