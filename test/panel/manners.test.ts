@@ -53,6 +53,22 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
       expect(await page.evaluate('document.activeElement.tagName'), 'the link of its row').to.equal('A');
     });
 
+    it('stay at their row when that moves, and are not lost with what goes', async () => {
+      stage.answers.set(`POST /v1/tunnels/${idOf(1)}/restart`, () =>
+        problem(409, 'ERR_TUNNEL_CONFLICT', 'A stop came'),
+      );
+      const page = await open();
+      await page.getByRole('button', { name: 'Memory' }).click();
+      await page.locator('tbody.tunnel').last().filter({ hasText: 'queue' }).waitFor();
+      await page.locator(`[data-id="${idOf(1)}"] .name a`).focus();
+      stage.set(idOf(1), { usage: { cpu: 1, memory: 9e9 } });
+      await page.locator('tbody.tunnel').last().filter({ hasText: 'database' }).waitFor();
+      expect(await focused(page)).to.equal('database');
+      await page.keyboard.press('r');
+      await page.getByRole('button', { name: 'Dismiss' }).press('Enter');
+      await eventually(async () => (await focused(page)) === 'database');
+    });
+
     it('restart, start and stop the tunnel whose row one is at, and no other', async () => {
       const page = await open();
       await page.keyboard.press('r');
