@@ -62,6 +62,6 @@ async function follow(tunnels: readonly TunnelStatus[], { open, write, signal }:
       await systemClock.sleep(LOOK_EVERY_MS, signal);
     }
   } finally {
-    await Promise.all(tails.map(({ tail }) => tail.close()));
+    for (const { tail } of tails) tail.close();
   }
 }

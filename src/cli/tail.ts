@@ -10,7 +10,7 @@ import { formatAddress } from './exchange.js';
 export interface Tail {
   /** The lines that have come since the last call; at the first, those of the past that were asked for. */
   read(): Promise<readonly string[]>;
-  close(): void | Promise<void>;
+  close(): void;
 }
 
 /**
@@ -96,11 +96,11 @@ function openStreamTail(client: Client, id: string, past: number): Tail {
   let isBegun = false;
   let failure: unknown;
   let older: Tail | undefined;
-  const ended = pump().catch((error: unknown) => {
+  pump().catch((error: unknown) => {
     if (isBegun || !isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) failure = error;
     else older = openApiTail(client, id, past);
   });
-  return { read, close };
+  return { read, close: () => over.abort(new Error('nobody reads this log any more')) };
 
   async function pump(): Promise<void> {
     for await (const { event, data } of client.followLog(id, past, over.signal)) {
@@ -118,11 +118,6 @@ function openStreamTail(client: Client, id: string, past: number): Tail {
     // What came before the end is still to be shown.
     if (fresh.length === 0 && failure !== undefined) throw failure;
     return fresh;
-  }
-
-  async function close(): Promise<void> {
-    over.abort(new Error('nobody reads this log any more'));
-    await ended;
   }
 }
 
