@@ -48,7 +48,7 @@ describe('tunward up, down, validate', () => {
     // A request that never ends keeps the daemon stopping for its grace of 250 ms.
     const client = net.connect(socket).on('error', () => undefined);
     client.write(
-      'POST /v1/shutdown HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n',
+      'POST /v1/shutdown HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n',
     );
     await until(() => client.bytesWritten > 0, { timeoutMs: 1000 });
     up.child.kill('SIGTERM');
