@@ -34,7 +34,7 @@ describe('tunward up, down, validate', () => {
   it('runs in the foreground, says when it is ready, and ends with 0 on Ctrl-C', async () => {
     const up = startTunward(reaper, ['up'], { cwd: dir });
     await said(up, 'stderr', 'ready');
-    expect(up.stderr()).to.contain(`pid ${up.pid}, 0 tunnels, API at ${socket}`);
+    expect(up.stderr()).to.contain(`pid ${up.pid}, 0 tunnels, API at ${socket}\n`);
     expect((await run('health')).stdout).to.equal('ok\n');
     up.child.kill('SIGINT');
     const { code, stdout } = await up.ended;
