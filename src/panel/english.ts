@@ -141,10 +141,7 @@ export const english: Words = {
     title: 'Sign in',
     token: 'Token',
     signIn: 'Sign in',
-    where: [
-      'The token is the line in the file that ',
-      ' names in the configuration; the daemon says where that is when it starts.',
-    ],
+    where: ['The token is the line in the file that ', ' of the configuration names: ', ' where it names none.'],
     wrong: 'This is not the token.',
     ended: 'The session has ended. Sign in again.',
     kept: 'The token is sent once and not kept in this browser.',
