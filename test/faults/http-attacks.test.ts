@@ -7,6 +7,7 @@ import { fault } from '../support/fault.js';
 import { isAlive } from '../support/proc.js';
 import { type Aim, type Attack, headAttacks } from './http/attacks.js';
 import { bodyAttacks } from './http/bodies.js';
+import { browserAttacks } from './http/browser.js';
 import { dripAttacks, floodAttack, guessAttack, sessionAttack } from './http/patience.js';
 import { type Reply, readReply, send } from './http/raw.js';
 import { entryAttacks, logIn, routeAttacks } from './http/routes.js';
@@ -43,6 +44,17 @@ describe('fault: attacks on the API', () => {
       const figures = [await sessionAttack(target), await guessAttack(target)];
       await expectUntouched(target, before);
       return figures.join('; ');
+    }),
+  );
+
+  const paged = 'are pages of other origins in a browser in which somebody has logged in';
+  fault({ id: 'H1', title: paged, times: 5, reduced: 1, needs: [...needs, 'chromium'] }, (times) =>
+    withTarget(async (target) => {
+      const before = await target.look();
+      let figure = '';
+      for (let round = 0; round < times; round++) figure = await browserAttacks(target);
+      await expectUntouched(target, before);
+      return `${times} × ${figure}, ${target.actions().length} actions executed`;
     }),
   );
 
