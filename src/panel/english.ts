@@ -141,7 +141,11 @@ export const english: Words = {
     title: 'Sign in',
     token: 'Token',
     signIn: 'Sign in',
-    where: ['The token is the line in the file that ', ' of the configuration names: ', ' where it names none.'],
+    where: [
+      'The token is the line in the file that ',
+      ' of the configuration names: ',
+      ' where it names none. The daemon says which when it starts.',
+    ],
     wrong: 'This is not the token.',
     ended: 'The session has ended. Sign in again.',
     kept: 'The token is sent once and not kept in this browser.',
