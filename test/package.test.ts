@@ -46,6 +46,7 @@ describe('the package', () => {
       'src/panel/icon.svg',
       'docs/testing.md',
       'README.md',
+      'README.zh.md',
       'LICENSE',
     ]);
     expect(files.filter((file) => /^(test|bench|examples|\.build|node_modules)\//.test(file))).to.deep.equal([]);

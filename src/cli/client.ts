@@ -75,8 +75,8 @@ export interface Client {
   health(): Promise<Health>;
   /** What happens, from now on or from behind an event that was seen; ends when the daemon ends the stream. */
   events(wanted: EventQuery): AsyncGenerator<EventSourceMessage>;
-  /** Writes a tunnel, in the keys of the file, into the configuration, and starts it. */
-  add(tunnel: Readonly<Record<string, unknown>>): Promise<TunnelStatus>;
+  /** Writes a tunnel, in the keys of the file, into the configuration, and starts it: its id alone where that has to wait. */
+  add(tunnel: Readonly<Record<string, unknown>>): Promise<TunnelStatus | { readonly id: string }>;
   /** Takes it out of the configuration; `down`: it has been stopped. */
   remove(which: string): Promise<{ readonly id: string; readonly name: string; readonly down: boolean }>;
   config(): Promise<ConfigFile>;

@@ -65,7 +65,7 @@ interface Typed {
 
 async function candidatesFor(words: readonly string[], program: Command, context: Context): Promise<Completion> {
   const last = words.at(-1) ?? '';
-  const typed = readTyped(words.slice(0, -1), program);
+  const typed = readTyped(words.slice(0, -1), program, context.env.HOME);
   const { command, pending, positionals, isLiteral } = typed;
   if (pending) return valuesOf(pending, typed, context);
   const [, name, value] = /^(--[a-z-]+)=(.*)$/.exec(last) ?? [];
@@ -83,13 +83,15 @@ async function candidatesFor(words: readonly string[], program: Command, context
   return argument ? valuesOfArgument(argument, { typed, program, context }) : [];
 }
 
-function readTyped(words: readonly string[], program: Command): Typed {
+function readTyped(words: readonly string[], program: Command, home: string | undefined): Typed {
   let command = program;
   let pending: Option | undefined;
   let isLiteral = false;
   const positionals: string[] = [];
   const options: { socket?: string; config?: string } = {};
-  const keep = (option: Option, value: string) => {
+  const keep = (option: Option, written: string) => {
+    // The shell has not come to this yet.
+    const value = home === undefined ? written : written.replace(/^~(?=\/)/, home);
     if (option.attributeName() === 'socket') options.socket = value;
     if (option.attributeName() === 'config') options.config = value;
   };

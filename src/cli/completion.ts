@@ -25,7 +25,7 @@ _tunward() {
   local answer
   COMPREPLY=()
   mapfile -t answer < <(tunward __complete --line="\${COMP_LINE:0:COMP_POINT}" --breaks="$COMP_WORDBREAKS" 2>/dev/null)
-  if [ "\${answer[0]}" = files ]; then
+  if [ "\${answer[0]-}" = files ]; then
     compopt -o default 2>/dev/null
   else
     COMPREPLY=("\${answer[@]:1}")

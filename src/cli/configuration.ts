@@ -1,7 +1,10 @@
 import { createConfigSchema } from '../daemon/json-schema.js';
+import { readSettings } from '../daemon/settings.js';
+import { readSource } from '../daemon/source.js';
+import { toJson } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import type { Context } from './context.js';
-import { styled } from './render.js';
+import { layTable, styled } from './render.js';
 import { changesOf } from './story.js';
 
 /** `config schema`: the JSON Schema of tunward.yaml, for editors. */
@@ -9,6 +12,37 @@ export async function schema({ screen }: Context): Promise<number> {
   // The document is the result, with --json and without.
   screen.write(`${JSON.stringify(createConfigSchema(), null, 2)}\n`);
   return 0;
+}
+
+export interface ShowOptions {
+  readonly config?: string;
+  /** Beside each value what has said so. */
+  readonly origin?: boolean;
+}
+
+/** `config show`: every key as it would be in force, and where it comes from: the file, the environment, or nobody. */
+export async function show({ config, origin = false }: ShowOptions, context: Context): Promise<number> {
+  const { screen, env, cwd } = context;
+  const source = await readSource({ file: config, env, cwd });
+  const settings = readSettings(source, { env, cwd });
+  const chosen = config === undefined ? chosenBy(env) : 'the option -c';
+  if (screen.json) {
+    screen.data({ file: source.file, chosen, settings });
+    return 0;
+  }
+  screen.say(styled('dim', `${source.file}, by ${chosen}`));
+  const rows = settings.map(({ key, value, origin: from, where }) => [
+    styled('bold', key),
+    typeof value === 'string' ? value : toJson(value),
+    ...(origin ? [styled(from === 'default' ? 'dim' : 'cyan', where ?? from)] : []),
+  ]);
+  screen.rows(...layTable(['KEY', 'VALUE', ...(origin ? ['ORIGIN'] : [])], rows));
+  return 0;
+}
+
+function chosenBy(env: NodeJS.ProcessEnv): string {
+  const variable = ['TUNWARD_CONFIG', 'AUTOSSH_CONFIG_FILE'].find((name) => env[name]);
+  return variable === undefined ? 'its place' : `$${variable}`;
 }
 
 /** `config get`: the file that the daemon runs on, as it stands there. */

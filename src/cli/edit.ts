@@ -39,7 +39,14 @@ export async function add(tunnel: NewTunnel, options: AddOptions, context: Conte
   const direction = written.direction === 'remote_to_local' ? 'local_to_remote' : 'remote_to_local';
   const status = await client.add(isOther ? { ...written, direction } : written);
   if (screen.json) screen.data(status);
-  else {
+  else if (!('state' in status)) {
+    const when = 'starts when what is on its way down is down';
+    screen.print([
+      styled('green', '✔ '),
+      styled('bold', tunnel.name),
+      `  is written (${status.id.slice(0, 8)}), and ${when}`,
+    ]);
+  } else {
     screen.print([styled('green', '✔ '), styled('bold', status.name), `  ${status.state}, ${routeOf(status)}`]);
     screen.say(status.enabled ? 'Next: tunward ls shows how it is' : `Next: tunward start ${status.id.slice(0, 8)}`);
   }

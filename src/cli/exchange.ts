@@ -47,7 +47,7 @@ export async function bounded<T>(question: Question, act: (signal: AbortSignal) 
   } catch (error) {
     signal?.throwIfAborted();
     if (!late.signal.aborted) throw reasonFor(error, question);
-    const message = `The daemon at ${formatAddress(address)} did not answer within ${timeoutMs} ms`;
+    const message = `The daemon at ${formatAddress(address)} did not answer within ${timeoutMs} ms: tunward doctor looks at it`;
     throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs }, { cause: error });
   } finally {
     answered.abort();
@@ -99,10 +99,10 @@ function reasonFor(error: unknown, { address }: Question): unknown {
     return unreachable(`No daemon answers at ${where}: start it with tunward up`, error);
   }
   if (isErrno(error, 'ECONNRESET', 'EPIPE')) {
-    return unreachable(`The daemon at ${where} went away before it answered`, error);
+    return unreachable(`The daemon at ${where} went away before it answered: its log says why`, error);
   }
   if (isErrno(error, 'EACCES', 'EPERM')) {
-    const message = `The daemon's socket ${where} may not be used by this user: it belongs to the daemon's own`;
+    const message = `The daemon's socket ${where} may not be used by this user: ask as the one that the daemon runs as`;
     return new TunwardError('ERR_ACCESS_DENIED', message, { path: where }, { cause: error });
   }
   return error instanceof Error && 'code' in error && String(error.code).startsWith('HPE_')
@@ -120,7 +120,7 @@ export function parseJson(text: string, { address }: Question): unknown {
 }
 
 export function notOurs(where: string, cause?: unknown): TunwardError {
-  return unreachable(`What answers at ${where} is no tunward daemon`, cause);
+  return unreachable(`What answers at ${where} is no tunward daemon: name its socket with --socket or -c`, cause);
 }
 
 export function unreachable(message: string, cause?: unknown): TunwardError {

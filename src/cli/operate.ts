@@ -33,18 +33,20 @@ export async function operate({ verb, which }: Operation, options: OperateOption
   const force = options.force ?? false;
   const names = wanted.map(({ name }) => name);
   if (force && !(await mayForce(client, names, context))) return 1;
-  const outcomes: Outcome[] = [];
-  const show = (outcome: Outcome) => {
-    outcomes.push(outcome);
+  /** In the order in which they were asked for, whoever is ready first. */
+  const outcomes = new Map<number, Outcome>();
+  const show = (outcome: Outcome, at: number) => {
+    outcomes.set(at, outcome);
     if ('error' in outcome) screen.say(renderFailure(outcome.name, outcome.error));
     else if (!screen.json) screen.print(renderOperation(verb, outcome));
   };
   const act = { verb, force, wanted, show };
-  const waiting = () => wanted.filter(({ name }) => !outcomes.some((outcome) => outcome.name === name));
+  const waiting = () => wanted.filter((_one, at) => !outcomes.has(at));
   const going = () => `${doing[verb]} ${describeWaiting(waiting(), wanted.length)}`;
   await withProgress(going, context, () => (wanted.length > SINGLE ? asOne(client, act) : each(client, act)));
-  if (screen.json) screen.data({ tunnels: inOrder(outcomes, wanted).map(toRecord) });
-  const failed = outcomes.find((outcome) => 'error' in outcome);
+  const ordered = wanted.flatMap((_one, at) => outcomes.get(at) ?? []);
+  if (screen.json) screen.data({ tunnels: ordered.map(toRecord) });
+  const failed = ordered.find((outcome) => 'error' in outcome);
   return failed && 'error' in failed ? exitOf(failed.error) : 0;
 }
 
@@ -76,14 +78,15 @@ interface Act {
   readonly verb: Verb;
   readonly force: boolean;
   readonly wanted: readonly Wanted[];
-  readonly show: (outcome: Outcome) => void;
+  /** `at`: which of the wanted it is of. */
+  readonly show: (outcome: Outcome, at: number) => void;
 }
 
 /** A question for each, so many at once. */
 async function each(client: Client, { wanted, show, ...how }: Act): Promise<void> {
-  const left = [...wanted];
+  const left = [...wanted.entries()];
   const work = async () => {
-    for (let one = left.shift(); one; one = left.shift()) show(await attempt(client, how, one));
+    for (let next = left.shift(); next; next = left.shift()) show(await attempt(client, how, next[1]), next[0]);
   };
   await Promise.all(Array.from({ length: SINGLE }, work));
 }
@@ -119,7 +122,7 @@ async function asOne(client: Client, act: Act): Promise<void> {
     for (const part of operation.tunnels) {
       if (part.state === 'waiting' || shown.has(part.id)) continue;
       shown.add(part.id);
-      show(outcomeOf(part));
+      show(outcomeOf(part), placeOf(part, wanted));
     }
     if (operation.state === 'done') return;
     operation = await client.follow(operation.id, LOOK_EVERY_MS);
@@ -136,10 +139,10 @@ function unlessUnknown(error: unknown): undefined {
   if (!isTunwardError(error, 'ERR_ROUTE_UNKNOWN') && !isTunwardError(error, 'ERR_BAD_REQUEST')) throw error;
 }
 
-/** As they were asked for, whoever was ready first. */
-function inOrder(outcomes: readonly Outcome[], wanted: readonly Wanted[]): Outcome[] {
-  const placeOf = ({ id, name }: Wanted) => wanted.findIndex((one) => one.name === name && (one.id ?? id) === id);
-  return [...outcomes].sort((one, other) => placeOf(one) - placeOf(other));
+/** By its id where that is known, else by what it was called by. */
+function placeOf({ id, name }: Required<Wanted>, wanted: readonly Wanted[]): number {
+  const isMeant = (one: Wanted) => (one.id ? one.id === id : one.name === name || id.startsWith(one.name));
+  return wanted.findIndex(isMeant);
 }
 
 function toRecord(outcome: Outcome): unknown {

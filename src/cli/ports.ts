@@ -11,7 +11,7 @@ import { renderFreed, renderHeld } from './port-view.js';
 import { withProgress } from './progress.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
-import { nameVictims, renderVictims, strangersOf } from './victims.js';
+import { mayKillOthers, nameVictims, renderVictims, strangersOf } from './victims.js';
 
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
@@ -67,7 +67,7 @@ async function mayFree(
   { tree, backend }: { readonly tree: boolean; readonly backend: BackendName | undefined },
   context: Context,
 ): Promise<boolean> {
-  if (context.consent.isGiven) return true;
+  if (context.consent.isGiven || !mayKillOthers()) return true;
   const { kill, listeners } = await freePort(port, { host, tree, backend, dryRun: true, signal: context.signal });
   const strangers = kill ? strangersOf(kill, listeners) : [];
   if (strangers.length === 0) return true;

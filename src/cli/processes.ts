@@ -14,7 +14,7 @@ import { survivorFact } from './port-view.js';
 import { withProgress } from './progress.js';
 import { drawTree, indent, type Line, layTable, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, programOf } from './units.js';
-import { nameVictims, renderVictims, strangersOf } from './victims.js';
+import { mayKillOthers, nameVictims, renderVictims, strangersOf } from './victims.js';
 
 /** Every ssh and autossh: whose it is, where it goes, what it forwards and holds. */
 export async function ps(context: Context): Promise<number> {
@@ -64,7 +64,7 @@ export async function kill(pid: number, options: KillOptions, context: Context):
 }
 
 async function mayKill(target: ProcessStat, context: Context): Promise<boolean> {
-  if (context.consent.isGiven) return true;
+  if (context.consent.isGiven || !mayKillOthers()) return true;
   const { signal } = context;
   const plan = await killChains([{ ref: target, why: 'target', below: 'all' }], { dryRun: true, signal });
   const strangers = strangersOf(plan);

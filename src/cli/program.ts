@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, CommanderError } from 'commander';
 import { toJson } from '../wire.js';
 import { addConfigurationCommands } from './commands/configuration.js';
 import { addDaemonCommands } from './commands/daemon.js';
@@ -37,8 +37,39 @@ export async function runProgram(argv: readonly string[], context: Context): Pro
     await program.parseAsync([...argv], { from: 'user' });
     return exit;
   } catch (error) {
-    return report(error, context);
+    const exit = report(error, context);
+    if (
+      error instanceof CommanderError &&
+      exit !== 0 &&
+      !/\(Did you mean|commander\.help/.test(error.message + error.code)
+    ) {
+      context.screen.say(`${pathOf(argv, program)} --help says what may stand there`);
+    }
+    return exit;
   }
+}
+
+/** Without the `[options]` that stands behind nearly all of them. */
+function termOf(command: Command): string {
+  const names = [command.name(), ...command.aliases()].join('|');
+  const words = command.registeredArguments.map((one) => {
+    const name = `${one.name()}${one.variadic ? '...' : ''}`;
+    return one.required ? `<${name}>` : `[${name}]`;
+  });
+  return [names, ...words].join(' ');
+}
+
+/** The command that a line is about, as far as there is one: `tunward config`. */
+function pathOf(argv: readonly string[], program: Command): string {
+  let command = program;
+  const path = ['tunward'];
+  for (const word of argv.filter((each) => !each.startsWith('-'))) {
+    const next = command.commands.find((each) => each.name() === word || each.aliases().includes(word));
+    if (!next) break;
+    command = next;
+    path.push(command.name());
+  }
+  return path.join(' ');
 }
 
 const examples = `Examples:
@@ -64,17 +95,14 @@ function createProgram(screen: Screen): Command {
     .description('Keeps SSH tunnels up, and frees ports: on /proc alone, without a shell or an external tool.')
     .usage('<command> [options]')
     .addHelpText('before', examples)
-    .addHelpText('after', exitCodes)
-    .option('--json', 'results as JSON on stdout; what streams as one record a line')
-    .option('--no-color', 'no colours (NO_COLOR and FORCE_COLOR are honoured too)')
-    .option(
-      '-y, --yes',
-      'agree to what is asked before a tunnel is deleted, with --force, and before others lose a process',
-    )
-    .option('--no-input', 'ask nobody: what needs a yes fails without --yes')
-    .version(shown, '-V, --version', 'show the version; with --json that of the shapes too')
+    .addHelpText('afterAll', exitCodes)
+    .option('--json', 'results as JSON, streams as NDJSON (docs/json.md)')
+    .option('--no-color', 'no colours; as NO_COLOR, and against FORCE_COLOR')
+    .option('-y, --yes', 'agree in advance to whatever would be asked')
+    .option('--no-input', 'never ask: what needs a yes fails without --yes')
+    .version(shown, '-V, --version', 'show the version')
     .helpOption('-h, --help', 'show help')
-    .configureHelp({ showGlobalOptions: true })
+    .configureHelp({ showGlobalOptions: true, subcommandTerm: termOf })
     .configureOutput({ writeOut: screen.write, writeErr: screen.complain })
     .exitOverride();
 }

@@ -12,13 +12,14 @@ export interface Victim extends Pick<ProcessInfo, 'pid' | 'user' | 'command' | '
   readonly addresses: readonly string[];
 }
 
-/**
- * Those of a plan who are another user's, and would really die: only root and who bears CAP_KILL can do that, everybody
- * else is refused by the kernel, without being asked.
- */
+/** Root, and who bears CAP_KILL: everybody else is refused another user's process by the kernel, and need not be asked. */
+export function mayKillOthers(proc: Proc = openProc()): boolean {
+  return hasCapability(proc, CAP_KILL) === true;
+}
+
+/** Those of a plan who are another user's. */
 export function strangersOf({ killed }: Pick<KillReport, 'killed'>, listeners: readonly Listener[] = []): Victim[] {
   const proc = openProc();
-  if (!hasCapability(proc, CAP_KILL)) return [];
   const own = process.geteuid?.();
   const isOthers = ({ pid }: ProcessRef) => (known(proc.owner(String(pid))) ?? own) !== own;
   return killed.filter(isOthers).flatMap((process) => describe(proc, process, listeners));

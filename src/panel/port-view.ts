@@ -1,5 +1,4 @@
 import { html, type TemplateResult } from 'lit-html';
-import { live } from 'lit-html/directives/live.js';
 import { backIcon } from './icons.js';
 import { type Panel, whyNotAct } from './model.js';
 import type { PortInspector } from './port.js';
@@ -33,16 +32,11 @@ function questionView(panel: Panel, asked: string, words: Words): TemplateResult
     if (input instanceof HTMLInputElement) goTo(input.value);
   }}>
     <label for="port">${words.port.question}</label>
-    <input id="port" inputmode="text" autocomplete="off" spellcheck="false" placeholder=${words.port.hint} .value=${live(asked)}
-      aria-invalid=${isInvalid ? 'true' : 'false'} aria-describedby="port-problem" @input=${stop} />
+    <input id="port" inputmode="text" autocomplete="off" spellcheck="false" placeholder=${words.port.hint} .value=${asked}
+      aria-invalid=${isInvalid ? 'true' : 'false'} aria-describedby="port-problem" />
     <button type="submit" class="primary" aria-disabled=${doing === 'look' ? 'true' : 'false'}>${words.port.look}</button>
     <p id="port-problem" class="bad-text">${isInvalid ? words.port.invalid : ''}</p>
   </form>`;
-}
-
-/** What is being typed is nobody's business before it is asked. */
-function stop(event: Event): void {
-  event.stopPropagation();
 }
 
 /** The same port again is a new question too. */

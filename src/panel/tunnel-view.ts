@@ -1,13 +1,13 @@
 import { html, nothing, type TemplateResult } from 'lit-html';
 import type { Actions } from './actions.js';
 import { backIcon } from './icons.js';
-import { actionButtons } from './list-view.js';
+import { actionButtons, wayView } from './list-view.js';
 import type { LogKeeper } from './log.js';
 import { logView } from './log-view.js';
 import { type Panel, whyNotAct } from './model.js';
 import { phaseFigure } from './phases-view.js';
 import { outcomeView } from './refusal-view.js';
-import { hasTrouble, stateBadge, troubleLine, uptimeOf, viaText } from './state-view.js';
+import { hasTrouble, stateBadge, troubleLine, uptimeOf } from './state-view.js';
 import { said, text } from './text.js';
 import { treeView } from './tree-view.js';
 import type { Tunnel } from './types.js';
@@ -41,16 +41,10 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
   return html`<div class="head">
       <h1 tabindex="-1">${text(tunnel.name)}</h1>
       ${stateBadge(tunnel, words)}
+      <p class="way">${wayView(tunnel, words)}</p>
       <div class="buttons">${actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: false, isCurrent: true })}</div>
     </div>
-    ${
-      hasTrouble(tunnel)
-        ? html`<section class=${`trouble is-${tunnel.state}`} aria-label=${words.list.columns.state}>
-            <p>${troubleLine(tunnel, words, panel.daemonNow())}</p>
-            ${tunnel.remedy ? html`<p><b>${words.trouble.remedy}:</b> ${said(tunnel.remedy)}</p>` : ''}
-          </section>`
-        : ''
-    }
+    ${hasTrouble(tunnel) ? troubleView(panel, tunnel, words) : ''}
     ${
       outcome
         ? outcomeView(outcome, words, {
@@ -60,6 +54,19 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
           })
         : ''
     }`;
+}
+
+/** Why it is not well, what can be done about it, and where to look. */
+function troubleView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
+  const { reason, remedy, state, listen } = tunnel;
+  const own = reason && remedy ? words.remedies[reason] : null;
+  const [first] = listen;
+  const address = reason === 'local_port_busy' && first ? endpoint(first.host, first.port) : undefined;
+  return html`<section class=${`trouble is-${state}`} aria-label=${words.list.columns.state}>
+    <p>${troubleLine(tunnel, words, panel.daemonNow())}</p>
+    ${remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? ''} ${own ? html`<span class="faint">${said(remedy)}</span>` : said(remedy)}</p>` : ''}
+    ${address ? html`<p><a href=${`#/port/${encodeURIComponent(address)}`}>${words.tunnel.who(address)}</a></p>` : ''}
+  </section>`;
 }
 
 function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
@@ -73,8 +80,6 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
       ? [names.since, sinceText]
       : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${names.sinceTime(sinceText)}</span>`],
     [names.usage, usage ? `${formatPercent(usage.cpu)} · ${formatBytes(usage.memory)}` : undefined],
-    [names.target, text(tunnel.target)],
-    [names.via, text(viaText(tunnel))],
     [names.direction, names.directions[tunnel.direction]],
     [names.health, health === 'unknown' ? undefined : names.healths[health]],
     [names.restarts, tunnel.restarts],

@@ -13,6 +13,8 @@ export interface Words {
   readonly lang: string;
   readonly states: Readonly<Record<State | 'degraded', string>>;
   readonly reasons: Readonly<Record<Reason, string>>;
+  /** Where the daemon's own sentence is no help, since it is English; null where that says it all. */
+  readonly remedies: Readonly<Record<Reason, string | null>>;
   readonly verdicts: Readonly<Record<Verdict, string>>;
   readonly errors: Readonly<Record<ErrorCode, string>>;
   readonly phases: { readonly stop: string; readonly free: string; readonly start: string };
@@ -111,8 +113,6 @@ export interface Words {
     readonly uptime: string;
     readonly direction: string;
     readonly directions: Readonly<Record<'remote_to_local' | 'local_to_remote', string>>;
-    readonly target: string;
-    readonly via: string;
     readonly engine: string;
     readonly groups: string;
     readonly pid: string;

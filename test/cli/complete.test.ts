@@ -128,6 +128,12 @@ describe('completion', () => {
       daemon = await startFakeDaemon();
     });
 
+    it('finds the file that -c names, also in the home folder', async () => {
+      const tunnels = ['name: from-home', 'remote_host: x', 'remote_port: 1', 'local_port: 2'].join(', ');
+      writeFileSync(join(dir, 'mine.yaml'), `api: {socket: ${dir}/none}\ntunnels: [{${tunnels}}]\n`);
+      expect(await values('stop', '-c', '~/mine.yaml', '')).to.deep.equal(['from-home']);
+    });
+
     it('says nothing at all where there is neither', async () => {
       const silent = { cwd: dir, env: { HOME: dir, TUNWARD_SOCKET: join(dir, 'none') } };
       const ended = await tunward(reaper, ['__complete', '--', 'stop', ''], silent);

@@ -1,4 +1,8 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
+import { createConfigSchema } from '#lib/daemon/json-schema.js';
 import { TunwardError } from '#lib/errors.js';
 import { toProblem } from '#lib/wire.js';
 import { createReaper } from '../support/reaper.js';
@@ -26,6 +30,72 @@ describe('tunward and the configuration of its daemon', () => {
         title: 'tunward.yaml',
       });
       expect((await tunward(reaper, ['config', 'schema', '--json'])).stdout).to.equal(stdout);
+    });
+  });
+
+  describe('config show', () => {
+    let dir: string;
+    beforeEach(() => {
+      dir = mkdtempSync(join(tmpdir(), 'tunward-show-'));
+    });
+    afterEach(() => rmSync(dir, { recursive: true }));
+    const text =
+      '# mine\nengine: ssh\nbackoff: {min_ms: 5}\napi:\n  socket: run/s\n  compat: true\nlog:\n  keep: 2\ntunnels:\n';
+
+    async function show(env: Record<string, string> = {}): Promise<Map<string, unknown[]>> {
+      writeFileSync(join(dir, 'tunward.yaml'), text);
+      const { settings } = await tunwardJson(reaper, ['config', 'show'], { cwd: dir, env: { HOME: dir, ...env } });
+      return new Map(settings.map((one: Record<string, unknown>) => [one.key, [one.value, one.origin, one.where]]));
+    }
+
+    it('has what the file says, with its line, and what is completed', async () => {
+      const settings = await show();
+      expect(settings.get('engine')).to.deep.equal(['ssh', 'file', 'line 2']);
+      expect(settings.get('backoff')).to.deep.equal([
+        { min_ms: 5, max_ms: 60_000, stable_ms: 30_000 },
+        'file',
+        'line 3',
+      ]);
+      expect(settings.get('api.socket')).to.deep.equal([join(dir, 'run/s'), 'file', 'line 5']);
+      expect(settings.get('log.keep')).to.deep.equal([2, 'file', 'line 8']);
+      expect(settings.get('log.max_bytes')).to.deep.equal([1_048_576, 'default', null]);
+      expect(settings.get('takeover')).to.deep.equal(['tunnels', 'default', null]);
+    });
+
+    it('has what the environment says, and by which name', async () => {
+      const own = await show({ TUNWARD_TAKEOVER: 'any', API_PORT: '9000' });
+      expect(own.get('takeover')).to.deep.equal(['any', 'environment', '$TUNWARD_TAKEOVER']);
+      expect(own.get('api.listen'), 'anybody’s').to.deep.equal(['off', 'default', null]);
+      const env = {
+        AUTOSSH_CONFIG_FILE: join(dir, 'tunward.yaml'),
+        API_PORT: '9000',
+        TUNNEL_DIRECTION_MODE: 'ssh-standard',
+      };
+      const ancestors = await show(env);
+      expect(ancestors.get('api.listen')).to.deep.equal(['127.0.0.1:9000', 'environment', '$API_PORT']);
+      expect(ancestors.get('direction_mode')).to.deep.equal(['ssh-standard', 'environment', '$TUNNEL_DIRECTION_MODE']);
+    });
+
+    it('leaves out no key that there is', async () => {
+      const settings = await show();
+      const { properties } = createConfigSchema() as { properties: Record<string, { properties?: object }> };
+      const keys = Object.entries(properties).flatMap(([key, { properties: inner }]) =>
+        inner && ['log', 'api', 'start'].includes(key) ? Object.keys(inner).map((name) => `${key}.${name}`) : [key],
+      );
+      // What a check, an own ssh_config and a key are is nothing until somebody says it.
+      expect([...settings.keys()]).to.include.members(keys);
+    });
+
+    it('is a table, with the origins when they are wanted', async () => {
+      writeFileSync(join(dir, 'tunward.yaml'), text);
+      const options = { cwd: dir, env: { HOME: dir } };
+      const { stdout, stderr } = await tunward(reaper, ['config', 'show', '--origin'], options);
+      expect(stdout)
+        .to.match(/^KEY +VALUE +ORIGIN\n/)
+        .and.match(/^engine +ssh +line 2$/m)
+        .and.match(/^reload +auto +default$/m);
+      expect(stderr).to.equal(`${join(dir, 'tunward.yaml')}, by its place\n`);
+      expect((await tunward(reaper, ['config', 'show'], options)).stdout).to.match(/^engine +ssh$/m);
     });
   });
 

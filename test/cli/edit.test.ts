@@ -68,6 +68,15 @@ describe('tunward add and rm', () => {
       expect(JSON.parse(daemon.last.body)).to.deep.equal({ ...expected, direction: 'remote_to_local' });
     });
 
+    it('says it when the daemon has to wait with the start', async () => {
+      daemon.routes.set('POST /v1/tunnels', () => ({ status: 202, body: { id: 'a'.repeat(32) } }));
+      const { code, stdout } = await run('add', 'db', '-L', '1:a:2', 'me@host');
+      expect([code, stdout]).to.deep.equal([
+        0,
+        '✔ db  is written (aaaaaaaa), and starts when what is on its way down is down\n',
+      ]);
+    });
+
     it('needs a name, a destination and one forward', async () => {
       expect((await run('add', 'db', 'me@host')).code).to.equal(2);
       expect((await run('add', 'db', '-L', '1:a:2')).code).to.equal(2);

@@ -92,6 +92,7 @@ describe('what is printed with --json', () => {
     check('tunward validate', await json('validate', '-c', home.configFile));
     writeFileSync(join(home.dir, 'wrong.yaml'), 'engin: ssh\n');
     check('tunward validate', await json('validate', '-c', join(home.dir, 'wrong.yaml')));
+    check('tunward config show', await json('config', 'show', '-c', home.configFile));
     check('tunward init', await json('init', '-c', join(home.dir, 'new.yaml'), '--from', home.configFile));
     check('tunward doctor', await json('doctor', '-c', home.configFile));
     check('tunward completion', await json('completion', 'bash'));

@@ -78,6 +78,17 @@ describe('tunward and many tunnels', () => {
     expect(tunnels[299].error).to.include({ code: 'ERR_PORT_HELD', port: 8 });
   });
 
+  it('keeps the order in which they were named, also by an id, whoever is ready first', async () => {
+    const id = idOf(7);
+    daemon.routes.set('POST /v1/tunnels/slow/restart', async () => {
+      await systemClock.sleep(200);
+      return { body: operationRecord({ name: 'slow' }) };
+    });
+    daemon.routes.set(`POST /v1/tunnels/${id}/restart`, () => ({ body: operationRecord({ id, name: 'quick' }) }));
+    const { stdout } = await run('restart', 'slow', id, '--json');
+    expect(JSON.parse(stdout).tunnels.map(({ name }: { name: string }) => name)).to.deep.equal(['slow', 'quick']);
+  });
+
   it('asks for each where the daemon has no operations, and for some of them at once only', async () => {
     serve(150);
     let [now, most] = [0, 0];

@@ -51,6 +51,24 @@ describe('tunward: the command line', () => {
     expect(await run('--version')).to.deep.equal({ code: 0, stdout: `${version}\n`, stderr: '' });
   });
 
+  it('says where to read on when nothing near is known', async () => {
+    expect((await run('free')).stderr).to.match(
+      /missing required argument.*\ntunward free --help says what may stand there\n$/s,
+    );
+    expect((await run('config', 'frob')).stderr).to.contain('tunward config --help says');
+    expect((await run('frobnicate')).stderr).to.contain('\ntunward --help says');
+    expect((await run('restart', 'x', '--froce')).stderr)
+      .to.contain('Did you mean --force?')
+      .and.not.contain('says what');
+  });
+
+  it('fits a terminal of 80 columns, a command in a line each', async () => {
+    const { stdout } = await run('--help');
+    const commands = stdout.split('\n').filter((line) => /^ {2}[a-z]/.test(line));
+    expect(stdout.split('\n').filter((line) => /^ {10,}\S/.test(line))).to.deep.equal([]);
+    expect(commands.length).to.be.greaterThan(25);
+  });
+
   it('suggests the command that was meant', async () => {
     const { code, stdout, stderr } = await run('restrat', 'web');
     expect(code).to.equal(2);

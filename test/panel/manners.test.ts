@@ -53,6 +53,22 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
       expect(await page.evaluate('document.activeElement.tagName'), 'the link of its row').to.equal('A');
     });
 
+    it('stay at their row when that moves, and are not lost with what goes', async () => {
+      stage.answers.set(`POST /v1/tunnels/${idOf(1)}/restart`, () =>
+        problem(409, 'ERR_TUNNEL_CONFLICT', 'A stop came'),
+      );
+      const page = await open();
+      await page.getByRole('button', { name: 'Memory' }).click();
+      await page.locator('tbody.tunnel').last().filter({ hasText: 'queue' }).waitFor();
+      await page.locator(`[data-id="${idOf(1)}"] .name a`).focus();
+      stage.set(idOf(1), { usage: { cpu: 1, memory: 9e9 } });
+      await page.locator('tbody.tunnel').last().filter({ hasText: 'database' }).waitFor();
+      expect(await focused(page)).to.equal('database');
+      await page.keyboard.press('r');
+      await page.getByRole('button', { name: 'Dismiss' }).press('Enter');
+      await eventually(async () => (await focused(page)) === 'database');
+    });
+
     it('restart, start and stop the tunnel whose row one is at, and no other', async () => {
       const page = await open();
       await page.keyboard.press('r');
@@ -80,6 +96,21 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
       await page.getByText('1 of 12 tunnels').waitFor();
       await page.keyboard.press('ArrowDown');
       expect(await focused(page)).to.equal('git');
+      await page.keyboard.press('/');
+      await page.keyboard.press('Escape');
+      await page.getByText('12 tunnels').waitFor();
+      expect(await page.evaluate('document.activeElement.id'), 'one is still there').to.equal('filter');
+      await page.keyboard.press('Escape');
+      expect(await page.evaluate('document.activeElement.id')).to.equal('');
+    });
+
+    it('leave it to whoever writes Chinese what the keys mean', async () => {
+      const page = await open();
+      await page.getByRole('searchbox').focus();
+      await page.evaluate(
+        "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowDown', isComposing: true, bubbles: true, cancelable: true }))",
+      );
+      expect(await page.evaluate('document.activeElement.id')).to.equal('filter');
     });
 
     it('are shown by a question mark, and taken away by Escape', async () => {

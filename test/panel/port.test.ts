@@ -63,6 +63,16 @@ describe('the port inspector', () => {
     expect(await page.getByRole('button', { name: 'Plan to free it' }).count()).to.equal(0);
   });
 
+  it('leaves what somebody is typing alone, however often the page is drawn meanwhile', async () => {
+    const page = await viewer.open(`${stage.url}#/port/4444`);
+    await page.getByText('Port 4444 is free').waitFor();
+    await page.getByLabel('Port, or host:port').fill('127.0.0.1:94');
+    const before = stage.asked.length;
+    await eventually(() => stage.asked.slice(before).includes('GET /v1/tunnels'));
+    await page.getByLabel('Port, or host:port').pressSequentially('43');
+    expect(await page.getByLabel('Port, or host:port').inputValue()).to.equal('127.0.0.1:9443');
+  });
+
   it('asks nobody about what is no port', async () => {
     const page = await ask('99999');
     await page.getByText('A port is a number from 1 to 65535').waitFor();

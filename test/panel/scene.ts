@@ -51,7 +51,7 @@ export function lastRestart(stop_ms: number, free_ms: number, start_ms: number):
   return { at: ago(5000), asked: true, reason: null, took_ms, phases: { stop_ms, free_ms, start_ms } };
 }
 
-const down = { usage: null, pid: null, chain: [] };
+const down = { usage: null, pid: null, chain: [], health: 'unknown' };
 
 export const cast: readonly Json[] = [
   tunnel(1, 'database', { target: 'db.internal:5432', groups: ['prod'], listen: both(5432) }),

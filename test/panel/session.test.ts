@@ -175,7 +175,10 @@ describe('who looks at the panel, and whether anybody answers', () => {
     it('is asked for as a whole after a gap', async () => {
       const page = await openLive();
       stage.set(idOf(1), { state: 'fatal', reason: 'bad_spec' }, { silent: true });
+      // At once: what is asked for every few seconds would tell it as well, later.
+      const asked = page.waitForRequest('**/v1/tunnels', { timeout: 3000 });
       stage.emit('gap', { reason: 'too_old' });
+      await asked;
       await page.getByText('ssh does not understand what it was told').waitFor();
     });
 

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import type { DaemonOptions } from '../address.js';
+import type { ShowOptions } from '../configuration.js';
 import type { InitOptions } from '../init.js';
 import { configOption, type Run, toDaemon, withExample } from './parts.js';
 
@@ -7,7 +8,7 @@ import { configOption, type Run, toDaemon, withExample } from './parts.js';
 export function addConfigurationCommands(program: Command, run: Run): void {
   program.commandsGroup('Configuration:');
   withExample(program.command('init'), 'tunward init', 'tunward init --from /etc/autossh/config/config.yaml')
-    .description('write a commented configuration, or one with the tunnels of autossh-tunnel-dockerized')
+    .description('write a configuration, commented or taken over')
     .option('-c, --config <file>', 'the file to write ($TUNWARD_CONFIG, or ./tunward.yaml)')
     .option('--from <file>', 'a config.yaml of autossh-tunnel-dockerized: the same tunnels, under the same ids')
     .option('--force', 'replace the file that is there; the old one is kept beside it')
@@ -19,7 +20,7 @@ export function addConfigurationCommands(program: Command, run: Run): void {
       run(async (context) => (await import('../validate.js')).validate(options, context)),
     );
   toDaemon(withExample(program.command('reload'), 'tunward reload'))
-    .description('have the daemon read its configuration now, and say what became of the tunnels')
+    .description('have the daemon read its configuration now')
     .action((options: DaemonOptions) =>
       run(async (context) => (await import('../configuration.js')).reload(options, context)),
     );
@@ -32,11 +33,18 @@ function addConfig(program: Command, run: Run): void {
     'tunward config schema > tunward.schema.json',
     'tunward config get',
   )
-    .description('what may stand in a configuration, and what does')
+    .description('print its schema, its values, or its text')
     .usage('<command> [options]');
   withExample(config.command('schema'), 'tunward config schema > tunward.schema.json')
     .description('print the JSON Schema of tunward.yaml, by which editors complete and check')
     .action(() => run(async (context) => (await import('../configuration.js')).schema(context)));
+  withExample(config.command('show'), 'tunward config show --origin')
+    .description('print every key as it would be in force')
+    .addOption(configOption())
+    .option('--origin', 'and what has said so: the file, the environment, or nobody')
+    .action((options: ShowOptions) =>
+      run(async (context) => (await import('../configuration.js')).show(options, context)),
+    );
   toDaemon(withExample(config.command('get'), 'tunward config get'))
     .description('print the file that the daemon runs on')
     .action((options: DaemonOptions) =>

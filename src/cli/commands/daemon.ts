@@ -30,7 +30,7 @@ export function addDaemonCommands(program: Command, run: Run): void {
       run(async (context) => (await import('../tunnels.js')).health(options, context)),
     );
   toDaemon(withExample(program.command('doctor'), 'tunward doctor -c tunward.yaml'))
-    .description('look at all that tunnels need: programs, keys, /proc, limits, folders, ports, configuration')
+    .description('look at all that tunnels need, and say what to do')
     .action((options: DaemonOptions) =>
       run(async (context) => (await import('../doctor.js')).doctor(options, context)),
     );

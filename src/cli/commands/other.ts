@@ -12,7 +12,7 @@ export function addOtherCommands(program: Command, run: Run): void {
     );
   withExample(program.command('completion'), ...Object.values(places))
     .addArgument(new Argument('<shell>', 'whose').choices(shells))
-    .description('print the script that completes commands, options, tunnels and ports in a shell')
+    .description('print what makes a shell complete tunnels')
     .action((shell: Shell) => run(async (context) => (await import('../completion.js')).completion(shell, context)));
   addComplete(program, run);
   program.helpCommand('help [command]', 'show help, or that of a command');

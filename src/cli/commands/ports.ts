@@ -17,7 +17,7 @@ export function addPortCommands(program: Command, run: Run): void {
       'whoever listens there is killed with its chain; clients are not',
       parsePortTargets,
     )
-    .description('free ports, and prove it by binding them; only a process of another user is asked about')
+    .description('free ports, and prove it by binding them')
     .option('--dry-run', 'say what would be killed; kill nobody')
     .option('--tree', 'everything below a holder goes too, not only its session')
     .option('--respawner', 'what starts a holder again goes too: a shell loop, a supervisord')
@@ -50,7 +50,7 @@ interface WaitFlags {
 export function addProcessCommands(program: Command, run: Run): void {
   program.commandsGroup(portGroup);
   withExample(program.command('ps'), 'tunward ps')
-    .description('list every ssh and autossh: whose it is, its forwards, its ports, its chain')
+    .description('list every ssh and autossh, and whose it is')
     .action(() => run(async (context) => (await import('../processes.js')).ps(context)));
   withExample(program.command('tree'), 'tunward tree 812')
     .argument('<pid>', 'a process', parsePid)
@@ -58,7 +58,7 @@ export function addProcessCommands(program: Command, run: Run): void {
     .action((pid: number) => run(async (context) => (await import('../processes.js')).tree(pid, context)));
   withExample(program.command('kill'), 'tunward kill 812', 'tunward kill 812 --grace 500')
     .argument('<pid>', 'a process', parsePid)
-    .description('kill a process and all below it; only one of another user is asked about')
+    .description('kill a process and all below it')
     .option('--grace <ms>', 'SIGTERM first, and this long to leave (default 0)', parseMs)
     .option('--timeout <ms>', 'the bound on everything (default 5000)', parseMs)
     .action((pid: number, options: KillOptions) =>

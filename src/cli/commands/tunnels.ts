@@ -98,7 +98,7 @@ function addEdits(program: Command, run: Run): void {
   toDaemon(withForward(withExample(program.command('add'), example, `${example} --group staging`)))
     .argument('<name>', 'what it is called')
     .argument('<user@host>', 'where ssh goes')
-    .description("write a tunnel into the daemon's configuration, and start it")
+    .description('write a tunnel into the configuration; start it')
     .addOption(new Option('--group <group>', 'a group that it is in; may be repeated').argParser(collect))
     .option('--disabled', 'write it, and leave its start to somebody')
     .action((name: string, remoteHost: string, { local, remote, ...options }: Flags, command: Command) => {
@@ -108,7 +108,7 @@ function addEdits(program: Command, run: Run): void {
     });
   toDaemon(withExample(program.command('rm'), 'tunward rm database'))
     .argument('<id|name|prefix...>', 'the tunnels')
-    .description("take tunnels out of the daemon's configuration, and stop them; asks first")
+    .description('take tunnels out of the configuration; asks first')
     .action((which: string[], options: DaemonOptions) =>
       run(async (context) => (await import('../edit.js')).remove(which, options, context)),
     );
