@@ -122,7 +122,7 @@ function contentAttacks(aim: Aim): Attack[] {
 /** Where does a request end, and is there another in it? The second one, where there is one, has no token. */
 function framingAttacks(aim: Aim): Attack[] {
   const json = 'Content-Type: application/json';
-  const inner = request(restart, [hostOf(aim)]);
+  const inner = request(restart, [hostOf(aim), 'Connection: close']);
   const right = request(restart, [hostOf(aim), bearer(aim)]);
   const attack = (
     name: string,
@@ -176,21 +176,19 @@ function framingAttacks(aim: Aim): Attack[] {
       ...attack('has another behind it, without a token', [], ''),
       bytes: [request('GET /livez HTTP/1.1', [hostOf(aim)]), inner],
       expected: /^200 then 401$/,
-      how: { untilClosed: true, timeoutMs: 700 },
+      how: { untilClosed: true },
     },
     {
       ...attack('has another inside, with the token', [], ''),
-      bytes: [
-        request('GET /livez HTTP/1.1', [hostOf(aim), `Content-Length: ${right.length}`, 'Connection: close'], right),
-      ],
+      bytes: [request('GET /livez HTTP/1.1', [hostOf(aim), `Content-Length: ${right.length}`], right)],
       expected: /^415 ERR_MEDIA_TYPE$/,
-      how: { untilClosed: true, timeoutMs: 2000 },
+      how: { lingerMs: 500 },
     },
     {
       ...attack('has another inside that is refused before it is read', [], ''),
       bytes: [request(operations, [hostOf(aim), `Content-Length: ${right.length}`], right)],
       expected: /^401/,
-      how: { untilClosed: true, timeoutMs: 700 },
+      how: { lingerMs: 500 },
     },
     {
       ...attack('has another inside that is too large to be read', [], ''),
@@ -200,7 +198,7 @@ function framingAttacks(aim: Aim): Attack[] {
         right,
       ],
       expected: /^413/,
-      how: { untilClosed: true, timeoutMs: 700 },
+      how: { lingerMs: 500 },
     },
   ];
 }

@@ -24,13 +24,15 @@ export interface Sending {
   readonly timeoutMs?: number;
   /** Waits for the end of the connection, not only for that of the first answer. */
   readonly untilClosed?: boolean;
+  /** Waits so many milliseconds for what may still come behind the first answer. */
+  readonly lingerMs?: number;
   /** Sent one after the other, with so many milliseconds between them. */
   readonly dripMs?: number;
 }
 
 /** Sends these bytes and answers what came back, when the first answer is complete, the connection has ended or the time is over. */
 export function send(bytes: readonly (string | Buffer)[], how: Sending): Promise<Reply> {
-  const { port, path, from, timeoutMs = 5000, untilClosed = false, dripMs } = how;
+  const { port, path, from, timeoutMs = 5000, untilClosed = false, lingerMs = 0, dripMs } = how;
   const began = systemClock.now();
   return new Promise((resolve, reject) => {
     const socket =
@@ -51,7 +53,9 @@ export function send(bytes: readonly (string | Buffer)[], how: Sending): Promise
     const timer = setTimeout(finish, timeoutMs);
     socket.on('data', (chunk) => {
       chunks.push(chunk);
-      if (!untilClosed && isWhole(Buffer.concat(chunks).toString('latin1'))) finish();
+      if (untilClosed || !isWhole(Buffer.concat(chunks).toString('latin1'))) return;
+      if (lingerMs === 0) finish();
+      else setTimeout(finish, lingerMs);
     });
     socket.once('connect', () => {
       void drip(socket, bytes, dripMs);

@@ -81,7 +81,7 @@ function enter(attempts: readonly Attempt[], site: Site): (readonly [string, Tun
 }
 
 /** A tunnel with nothing wrong, at an address of its own. */
-function plain(number: number, at: number, { port, configs, closedPort }: Site): Keys {
+export function plain(number: number, at: number, { port, configs, closedPort }: Site): Keys {
   return {
     ...{ name: `t${at}-${number}`, remote_host: 'target', remote_port: '127.0.0.1:80' },
     local_port: `127.1.${number}.${(at % 250) + 1}:${port}`,
