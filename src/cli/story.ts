@@ -115,8 +115,8 @@ function namesOf(tunnels: readonly TunnelName[]): string {
   return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
 }
 
-function placesOf({ socket, url }: { readonly socket: string; readonly url: string | null }): string {
-  return url === null ? `API at ${socket}` : `API at ${socket} and ${url}`;
+function placesOf({ socket, url, tokenFile }: Extract<ToldEvent, { type: 'daemon.ready' }>): string {
+  return url === null ? `API at ${socket}` : `API at ${socket} and ${url} (token in ${tokenFile})`;
 }
 
 function reasonOf({ reason, lastError, remedy, nextRetryAt }: TunnelStatus): string {

@@ -243,9 +243,7 @@ function check(where: string, schema: z.ZodType | undefined, value: unknown): un
 
 function answer(given: RouteAnswer, outgoing: ServerResponse): Response {
   if ('stream' in given) {
-    let onClose = () => {};
-    const stream = openEventStream(outgoing, { onClose: () => onClose() });
-    onClose = given.stream(stream);
+    openEventStream(outgoing, given.stream);
     return RESPONSE_ALREADY_SENT;
   }
   const { status = 200 } = given;

@@ -1,4 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import { createSlice } from '../../time.js';
+import type { TunnelStatus } from '../../tunnel/runner.js';
 import type { Journal, JournalEntry } from '../events.js';
 import type { Overview } from './overview.js';
 import { type Route, route } from './route.js';
@@ -27,9 +29,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: of,
     registers,
     async collect() {
-      this.reset();
-      for (const { id, name, state } of await overview.statuses())
-        this.set({ tunnel: id, name }, state === 'up' ? 1 : 0);
+      await eachTunnel(this, ({ id, name, state }) => this.set({ tunnel: id, name }, state === 'up' ? 1 : 0));
     },
   });
   new Gauge({
@@ -38,10 +38,9 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: [...of, 'state'],
     registers,
     async collect() {
-      this.reset();
-      for (const { id, name, state } of await overview.statuses()) {
+      await eachTunnel(this, ({ id, name, state }) => {
         for (const one of tunnel.shape.state.options) this.set({ tunnel: id, name, state: one }, one === state ? 1 : 0);
-      }
+      });
     },
   });
   new Gauge({
@@ -50,10 +49,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: of,
     registers,
     async collect() {
-      this.reset();
-      for (const { id, name, usage } of await overview.statuses()) {
-        if (usage) this.set({ tunnel: id, name }, usage.ctime / 1000);
-      }
+      await eachTunnel(this, ({ id, name, usage }) => usage && this.set({ tunnel: id, name }, usage.ctime / 1000));
     },
   });
   new Gauge({
@@ -62,10 +58,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: of,
     registers,
     async collect() {
-      this.reset();
-      for (const { id, name, usage } of await overview.statuses()) {
-        if (usage) this.set({ tunnel: id, name }, usage.memory);
-      }
+      await eachTunnel(this, ({ id, name, usage }) => usage && this.set({ tunnel: id, name }, usage.memory));
     },
   });
   const restarts = new Counter({
@@ -102,6 +95,8 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
   for (const layer of layers) killed.inc({ layer }, 0);
   restarts.inc({ reason: 'requested' }, 0);
   journal.subscribe(count);
+  /** One at a time, for all who ask meanwhile: a gauge has one set of values. */
+  let rendering: Promise<string> | undefined;
 
   return [
     route({
@@ -110,9 +105,32 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
       scope: 'read',
       about: 'For Prometheus',
       answers: { 200: { about: 'The text format 0.0.4', type: registry.contentType } },
-      handle: async () => ({ bytes: await registry.metrics(), type: registry.contentType }),
+      async handle() {
+        rendering ??= render().finally(() => (rendering = undefined));
+        return { bytes: await rendering, type: registry.contentType };
+      },
     }),
   ];
+
+  /** One after the other, and with turns for others: 500 tunnels are 30 ms of work, which must not be one. */
+  async function render(): Promise<string> {
+    const slice = createSlice();
+    const texts: string[] = [];
+    for (const { name } of registry.getMetricsAsArray()) {
+      texts.push(await registry.getSingleMetricAsString(name));
+      await slice();
+    }
+    return `${texts.join('\n\n')}\n`;
+  }
+
+  async function eachTunnel(gauge: Gauge<string>, set: (status: TunnelStatus) => void): Promise<void> {
+    const slice = createSlice();
+    gauge.reset();
+    for (const status of await overview.statuses()) {
+      set(status);
+      await slice();
+    }
+  }
 
   function count(entry: JournalEntry): void {
     if ('layers' in entry) {

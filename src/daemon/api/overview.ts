@@ -4,6 +4,7 @@ import zlib from 'node:zlib';
 import { isTunwardError } from '../../errors.js';
 import { type Clock, createSlice } from '../../time.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
+import type { TunnelSpec } from '../../tunnel/spec.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import { toJson } from '../../wire.js';
 import type { Journal } from '../events.js';
@@ -46,46 +47,54 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   /** Of the answers of another daemon's life none is ours. */
   const epoch = randomBytes(6).toString('hex');
   const entries = new Map<string, Entry>();
+  /** The tunnels of the last look, in the order of the configuration. */
+  let known: readonly TunnelSpec[] = [];
   let seenAt = Number.NEGATIVE_INFINITY;
   let looking: Promise<void> | undefined;
   /** Counts what has changed. */
   let version = 0;
-  let answer: (ListAnswer & { readonly version: number; readonly order: readonly string[] }) | undefined;
+  let answer: (ListAnswer & { readonly version: number }) | undefined;
   /** What has come by an event since a look began: newer than what the look has seen. */
-  const newer = new Set<string>();
-  journal.subscribe((entry) => {
-    if (!('status' in entry)) return;
-    const { status } = entry;
-    newer.add(status.id);
-    entries.set(status.id, { status, json: toJson(status) });
+  const newer = new Map<string, Entry>();
+  journal.subscribe((event) => {
+    if (!('status' in event)) return;
+    const { status } = event;
+    const entry = { status, json: toJson(status) };
+    newer.set(status.id, entry);
+    // Of one that is new the next look will tell; one that has left is not to come back.
+    if (!entries.has(status.id)) return;
+    entries.set(status.id, entry);
     version++;
   });
   return { list, statuses };
 
   async function list(): Promise<ListAnswer> {
-    const ids = await refresh();
-    if (answer?.version === version && isSameList(answer.order, ids)) return answer;
-    const json = Buffer.from(`{"tunnels":[${ids.flatMap((id) => entries.get(id)?.json ?? []).join()}]}`);
-    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version, order: ids };
+    await refresh();
+    if (answer?.version === version) return answer;
+    const json = Buffer.from(`{"tunnels":[${known.flatMap(({ id }) => entries.get(id)?.json ?? []).join()}]}`);
+    answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version };
     return answer;
   }
 
   async function statuses(): Promise<readonly TunnelStatus[]> {
-    return (await refresh()).flatMap((id) => entries.get(id)?.status ?? []);
+    await refresh();
+    return known.flatMap(({ id }) => entries.get(id)?.status ?? []);
   }
 
-  /** Looks when that is due; answers who there is, in the order of the configuration. */
-  async function refresh(): Promise<string[]> {
-    const age = clock.now() - seenAt;
-    const ids = supervisor.specs().map(({ id }) => id);
-    if (age >= FRESH_MS) looking ??= look().finally(() => (looking = undefined));
-    if (age < STALE_MS && ids.every((id) => entries.has(id))) {
-      // Told by whoever waits for it: the next one who asks.
-      looking?.catch(() => undefined);
-      return ids;
+  /** Looks when that is due. An edit that adds, removes or labels tunnels is no event of theirs: it is due at once then. */
+  async function refresh(): Promise<void> {
+    for (let hasLooked = false; ; hasLooked = true) {
+      const age = clock.now() - seenAt;
+      const isKnown = isSameList(supervisor.specs(), known);
+      if (isKnown && hasLooked) return;
+      if (!isKnown || age >= FRESH_MS) looking ??= look().finally(() => (looking = undefined));
+      if (isKnown && age < STALE_MS) {
+        // Told by whoever waits for it: the next one who asks.
+        looking?.catch(() => undefined);
+        return;
+      }
+      await looking;
     }
-    await (looking ?? look());
-    return supervisor.specs().map(({ id }) => id);
   }
 
   /** Taken over as a whole: an answer between two slices of it is made of what was there before, and made once. */
@@ -94,16 +103,18 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
     const slice = createSlice(undefined, { clock });
     const seen: Entry[] = [];
     newer.clear();
-    for (const { id } of supervisor.specs()) {
+    const specs = supervisor.specs();
+    for (const { id } of specs) {
       const status = statusOf(id);
       if (status) seen.push({ status, json: toJson(status) });
       await slice();
     }
-    for (const entry of seen) if (!newer.has(entry.status.id)) entries.set(entry.status.id, entry);
-    const ids = new Set(supervisor.specs().map(({ id }) => id));
+    for (const entry of seen) entries.set(entry.status.id, newer.get(entry.status.id) ?? entry);
+    const ids = new Set(specs.map(({ id }) => id));
     for (const id of entries.keys()) if (!ids.has(id)) entries.delete(id);
-    version++;
+    known = specs;
     seenAt = began;
+    version++;
   }
 
   /** undefined: gone meanwhile, by a configuration that was read again. */
@@ -117,9 +128,8 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   }
 }
 
-/** By reference, most of the time: to compare 500 ids as one text is to make that first, for each who asks. */
-function isSameList(one: readonly string[], other: readonly string[]): boolean {
-  return one.length === other.length && one.every((id, at) => id === other[at]);
+function isSameList(some: readonly TunnelSpec[], others: readonly TunnelSpec[]): boolean {
+  return some.length === others.length && some.every((spec, at) => spec === others[at]);
 }
 
 const gzip = (bytes: Buffer): Promise<Buffer> => promisify(zlib.gzip)(bytes, { level: 1 });

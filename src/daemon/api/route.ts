@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import type * as z from 'zod';
-import type { EventStream } from './stream.js';
+import type { Begin } from './stream.js';
 
 /** Who may: anybody; whoever may look; whoever may act as well. */
 export type Scope = 'open' | 'read' | 'act';
@@ -33,8 +33,7 @@ export type RouteAnswer = {
 } & ({ readonly body: unknown } | { readonly bytes: Uint8Array | string; readonly type: string } | Streaming);
 
 interface Streaming {
-  /** Is handed the open stream; what it answers is called when nobody reads any more. */
-  readonly stream: (stream: EventStream) => () => void;
+  readonly stream: Begin;
 }
 
 /** What an answer is, for those who read about it. Without a schema: not JSON. */

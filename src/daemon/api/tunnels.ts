@@ -84,12 +84,12 @@ export function tunnelRoutes({ supervisor, overview, logs }: TunnelRouteContext)
       errors: unknown,
       async handle({ params, query: { lines = 100, follow = false } }) {
         const { id } = supervisor.status(params.id);
-        const past = logs.tail(id, lines);
-        if (!follow) return { body: { id, logFile: logs.fileOf(id), lines: past } };
+        if (!follow) return { body: { id, logFile: logs.fileOf(id), lines: logs.tail(id, lines) } };
         return {
           stream: (stream) => {
             const tell = (line: string) => stream.send('line', { line });
-            past.forEach(tell);
+            // In one turn with what follows: no line is written in between.
+            logs.tail(id, lines).forEach(tell);
             return logs.follow(id, tell);
           },
         };

@@ -48,8 +48,27 @@ describe('the doors of the API', () => {
         return () => streams.delete(stream);
       },
     })),
+    row('GET', '/v1/history', 'read', async () => ({
+      stream: (stream) => {
+        for (let number = 0; number < 3072; number++) stream.send('past', 'x'.repeat(1024), `a-${number}`);
+        streams.add(stream);
+        return () => streams.delete(stream);
+      },
+    })),
+    row('GET', '/v1/later', 'read', async () => {
+      asked?.();
+      await boot;
+      return {
+        stream: (stream) => {
+          streams.add(stream);
+          return () => streams.delete(stream);
+        },
+      };
+    }),
   ];
   const streams = new Set<EventStream>();
+  let boot: Promise<void> = Promise.resolve();
+  let asked: (() => void) | undefined;
 
   beforeEach(() => {
     dir = mkdtempSync(join(tmpdir(), 'tunward-door-'));
@@ -381,6 +400,73 @@ describe('the doors of the API', () => {
         'text/event-stream; charset=utf-8 retry: 1000\n\nid: a-1\nevent: hello\ndata: {"took_ms":1}\n\n',
       );
       expect(await until(() => streams.size === 0, { timeoutMs: 5000, everyMs: 10 })).to.equal(true);
+    });
+
+    it('is told all of a long past, and what comes while that is on its way', async () => {
+      const socketPath = await socketDoor();
+      const text = await new Promise<string>((resolve, reject) => {
+        const request = http.get({ socketPath, path: '/v1/history', agent: false });
+        request.on('error', reject).on('response', (answer) => {
+          for (const stream of streams) stream.send('present', {});
+          let heard = '';
+          answer.setEncoding('utf8').on('data', (chunk: string) => {
+            heard += chunk;
+            if (heard.endsWith('event: present\ndata: {}\n\n')) request.destroy();
+          });
+          answer.on('error', () => undefined).on('close', () => resolve(heard));
+        });
+      });
+      const ids = [...text.matchAll(/^id: a-(\d+)$/gm)].map(([, id]) => Number(id));
+      expect(ids).to.deep.equal(Array.from({ length: 3072 }, (_, number) => number));
+      expect(text.match(/event: present/g)).to.have.length(1);
+    });
+
+    it('has no reader who hung up before the stream began', async () => {
+      const socketPath = await socketDoor();
+      let finishBoot = () => {};
+      boot = new Promise((resolve) => {
+        finishBoot = resolve;
+      });
+      const heard = new Promise<void>((resolve) => {
+        asked = resolve;
+      });
+      const client = net.connect(socketPath, () => client.write('GET /v1/later HTTP/1.1\r\nHost: localhost\r\n\r\n'));
+      await heard;
+      client.destroy();
+      // Another one's answer, so that the end of the first has been seen.
+      expect((await call({ socketPath, path: '/health' })).status).to.equal(200);
+      finishBoot();
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(streams.size).to.equal(0);
+    });
+
+    it('has no reader behind another answer on the same connection, where no end is told', async () => {
+      const socketPath = await socketDoor();
+      const ask = 'GET /v1/stream HTTP/1.1\r\nHost: localhost\r\n\r\n';
+      const client = net.connect(socketPath, () => client.write(ask.repeat(20)));
+      await until(() => streams.size > 0, { timeoutMs: 5000, everyMs: 10 });
+      expect((await call({ socketPath, path: '/health' })).status).to.equal(200);
+      expect(streams.size).to.equal(1);
+      client.destroy();
+      expect(await until(() => streams.size === 0, { timeoutMs: 5000, everyMs: 10 })).to.equal(true);
+    });
+
+    it('is over at once for HEAD, and the connection is of use again', async () => {
+      const socketPath = await socketDoor();
+      const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+      const ask = (method: string, path: string) =>
+        new Promise<http.IncomingMessage>((resolve, reject) => {
+          const request = http.request({ socketPath, method, path, agent, timeout: 5000 }, (answer) => {
+            answer.on('end', () => resolve(answer)).resume();
+          });
+          request.on('timeout', () => request.destroy(new Error('nothing comes'))).on('error', reject);
+          request.end();
+        });
+      const { statusCode, headers } = await ask('HEAD', '/v1/stream');
+      expect([statusCode, headers['content-type']]).to.deep.equal([200, 'text/event-stream; charset=utf-8']);
+      expect((await ask('GET', '/health')).statusCode).to.equal(200);
+      expect(streams.size).to.equal(0);
+      agent.destroy();
     });
 
     it('drops a reader who does not read, and keeps no more than it must for one', async () => {

@@ -1,67 +1,112 @@
 import { expect } from 'chai';
 import { createOverview } from '#lib/daemon/api/overview.js';
-import type { JournalEntry } from '#lib/daemon/events.js';
-import { systemClock, until } from '#lib/time.js';
+import { createJournal, type Journal } from '#lib/daemon/events.js';
+import { type Clock, systemClock } from '#lib/time.js';
 import type { TunnelStatus } from '#lib/tunnel/runner.js';
+import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { makeSpec } from '../../support/specs.js';
 
 describe('createOverview()', () => {
-  const specs = Array.from({ length: 40 }, (_, at) => makeSpec({ name: `t${at}`, id: String(at) }));
-  /** How often each was looked at: the answer says so. */
-  let looks: number;
-  let tell: (status: Partial<TunnelStatus>) => void;
+  let specs: TunnelSpec[];
+  /** Every look at a tunnel takes so long. */
+  let lookMs: number;
+  let onLook: (id: string) => void;
+  let now: number;
+  let journal: Journal;
+  const clock: Clock = {
+    now: () => now,
+    wallTime: () => now,
+    sleep: () => new Promise((resolve) => setImmediate(resolve)),
+  };
+  const statusOf = ({ id, name, groups }: TunnelSpec) => ({ id, name, groups }) as unknown as TunnelStatus;
+  const supervisor = {
+    specs: () => [...specs],
+    status: (which: string) => {
+      now += lookMs;
+      onLook(which);
+      const spec = specs.find(({ id }) => id === which);
+      if (!spec) throw new Error(`nobody is to ask for ${which}`);
+      return statusOf(spec);
+    },
+  };
 
-  function open() {
-    looks = 0;
-    let laterMs = 0;
-    const clock = { ...systemClock, now: () => systemClock.now() + laterMs };
-    const skip = (ms: number) => {
-      laterMs += ms;
-    };
-    const supervisor = {
-      specs: () => [...specs],
-      status: (id: string) => {
-        looks++;
-        // So long that a look is several slices.
-        const began = systemClock.now();
-        while (systemClock.now() - began < 1);
-        return { id, restarts: looks } as TunnelStatus;
-      },
-    };
-    const journal = {
-      subscribe: (listener: (entry: JournalEntry) => void) => {
-        tell = (status) => listener({ type: 'tunnel.up', status } as unknown as JournalEntry);
-        return () => undefined;
-      },
-    };
-    return { skip, overview: createOverview({ supervisor, journal, clock }) };
-  }
-
-  it('is made once for all who ask, until something has changed', async () => {
-    const { overview } = open();
-    const [one, other] = await Promise.all([overview.list(), overview.list()]);
-    expect(other).to.equal(one);
-    expect(looks).to.equal(specs.length);
-    tell({ id: '3', restarts: -1 });
-    const next = await overview.list();
-    expect(next.etag).to.not.equal(one.etag);
-    expect(JSON.parse(next.json.toString()).tunnels[3]).to.deep.equal({ id: '3', restarts: -1 });
-    expect(looks).to.equal(specs.length);
+  beforeEach(() => {
+    specs = ['a', 'b', 'c'].map((id) => makeSpec({ id, name: id }));
+    [lookMs, now] = [0, 0];
+    onLook = () => undefined;
+    journal = createJournal(systemClock);
   });
 
-  it('is as it was until a look is over, but for what has been told meanwhile', async () => {
-    const { overview, skip } = open();
-    const before = await overview.list();
-    skip(1500);
-    expect(await overview.list(), 'given out while it is looked at again').to.equal(before);
-    expect(await until(() => looks > specs.length + 5, { timeoutMs: 5000, everyMs: 0 })).to.equal(true);
-    expect(looks, 'in the middle').to.be.below(2 * specs.length);
-    expect(await overview.list()).to.equal(before);
-    tell({ id: '1', restarts: -1 });
-    expect(await overview.list()).to.not.equal(before);
-    const isOver = async () => JSON.parse((await overview.list()).json.toString()).tunnels[0].restarts > specs.length;
-    expect(await until(isOver, { timeoutMs: 5000 })).to.equal(true);
-    const { tunnels } = JSON.parse((await overview.list()).json.toString());
-    expect(tunnels[1], 'newer than what the look has seen').to.deep.equal({ id: '1', restarts: -1 });
+  const overview = () => createOverview({ supervisor, journal, clock });
+  const idsIn = (json: Buffer) => JSON.parse(json.toString('utf8')).tunnels.map(({ id }: { id: string }) => id);
+
+  it('has another etag when the order is another, or somebody has left without a word', async () => {
+    const { list } = overview();
+    const before = await list();
+    expect(idsIn(before.json)).to.deep.equal(['a', 'b', 'c']);
+    specs.reverse();
+    const turned = await list();
+    expect(idsIn(turned.json)).to.deep.equal(['c', 'b', 'a']);
+    specs.pop();
+    const fewer = await list();
+    expect(idsIn(fewer.json)).to.deep.equal(['c', 'b']);
+    specs = [];
+    const none = await list();
+    expect(idsIn(none.json)).to.deep.equal([]);
+    expect(new Set([before, turned, fewer, none].map(({ etag }) => etag)).size).to.equal(4);
+    expect((await list()).etag).to.equal(none.etag);
+  });
+
+  it('shows a label at once', async () => {
+    const { list, statuses } = overview();
+    await list();
+    specs = specs.map((spec) => ({ ...spec, groups: ['new'] }));
+    expect((await statuses()).map(({ groups }) => groups)).to.deep.equal([['new'], ['new'], ['new']]);
+  });
+
+  it('has whoever came while it was looking', async () => {
+    const { list } = overview();
+    lookMs = 5;
+    const early = list();
+    specs.push(makeSpec({ id: 'd', name: 'd' }));
+    const late = list();
+    expect([idsIn((await early).json), idsIn((await late).json)]).to.deep.equal([
+      ['a', 'b', 'c', 'd'],
+      ['a', 'b', 'c', 'd'],
+    ]);
+  });
+
+  it('looks once for all who ask at the same time, and is done also when that takes long', async () => {
+    const { list } = overview();
+    const looks: string[] = [];
+    onLook = (id) => looks.push(id);
+    lookMs = 3000;
+    const answers = await Promise.all(Array.from({ length: 20 }, () => list()));
+    expect(looks).to.deep.equal(['a', 'b', 'c']);
+    expect(new Set(answers).size).to.equal(1);
+  });
+
+  it('has what happened to one that it had looked at already', async () => {
+    const { statuses } = overview();
+    lookMs = 5;
+    const [first] = specs;
+    const changed = first && { ...statusOf(first), name: 'changed' };
+    onLook = (id) => {
+      if (id === 'b' && changed) {
+        journal.append({ type: 'tunnel.up', tunnel: 'a', from: 'starting', asked: true, status: changed });
+      }
+    };
+    expect((await statuses()).map(({ name }) => name)).to.deep.equal(['changed', 'b', 'c']);
+  });
+
+  it('keeps nothing of who has left', async () => {
+    const { list, statuses } = overview();
+    await list();
+    const [gone] = specs.splice(0, 1);
+    await list();
+    if (gone)
+      journal.append({ type: 'tunnel.stopped', tunnel: 'a', from: 'stopping', asked: true, status: statusOf(gone) });
+    specs.unshift(makeSpec({ id: 'a', name: 'new' }));
+    expect((await statuses()).map(({ name }) => name)).to.deep.equal(['new', 'b', 'c']);
   });
 });

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import type { Route } from '#lib/daemon/api/route.js';
 import { createRoutes } from '#lib/daemon/api/routes.js';
 import { createFailures, createSessions, openTokens } from '#lib/daemon/api/tokens.js';
+import { tunnelRoutes } from '#lib/daemon/api/tunnels.js';
 import { type Daemon, startDaemon } from '#lib/daemon/daemon.js';
 import type { Reloader } from '#lib/daemon/reload.js';
 import { systemClock, until } from '#lib/time.js';
@@ -486,6 +487,28 @@ describe('the API', () => {
     it('are of no tunnel that nobody knows', async () => {
       const { status, body } = await call('GET', '/v1/events?tunnel=nobody');
       expect([status, body.code]).to.deep.equal([404, 'ERR_TUNNEL_UNKNOWN']);
+    });
+
+    it('are a log without a gap between the last lines and those that come', async () => {
+      const followers = new Set<(line: string) => void>();
+      const tail = () => {
+        queueMicrotask(() => followers.forEach((tell) => void tell('between')));
+        return ['past'];
+      };
+      const follow = (_id: string, tell: (line: string) => void) => {
+        followers.add(tell);
+        return () => followers.delete(tell);
+      };
+      const logs = { fileOf: () => '', write: () => undefined, tail, follow };
+      const overview = { list: () => Promise.reject(new Error()), statuses: async () => [] };
+      const rows = tunnelRoutes({ supervisor: daemon.supervisor, overview, logs });
+      const row = rows.find(({ path }) => path.endsWith('/logs'));
+      const request = { params: { id: 'first' }, query: { follow: true }, body: undefined, access: null };
+      const given = await row?.handle({ ...request, incoming: { headers: {} } as http.IncomingMessage });
+      const heard: unknown[] = [];
+      if (given && 'stream' in given) given.stream({ send: (_type, data) => heard.push(data), write: () => undefined });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(heard).to.deep.equal([{ line: 'past' }, { line: 'between' }]);
     });
 
     it('are a log line by line, first the last ones, then those that come', async () => {
