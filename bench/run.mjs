@@ -1,5 +1,6 @@
 /* Every figure of the README, in one run: `npm run bench`; some of them: `npm run bench -- holders kill probe`. */
 import { fileURLToPath } from 'node:url';
+import { benchApi } from './api.mjs';
 import { benchBoot } from './boot.mjs';
 import { benchHolders } from './holders.mjs';
 import { benchKill } from './kill.mjs';
@@ -16,5 +17,6 @@ await main(fileURLToPath(import.meta.url), {
   probe: benchProbe,
   boot: benchBoot,
   scale: benchScale,
+  api: benchApi,
   soak: benchSoak,
 });

@@ -24,7 +24,16 @@ import { parseArgs } from 'node:util';
 export { sleep };
 
 /** Everything listens in a network namespace of its own, so the ports can be fixed. */
-export const ports = { sshd: 2022, target: 8080, floor: 9001, ssh: 9002, autossh: 9003, shell: 9004, chains: 9100 };
+export const ports = {
+  sshd: 2022,
+  target: 8080,
+  floor: 9001,
+  ssh: 9002,
+  autossh: 9003,
+  shell: 9004,
+  chains: 9100,
+  api: 9200,
+};
 export const loopback = '127.0.0.1';
 
 /**

@@ -10,7 +10,10 @@ export function toWire(value: unknown): unknown {
   return renameKeys(value, toSnake);
 }
 
-const toSnake = remembering((key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`));
+/** A name that begins with a capital is none of ours (an option of ssh, in `ssh_options`), and stays as it is. */
+const toSnake = remembering((key) =>
+  /^[A-Z]/.test(key) ? key : key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+);
 
 /**
  * Control characters (C0, DEL, C1), what turns text around (the bidirectional controls), line and paragraph separators,

@@ -32,6 +32,7 @@ const layers = [
   ['daemon/'],
   ['cli/', 'index.ts', 'door.ts'],
   ['testing.ts', 'testing/'],
+  ['panel/'],
 ] as const;
 
 /** The doors: what opens one, and who may. The demo and the test kit have actors of their own. */
@@ -50,7 +51,8 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
   {
     door: 'time is told and waited for',
     opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,
-    keepers: ['time.ts'],
+    // A browser has a clock of its own.
+    keepers: ['time.ts', 'panel/clock.ts'],
   },
   {
     door: 'the environment is read',
@@ -67,6 +69,13 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     door: 'files are watched',
     opens: /\bfs\.watch|\bwatchFile\b.*'node:fs|\bFSWatcher\b|import \{[^}]*\bwatch\b[^}]*\} from 'node:fs/,
     keepers: ['daemon/watch.ts'],
+  },
+  { door: 'the page asks the daemon', opens: /(?<![.\w])fetch\(/, keepers: ['panel/api.ts'] },
+  { door: 'the page listens to the daemon', opens: /\bEventSource\b/, keepers: ['panel/stream.ts'] },
+  {
+    door: 'the page keeps something',
+    opens: /\b(local|session)Storage\b/,
+    keepers: ['panel/settings.ts', 'panel/first.ts'],
   },
   // An actor of the demo gives itself a name there.
   { door: '/proc is opened', opens: /['"`]\/proc\b/, keepers: ['proc/read.ts', 'cli/demo/actor.ts'] },
@@ -118,6 +127,28 @@ describe('the architecture', () => {
       expect(opening, 'a keeper that keeps nothing').not.to.deep.equal([]);
     });
   }
+
+  it('gives the page nothing of the rooms but their types, and nothing of the page to them', () => {
+    const panel = sources.filter(({ name }) => name.startsWith('panel/'));
+    const foreign = panel.flatMap(({ name, imports }) =>
+      imports
+        .filter(({ to, kind }) => kind !== 'type' && !to.startsWith('panel/') && !/^lit-html(\/|$)/.test(to))
+        .map(({ to }) => `${name} → ${to}`),
+    );
+    expect(foreign).to.deep.equal([]);
+    expect(edges().filter(([from, to]) => to.startsWith('panel/') && !from.startsWith('panel/'))).to.deep.equal([]);
+    const types = panel.flatMap(({ name, imports }) =>
+      imports.flatMap(({ to }) => (to.startsWith('#lib/') ? name : [])),
+    );
+    expect([...new Set(types)]).to.deep.equal(['panel/types.ts']);
+  });
+
+  it('makes markup of templates alone, never of a text', () => {
+    const maker =
+      /\b(innerHTML|outerHTML|insertAdjacentHTML|unsafeHTML|unsafeSVG|srcdoc|document\.write|eval|new Function)\b/;
+    const makers = sources.filter(({ name, code }) => name.startsWith('panel/') && maker.test(code));
+    expect(makers.map(({ name }) => name)).to.deep.equal([]);
+  });
 
   it('has one barrel, and no drawer for what has no home', () => {
     const names = sources.map(({ name }) => name);

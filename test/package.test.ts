@@ -40,8 +40,13 @@ describe('the package', () => {
       'lib/testing/mocha.d.ts',
       'lib/testing/actor.js',
       'src/index.ts',
+      'lib/panel/app.js',
+      'src/panel/index.html',
+      'src/panel/style.css',
+      'src/panel/icon.svg',
       'docs/testing.md',
       'README.md',
+      'README.zh.md',
       'LICENSE',
     ]);
     expect(files.filter((file) => /^(test|bench|examples|\.build|node_modules)\//.test(file))).to.deep.equal([]);

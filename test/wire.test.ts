@@ -15,6 +15,12 @@ describe('toWire() and fromWire()', () => {
     expect(fromWire(wire)).to.deep.equal(report);
   });
 
+  it("leave the names of ssh's options as ssh has them", () => {
+    const record = { sshOptions: { ServerAliveInterval: '5', IPQoS: 'ef', MACs: 'x' } };
+    expect(toWire(record)).to.deep.equal({ ssh_options: record.sshOptions });
+    expect(fromWire(toWire(record))).to.deep.equal(record);
+  });
+
   it('leave out what is undefined, and keep null, 0 and the empty string', () => {
     expect(toWire({ signal: undefined, reason: null, count: 0, text: '' })).to.have.all.keys('reason', 'count', 'text');
   });

@@ -1,8 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isErrno, isTunwardError, TunwardError } from '../errors.js';
-import { type Address, type Client, createClient } from './client.js';
+import { type Client, createClient } from './client.js';
 import type { Context } from './context.js';
+import type { Address } from './exchange.js';
 
 export interface DaemonOptions {
   /** `--socket`: the path of a unix socket, or `http://host:port`. */

@@ -1,11 +1,9 @@
-import http from 'node:http';
-import { errorCodes, isErrno, TunwardError } from '../errors.js';
-import { systemClock } from '../time.js';
+import type { EventSourceMessage } from 'eventsource-parser';
+import type { TunnelChanges } from '../daemon/events.js';
+import type { PortReport } from '../port/inspect.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
-import { fromProblem, fromWire } from '../wire.js';
-
-/** Where a daemon answers: its unix socket, or TCP for whoever bears the token. */
-export type Address = { readonly socket: string } | { readonly url: string; readonly token: string };
+import { type Address, ask } from './exchange.js';
+import { suggest } from './suggest.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 
@@ -24,14 +22,68 @@ export interface Health {
   readonly advice?: string;
 }
 
+/** The configuration that the daemon runs on. */
+export interface ConfigFile {
+  readonly file: string;
+  readonly etag: string;
+  readonly text: string;
+  readonly tunnels: readonly unknown[];
+  readonly warnings: readonly string[];
+}
+
+export interface Reloaded {
+  readonly changes: TunnelChanges;
+  readonly warnings: readonly string[];
+}
+
+/** A start, a stop or a restart of many, and how far it has come. */
+export interface ManyOperation {
+  readonly id: string;
+  readonly state: 'running' | 'done';
+  readonly tunnels: readonly {
+    readonly id: string;
+    readonly name: string;
+    readonly state: 'waiting' | 'done' | 'failed';
+    readonly result?: Pick<OperationResult, 'state' | 'tookMs' | 'phases'>;
+    /** Problem details. */
+    readonly error?: unknown;
+  }[];
+}
+
+export interface EventQuery {
+  /** Ids; none: of all. */
+  readonly tunnels: readonly string[];
+  /** Types, or families of them; none: all. */
+  readonly types: readonly string[];
+  /** The id of the last event that was seen. */
+  readonly after?: string | undefined;
+}
+
 /** The daemon's API, as functions. What the daemon throws is thrown here, with its code; see the issue for the shapes. */
 export interface Client {
   readonly address: Address;
   tunnels(): Promise<readonly TunnelStatus[]>;
   tunnel(which: string): Promise<TunnelStatus>;
   operate(verb: Verb, which: string, options?: { force?: boolean }): Promise<OperationResult>;
+  /** Begins the same for many, and answers at once. */
+  begin(many: { action: Verb; tunnels: readonly string[]; force: boolean }): Promise<ManyOperation>;
+  /** How far it has come: when it is over, and at the latest after that time. */
+  follow(id: string, waitMs: number): Promise<ManyOperation>;
+  /** Who holds a port where the daemon is. */
+  port(port: number, host: string): Promise<PortReport>;
   logs(which: string, lines: number): Promise<TunnelLog>;
+  /** The last lines, then each as it comes (`line`); ends when the daemon ends the stream. */
+  followLog(id: string, lines: number, signal: AbortSignal): AsyncGenerator<EventSourceMessage>;
   health(): Promise<Health>;
+  /** What happens, from now on or from behind an event that was seen; ends when the daemon ends the stream. */
+  events(wanted: EventQuery): AsyncGenerator<EventSourceMessage>;
+  /** Writes a tunnel, in the keys of the file, into the configuration, and starts it: its id alone where that has to wait. */
+  add(tunnel: Readonly<Record<string, unknown>>): Promise<TunnelStatus | { readonly id: string }>;
+  /** Takes it out of the configuration; `down`: it has been stopped. */
+  remove(which: string): Promise<{ readonly id: string; readonly name: string; readonly down: boolean }>;
+  config(): Promise<ConfigFile>;
+  /** Has it read its file now. @throws TunwardError ERR_CONFIG_INVALID: it is wrong, and nothing has changed */
+  reload(): Promise<Reloaded>;
   /** Asks it to end; answers before it has. */
   shutdown(): Promise<{ readonly status: string; readonly pid: number }>;
 }
@@ -55,133 +107,54 @@ export interface ClientOptions {
  */
 export function createClient(address: Address, options: ClientOptions = {}): Client {
   const { signal, timeoutMs = 10_000, operationTimeoutMs = 600_000 } = options;
-  const get = <T>(path: string) => call<T>({ address, method: 'GET', path, timeoutMs, signal });
-  const post = <T>(path: string, ms: number) => call<T>({ address, method: 'POST', path, timeoutMs: ms, signal });
+  const get = <T>(path: string) => ask<T>({ address, method: 'GET', path, timeoutMs, signal });
+  const post = <T>(path: string, ms: number) => ask<T>({ address, method: 'POST', path, timeoutMs: ms, signal });
   const at = (which: string) => `/v1/tunnels/${encodeURIComponent(which)}`;
+  const tunnels = async () => (await get<{ tunnels: TunnelStatus[] }>('/v1/tunnels')).tunnels;
+  /** What is done with one that does not exist fails with the name that was probably meant. */
+  const naming = <T>(which: string, answer: Promise<T>): Promise<T> =>
+    answer.catch(async (error: unknown) => {
+      throw await suggest(error, which, tunnels);
+    });
   return {
     address,
-    tunnels: async () => (await get<{ tunnels: TunnelStatus[] }>('/v1/tunnels')).tunnels,
-    tunnel: (which) => get(at(which)),
+    tunnels,
+    tunnel: (which) => naming(which, get(at(which))),
     operate: (verb, which, { force = false } = {}) =>
-      post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs),
-    logs: (which, lines) => get(`${at(which)}/logs?lines=${lines}`),
+      naming(which, post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs)),
+    logs: (which, lines) => naming(which, get(`${at(which)}/logs?lines=${lines}`)),
+    begin: (body) => ask({ address, method: 'POST', path: '/v1/operations', body, timeoutMs, signal }),
+    follow: (id, waitMs) => get(`/v1/operations/${id}?wait_ms=${waitMs}`),
+    port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
     health: () => get('/health'),
+    events,
+    followLog,
+    add: (body) => ask({ address, method: 'POST', path: '/v1/tunnels', body, timeoutMs: operationTimeoutMs, signal }),
+    remove: (which) =>
+      naming(which, ask({ address, method: 'DELETE', path: at(which), timeoutMs: operationTimeoutMs, signal })),
+    config: () => get('/v1/config'),
+    reload: () => post('/v1/config/reload', operationTimeoutMs),
     shutdown: () => post('/v1/shutdown', timeoutMs),
   };
-}
 
-/** The address in words. */
-export function formatAddress(address: Address): string {
-  return 'socket' in address ? address.socket : address.url;
-}
-
-interface Call {
-  readonly address: Address;
-  readonly method: 'GET' | 'POST';
-  readonly path: string;
-  readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-}
-
-interface Answer {
-  readonly status: number;
-  readonly text: string;
-}
-
-/** One question, one answer: data in camelCase, or the error that was thrown on the other side. */
-async function call<T>(question: Call): Promise<T> {
-  const { status, text } = await bounded(question);
-  const body = parseJson(text, question);
-  if (status >= 200 && status < 300) return fromWire(body) as T;
-  if (hasKnownCode(body)) throw fromProblem(body, status);
-  // Without a code it is no refusal but a fault of the other side: the caller did nothing wrong.
-  throw new Error(`The daemon at ${formatAddress(question.address)} failed: ${fromProblem(body, status).message}`);
-}
-
-async function bounded(question: Call): Promise<Answer> {
-  const { timeoutMs, signal, address } = question;
-  const late = new AbortController();
-  const answered = new AbortController();
-  const deadline = systemClock.sleep(timeoutMs, answered.signal).then(
-    () => late.abort(),
-    () => undefined, // answered in time
-  );
-  try {
-    return await exchange(question, signal ? AbortSignal.any([signal, late.signal]) : late.signal);
-  } catch (error) {
-    signal?.throwIfAborted();
-    if (!late.signal.aborted) throw reasonFor(error, question);
-    const message = `The daemon at ${formatAddress(address)} did not answer within ${timeoutMs} ms`;
-    throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs }, { cause: error });
-  } finally {
-    answered.abort();
-    await deadline;
+  async function* events({ tunnels: ids, types, after }: EventQuery): AsyncGenerator<EventSourceMessage> {
+    const { listen } = await import('./stream.js');
+    const query = new URLSearchParams();
+    for (const id of ids) query.append('tunnel', id);
+    for (const type of types) query.append('type', type);
+    const headers = after === undefined ? {} : { 'last-event-id': after };
+    yield* listen({ address, method: 'GET', path: `/v1/events?${query}`, headers, timeoutMs, signal });
   }
-}
 
-function exchange({ address, method, path }: Call, signal: AbortSignal): Promise<Answer> {
-  const body = method === 'POST' ? '{}' : undefined;
-  const headers = {
-    accept: 'application/json',
-    ...(body === undefined ? {} : { 'content-type': 'application/json', 'content-length': body.length }),
-    ...('token' in address ? { authorization: `Bearer ${address.token}` } : {}),
-  };
-  // No name of a server: for one that is not given Node takes the host apart, by the largest of its regular expressions.
-  const options = { method, headers, signal, agent: false, servername: '' };
-  return new Promise((resolve, reject) => {
-    const request =
-      'socket' in address
-        ? http.request({ ...options, socketPath: address.socket, path })
-        : http.request(new URL(path, address.url), options);
-    request.once('error', reject);
-    request.once('response', (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.once('error', reject);
-      response.once('end', () =>
-        resolve({ status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
-      );
+  async function* followLog(id: string, lines: number, until: AbortSignal): AsyncGenerator<EventSourceMessage> {
+    const { listen } = await import('./stream.js');
+    const path = `${at(id)}/logs?lines=${lines}&follow=true`;
+    yield* listen({
+      address,
+      method: 'GET',
+      path,
+      timeoutMs,
+      signal: signal ? AbortSignal.any([signal, until]) : until,
     });
-    request.end(body);
-  });
-}
-
-/** What a failed exchange means for the person. */
-function reasonFor(error: unknown, { address }: Call): unknown {
-  const where = formatAddress(address);
-  if (isErrno(error, 'ECONNREFUSED', 'ENOENT', 'ENOTSOCK', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND')) {
-    return unreachable(`No daemon answers at ${where}: start it with tunward up`, error);
   }
-  if (isErrno(error, 'ECONNRESET', 'EPIPE')) {
-    return unreachable(`The daemon at ${where} went away before it answered`, error);
-  }
-  if (isErrno(error, 'EACCES', 'EPERM')) {
-    const message = `The daemon's socket ${where} may not be used by this user: it belongs to the daemon's own`;
-    return new TunwardError('ERR_ACCESS_DENIED', message, { path: where }, { cause: error });
-  }
-  return error instanceof Error && 'code' in error && String(error.code).startsWith('HPE_')
-    ? notOurs(where, error)
-    : error;
-}
-
-function parseJson(text: string, { address }: Call): unknown {
-  try {
-    return JSON.parse(text);
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw notOurs(formatAddress(address), error);
-  }
-}
-
-function notOurs(where: string, cause: unknown): TunwardError {
-  return unreachable(`What answers at ${where} is no tunward daemon`, cause);
-}
-
-function unreachable(message: string, cause: unknown): TunwardError {
-  return new TunwardError('ERR_DAEMON_UNREACHABLE', message, {}, { cause });
-}
-
-function hasKnownCode(body: unknown): boolean {
-  if (typeof body !== 'object' || body === null || !('code' in body)) return false;
-  return typeof body.code === 'string' && body.code in errorCodes;
 }

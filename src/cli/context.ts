@@ -14,8 +14,18 @@ export interface Context {
    * SIGHUP tells then, and a program without a head must not stay.
    */
   readonly onHangup: (act: () => void) => void;
+  /** Whether what a person has to agree to is agreed to. */
+  readonly consent: Consent;
   /** Ends the program with that code, whatever of it still goes on. Everything has been said. */
   readonly exitNow: (exit: number) => void;
+}
+
+/** See `confirm()`. */
+export interface Consent {
+  /** `--yes`. */
+  readonly isGiven: boolean;
+  /** The terminal where an answer is typed; undefined: there is none, or `--no-input` says to leave it alone. */
+  readonly input: NodeJS.ReadableStream | undefined;
 }
 
 /** The back end that TUNWARD_BACKEND names; undefined: the system's own. */

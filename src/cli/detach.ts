@@ -7,6 +7,7 @@ import { errorCodes, isTunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import { createClient } from './client.js';
 import type { Context } from './context.js';
+import { withProgress } from './progress.js';
 
 /** What the daemon says once, when it answers. */
 interface Ready {
@@ -41,7 +42,11 @@ export async function detach({ config }: { readonly config?: string }, context: 
   const argv = [fileURLToPath(new URL('main.js', import.meta.url)), 'up', '-c', file, '--no-color'];
   const child = spawn(process.execPath, argv, { detached: true, cwd, env, stdio: ['ignore', log, log, 'ipc'] });
   fs.closeSync(log);
-  const outcome = await firstNews(child, signal);
+  const outcome = await withProgress(
+    () => 'starting the daemon',
+    context,
+    () => firstNews(child, signal),
+  );
   if (typeof outcome === 'number') {
     screen.complain(fs.readFileSync(logFile).subarray(began).toString('utf8'));
     return outcome;

@@ -2,8 +2,9 @@ import { type Check, failed, ok, type RunningDaemon, unknown, warning } from '..
 import { examine } from '../daemon/doctor/doctor.js';
 import { isTunwardError } from '../errors.js';
 import { type DaemonOptions, findAddress } from './address.js';
-import { createClient, formatAddress } from './client.js';
+import { createClient } from './client.js';
 import type { Context } from './context.js';
+import { formatAddress } from './exchange.js';
 import { type Line, type Span, styled } from './render.js';
 
 /** Everything a person would look at, each with what was found and what to do. 1 when something failed. */

@@ -3,8 +3,10 @@ import { openProc } from '../proc/read.js';
 import { isGone, isSame, readArguments, readStat } from '../proc/stat.js';
 import { systemClock, until } from '../time.js';
 import { type DaemonOptions, findDaemon } from './address.js';
-import { type Client, formatAddress } from './client.js';
+import type { Client } from './client.js';
 import type { Context } from './context.js';
+import { formatAddress } from './exchange.js';
+import { withProgress } from './progress.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
 
@@ -16,7 +18,8 @@ export async function down(options: DaemonOptions & { readonly timeout?: number 
   const { pid } = await client.shutdown();
   const isOver = createEndCheck(client, pid);
   const timeoutMs = options.timeout ?? 20_000;
-  const over = await until(isOver, { timeoutMs, everyMs: 20, signal });
+  const wait = () => until(isOver, { timeoutMs, everyMs: 20, signal });
+  const over = await withProgress(() => `the daemon (pid ${pid}) is stopping`, context, wait);
   const tookMs = Math.round(systemClock.now() - began);
   const where = formatAddress(client.address);
   if (screen.json) screen.data({ status: over ? 'stopped' : 'stopping', pid, tookMs });

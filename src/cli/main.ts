@@ -38,5 +38,7 @@ process.exitCode = await runProgram(argv, {
   onHangup: (act) => {
     if (!hasTerminal) hangUp = act;
   },
+  // A question is read on stderr and answered on stdin: both have to be a person's.
+  consent: { isGiven: false, input: process.stdin.isTTY && process.stderr.isTTY ? process.stdin : undefined },
   exitNow: (exit) => process.exit(exit),
 });

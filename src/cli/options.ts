@@ -67,6 +67,16 @@ export function parseForwardOption(side: Forward['side']): (text: string) => For
   };
 }
 
+/** A forward of ssh's as the keys of a tunnel, read as `direction_mode: default` has them. */
+export function endsOf({ side, listen, target }: Forward) {
+  // ssh's default for the listening end is written as tunward's: no host is both loopback addresses.
+  const listening = listen.host === 'localhost' ? String(listen.port) : formatEndpoint(listen);
+  const far = formatEndpoint(target);
+  return side === 'local'
+    ? { direction: 'remote_to_local' as const, localPort: listening, remotePort: far }
+    : { direction: 'local_to_remote' as const, localPort: far, remotePort: listening };
+}
+
 /** ssh's `-o name=value`, repeatable. */
 export function parseSshOption(text: string, before: Readonly<Record<string, string>> = {}): Record<string, string> {
   const [, name, value] = /^\s*([A-Za-z0-9]+)\s*[= ]\s*(.+)$/.exec(text) ?? [];

@@ -1,13 +1,17 @@
 import { freePort } from '../port/free.js';
 import { inspectPort, type PortReport } from '../port/inspect.js';
 import { waitForPort } from '../port/wait.js';
+import type { BackendName } from '../proc/backend.js';
 import { systemClock } from '../time.js';
 import { readChain } from './chain-view.js';
+import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
 import type { PortTarget } from './options.js';
 import { renderFreed, renderHeld } from './port-view.js';
+import { withProgress } from './progress.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
+import { mayKillOthers, nameVictims, renderVictims, strangersOf } from './victims.js';
 
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
@@ -37,7 +41,13 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   const ports: PortReport[] = [];
   for (const { port, host } of targets) {
     const backend = backendOf(context);
-    const report = await freePort(port, { host, timeoutMs, dryRun, tree, respawner, signal, backend });
+    if (!dryRun && !(await mayFree({ port, host }, { tree, backend }, context))) return 1;
+    const how = { host, timeoutMs, dryRun, tree, respawner, signal, backend };
+    const report = await withProgress(
+      () => `freeing port ${port}`,
+      context,
+      () => freePort(port, how),
+    );
     ports.push(report);
     if (screen.json) continue;
     const chain = dryRun ? await readChain(report, signal) : undefined;
@@ -51,6 +61,22 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   return held.every(({ verdict }) => verdict === 'forbidden') ? 5 : 3;
 }
 
+/** Another user's process is killed when somebody has agreed to that; whoever has agreed already spares us the look. */
+async function mayFree(
+  { port, host }: PortTarget,
+  { tree, backend }: { readonly tree: boolean; readonly backend: BackendName | undefined },
+  context: Context,
+): Promise<boolean> {
+  if (context.consent.isGiven || !mayKillOthers()) return true;
+  const { kill, listeners } = await freePort(port, { host, tree, backend, dryRun: true, signal: context.signal });
+  const strangers = kill ? strangersOf(kill, listeners) : [];
+  if (strangers.length === 0) return true;
+  return confirm(
+    { act: `free port ${port} by killing ${nameVictims(strangers)}`, facts: renderVictims(strangers) },
+    context,
+  );
+}
+
 /** Waits until a port is as wanted. A timeout is the library's ERR_TIMEOUT: 124. */
 export async function wait(
   { port, host }: PortTarget,
@@ -59,7 +85,12 @@ export async function wait(
 ): Promise<number> {
   const { screen, signal } = context;
   const began = systemClock.now();
-  await waitForPort(port, { state, host, timeoutMs, signal, backend: backendOf(context) });
+  const how = { state, host, timeoutMs, signal, backend: backendOf(context) };
+  await withProgress(
+    () => `waiting until port ${port} is ${state}`,
+    context,
+    () => waitForPort(port, how),
+  );
   const tookMs = Math.round((systemClock.now() - began) * 100) / 100;
   if (screen.json) screen.data({ port, state, tookMs });
   else screen.print(`Port ${port} is ${state} after ${formatMs(tookMs)}`);

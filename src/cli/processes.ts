@@ -1,17 +1,20 @@
 import { TunwardError } from '../errors.js';
 import { isForbidden } from '../hunt.js';
-import { type KillReport, killTree } from '../kill.js';
+import { type KillReport, killChains, killTree } from '../kill.js';
 import { requireLinux } from '../proc/backend.js';
 import { type ProcessTree, readProcessTree } from '../proc/family.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { hidesOthers } from '../proc/rights.js';
-import { isGone, readLeader, readStat } from '../proc/stat.js';
+import { isGone, type ProcessStat, readLeader, readStat } from '../proc/stat.js';
 import { readTunnelProcesses, type TunnelProcess } from '../tunnel/processes.js';
 import { type Forward, formatEndpoint } from '../tunnel/spec.js';
+import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
 import { survivorFact } from './port-view.js';
+import { withProgress } from './progress.js';
 import { drawTree, indent, type Line, layTable, styled } from './render.js';
 import { formatAge, formatBytes, formatMs, programOf } from './units.js';
+import { mayKillOthers, nameVictims, renderVictims, strangersOf } from './victims.js';
 
 /** Every ssh and autossh: whose it is, where it goes, what it forwards and holds. */
 export async function ps(context: Context): Promise<number> {
@@ -48,10 +51,25 @@ export async function kill(pid: number, options: KillOptions, context: Context):
   const stat = readStat(proc, pid);
   const isThread = (readLeader(proc, pid) ?? pid) !== pid;
   if (isThread || (isGone(stat) && !isHidden(proc, pid))) throw unknown(proc, pid);
-  const report = await killTree(stat ?? pid, { graceMs: options.grace, timeoutMs: options.timeout, signal });
+  if (stat && !(await mayKill(stat, context))) return 1;
+  const how = { graceMs: options.grace, timeoutMs: options.timeout, signal };
+  const report = await withProgress(
+    () => `killing pid ${pid}`,
+    context,
+    () => killTree(stat ?? pid, how),
+  );
   if (screen.json) screen.data(report);
   else screen.rows(...renderKill(pid, report));
   return exitOf(report);
+}
+
+async function mayKill(target: ProcessStat, context: Context): Promise<boolean> {
+  if (context.consent.isGiven || !mayKillOthers()) return true;
+  const { signal } = context;
+  const plan = await killChains([{ ref: target, why: 'target', below: 'all' }], { dryRun: true, signal });
+  const strangers = strangersOf(plan);
+  if (strangers.length === 0) return true;
+  return confirm({ act: `kill ${nameVictims(strangers)}`, facts: renderVictims(strangers) }, context);
 }
 
 /** There, and not in this /proc: a signal would be refused, and that is not "no such process". */

@@ -10,13 +10,24 @@ import { formatMs, formatTime, programOf } from './units.js';
 /** An event, with the moment it happened where it is known. */
 export type ToldEvent = DaemonEvent & { readonly at?: string };
 
+export interface StoryOptions {
+  /** Tunnels whose names are known before any event has said them. */
+  readonly names?: readonly TunnelName[];
+  /** Every event has a line: also those on the way from one state to another, and what ssh says. */
+  readonly isWhole?: boolean;
+}
+
 /** Tells what happens, one line for each event that is worth a person's while. */
-export function createStory(tell: (line: Line) => void): (event: ToldEvent) => void {
+export function createStory(
+  tell: (line: Line) => void,
+  { names: known = [], isWhole = false }: StoryOptions = {},
+): (event: ToldEvent) => void {
   // A kill names its tunnel by id alone; the name came with an earlier event.
-  const names = new Map<string, string>();
+  const names = new Map(known.map(({ id, name }) => [id, name]));
   return (event) => {
     if ('status' in event) names.set(event.tunnel, event.status.name);
-    const line = lineOf(event, (id) => names.get(id) ?? id.slice(0, 8));
+    const nameOf = (id: string) => names.get(id) ?? id.slice(0, 8);
+    const line = lineOf(event, nameOf) ?? (isWhole ? wayLine(event, nameOf) : undefined);
     if (line) tell([...momentOf(event), ...line]);
   };
 }
@@ -36,7 +47,7 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return endLine(event);
     case 'config.loaded':
       return [
-        `configuration ${event.file}${changesOf(event.changes)}`,
+        `configuration ${event.file}${event.changes === null ? '' : ` read again: ${changesOf(event.changes)}`}`,
         ...event.warnings.map((text) => styled('yellow', `; warning: ${text}`)),
       ];
     case 'config.rejected':
@@ -51,6 +62,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
     case 'init.missing':
       return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
+    case 'port.freed':
+      return [styled(event.free ? 'green' : 'red', `port ${event.port}`), `  ${event.explanation}`];
     case 'boot.swept':
       return killLine('cleared away', event.kill);
     case 'process.killed':
@@ -74,6 +87,13 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
   }
 }
 
+/** What is on its way, or said by ssh. */
+function wayLine(event: ToldEvent, nameOf: (id: string) => string): readonly Span[] {
+  if (event.type === 'tunnel.output') return [styled('bold', nameOf(event.tunnel)), styled('dim', '  | '), event.line];
+  if ('status' in event) return [styled('bold', event.status.name), `  ${event.status.state}`];
+  return [event.type];
+}
+
 /** `localhost:8080 → db:5432 via user@web`, as the connection goes. */
 export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'jump' | 'remoteHost'>): string {
   return `${listenOf(status)} → ${status.target} via ${viaOf(status)}`;
@@ -82,12 +102,11 @@ export function routeOf(status: Pick<TunnelStatus, 'listen' | 'target' | 'jump' 
 /** Names at most in one line. */
 const MAX_NAMES = 8;
 
-/** ` read again: added web, removed db`; nothing at the start. */
-function changesOf(changes: TunnelChanges | null): string {
-  if (changes === null) return '';
+/** `added web; removed db`. */
+export function changesOf(changes: TunnelChanges): string {
   const kinds = (['added', 'removed', 'changed'] as const).filter((kind) => changes[kind].length > 0);
   const parts = kinds.map((kind) => `${kind} ${namesOf(changes[kind])}`);
-  return ` read again: ${parts.join('; ') || 'no tunnel changed'}`;
+  return parts.join('; ') || 'no tunnel changed';
 }
 
 function namesOf(tunnels: readonly TunnelName[]): string {
@@ -96,8 +115,8 @@ function namesOf(tunnels: readonly TunnelName[]): string {
   return more > 0 ? `${names.join(', ')} and ${more} more` : names.join(', ');
 }
 
-function placesOf({ socket, url }: { readonly socket: string; readonly url: string | null }): string {
-  return url === null ? `API at ${socket}` : `API at ${socket} and ${url}`;
+function placesOf({ socket, url, tokenFile }: Extract<ToldEvent, { type: 'daemon.ready' }>): string {
+  return url === null ? `API at ${socket}` : `API at ${socket} and ${url} (token in ${tokenFile})`;
 }
 
 function reasonOf({ reason, lastError, remedy, nextRetryAt }: TunnelStatus): string {

@@ -60,14 +60,17 @@ function chooseColumns(titles: readonly string[], widths: readonly number[], roo
 }
 
 /** `✔ web  up in 412 ms (stop 6, free 1, start 405) killed 2: autossh 812, ssh 815` */
-export function renderOperation(verb: Verb, { name, state, tookMs, phases, kill }: OperationResult): Line {
+export function renderOperation(
+  verb: Verb,
+  { name, state, tookMs, phases, kill }: Omit<OperationResult, 'kill' | 'tunnel'> & Partial<OperationResult>,
+): Line {
+  const killed = (kill?.killed ?? []).map(({ pid, command }) => `${programOf(command)} ${pid}`);
   const parts = [
     // A start has nothing to stop, unless it met leftovers.
-    ...(verb === 'start' && kill.killed.length === 0 ? [] : [`stop ${Math.round(phases.stopMs)}`]),
+    ...(verb === 'start' && killed.length === 0 ? [] : [`stop ${Math.round(phases.stopMs)}`]),
     `free ${Math.round(phases.freeMs)}`,
     ...(verb === 'stop' ? [] : [`start ${Math.round(phases.startMs)}`]),
   ];
-  const killed = kill.killed.map(({ pid, command }) => `${programOf(command)} ${pid}`);
   return [
     styled('green', '✔ '),
     styled('bold', name),

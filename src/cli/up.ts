@@ -1,10 +1,14 @@
 import { isTunwardError, TunwardError } from '../errors.js';
-import { type EngineChoice, type Forward, formatEndpoint } from '../tunnel/spec.js';
+import { findListeners } from '../port/listeners.js';
+import type { EngineChoice, Forward } from '../tunnel/spec.js';
 import { type Board, createBoard, kindOf } from './board.js';
+import { confirm } from './confirm.js';
 import type { Context } from './context.js';
 import { type Live, openLive } from './live.js';
 import { describeSettled } from './live-view.js';
+import { endsOf } from './options.js';
 import { createStory, momentOf, type ToldEvent } from './story.js';
+import { holdersAsVictims, renderVictims } from './victims.js';
 
 /** The daemon, until a signal or `tunward down` ends it. Without a terminal SIGHUP reads the configuration again. */
 export async function up({ config }: { readonly config?: string }, context: Context): Promise<number> {
@@ -70,6 +74,7 @@ export interface OpenOptions {
 /** One tunnel without a file, kept up until Ctrl-C. Fails when its first start does. */
 export async function open(remoteHost: string, options: OpenOptions, context: Context): Promise<number> {
   const { screen, env, signal } = context;
+  if (options.force && !(await mayOpen(options.forward, context))) return 1;
   const { openTunnel } = await import('../daemon/open.js');
   await using _tunnel = await openTunnel({
     remoteHost,
@@ -88,6 +93,14 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
   screen.say('Ctrl-C ends it');
   await aborted(signal);
   return 0;
+}
+
+/** Whoever listens where the tunnel is to is told of before. */
+async function mayOpen({ side, listen: { port, host } }: Forward, context: Context): Promise<boolean> {
+  const isHere = side === 'local' && !context.consent.isGiven;
+  const victims = isHere ? holdersAsVictims(await findListeners(port, { host })) : [];
+  const act = `take port ${port} from whoever has it (--force)`;
+  return confirm({ act, facts: victims.length > 0 ? renderVictims(victims) : [] }, context);
 }
 
 /** The same of many tunnels: also what came of a start of several, and the picture of them all where there is one. */
@@ -116,15 +129,6 @@ function asUsage(error: unknown): never {
   const { problems } = error.info;
   const message = problems.map(({ path, message }) => `${path.replace(/^tunnels\[0\]\./, '')}: ${message}`).join('\n');
   throw new TunwardError('ERR_BAD_REQUEST', message, { problems }, { cause: error });
-}
-
-function endsOf({ side, listen, target }: Forward) {
-  // ssh's default for the listening end is written as tunward's: no host is both loopback addresses.
-  const listening = listen.host === 'localhost' ? String(listen.port) : formatEndpoint(listen);
-  const far = formatEndpoint(target);
-  return side === 'local'
-    ? { direction: 'remote_to_local' as const, localPort: listening, remotePort: far }
-    : { direction: 'local_to_remote' as const, localPort: far, remotePort: listening };
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -30,8 +30,8 @@ function approve({ file, tunnels, warnings }: Config, { screen }: Context): void
     return;
   }
   const rows = shown.map(({ id, name, target, ...tunnel }) => [name, listenOf(tunnel), target, id.slice(0, 8)]);
-  screen.print([styled('green', '✔ '), `${file} is right`]);
-  screen.rows(...indent(layTable(['NAME', 'LISTEN', 'TARGET', 'ID'], rows)));
+  screen.print([styled('green', '✔ '), `${file} is right`, rows.length > 0 ? '' : ', and has no tunnels yet']);
+  if (rows.length > 0) screen.rows(...indent(layTable(['NAME', 'LISTEN', 'TARGET', 'ID'], rows)));
 }
 
 function reject({ info: { problems } }: TunwardError<'ERR_CONFIG_INVALID'>, { screen }: Context): void {

@@ -125,7 +125,8 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   if (config.reload === 'auto') opened.push({ what: 'the watch', close: watchConfig(journal, config.file, reloader) });
   const url = doors.find((door) => door.url !== null)?.url ?? null;
   const address = { socket: config.api.socket, url };
-  publish({ type: 'daemon.ready', pid: process.pid, ...address, tunnels: config.tunnels.length });
+  const tokenFile = url === null ? null : config.api.tokenFile;
+  publish({ type: 'daemon.ready', pid: process.pid, ...address, tokenFile, tunnels: config.tunnels.length });
   return {
     get config() {
       return reloader.config();

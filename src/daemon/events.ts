@@ -22,6 +22,8 @@ export type DaemonEvent =
       readonly pid: number;
       readonly socket: string;
       readonly url: string | null;
+      /** Where the token for `url` stands. */
+      readonly tokenFile: string | null;
       readonly tunnels: number;
     }
   | {

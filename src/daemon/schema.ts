@@ -14,6 +14,7 @@ import {
 } from '../tunnel/spec.js';
 import { printable } from '../wire.js';
 import type { ConfigDocument, Path } from './document.js';
+import { nearest } from './nearest.js';
 
 export type Schema = ReturnType<typeof createSchema>;
 export type FileShape = z.infer<Schema['file']>;
@@ -331,9 +332,11 @@ function optionComplaint(name: string, value: unknown): string | undefined {
     return `expected a value without control characters, found ${show(value)}`;
   }
   if (name === 'StrictHostKeyChecking') return hostKeyComplaint(value);
-  // The same rule as for remote_host: both can end up in the person's own ProxyCommand. ssh expands %h in a host name
-  const isSafe = name === 'HostName' ? isSafeName(value.replaceAll('%h', 'h')) || isIP(value) !== 0 : isSafeName(value);
-  if (isSafe || !['HostName', 'User'].includes(name)) return undefined;
+  // The same rule as for remote_host: each can end up in the person's own ProxyCommand or `Match exec` (%h, %r, %k), and
+  // of the last ssh checks nothing. It expands %h in a host name
+  const text = name === 'HostName' ? value.replaceAll('%h', 'h') : value;
+  const isSafe = isSafeName(text) || (name !== 'User' && isIP(text) !== 0);
+  if (isSafe || !['HostName', 'HostKeyAlias', 'User'].includes(name)) return undefined;
   return `expected a name of letters, digits, '.', '_' and '-', found ${show(value)}`;
 }
 
@@ -342,28 +345,4 @@ function hostKeyComplaint(value: string): string | undefined {
   if (/^(yes|true|ask|accept-new)$/i.test(value)) return undefined;
   const remedy = 'accept-new is the way to connect to a new host, and refuses a key that has changed';
   return `expected yes, ask or accept-new, found ${show(value)}; ${remedy}`;
-}
-
-/** The known word that is at most two edits away from a written one, the nearest first; case does not count. */
-function nearest(written: string, known: readonly string[]): string | undefined {
-  const near = known
-    .map((word) => ({ word, distance: editDistance(written.toLowerCase(), word.toLowerCase()) }))
-    .filter(({ distance }) => distance <= 2 && distance < written.length)
-    .sort((a, b) => a.distance - b.distance);
-  return near[0]?.word;
-}
-
-/** Levenshtein's distance; Infinity at once when the lengths alone are more than two apart. */
-function editDistance(a: string, b: string): number {
-  if (Math.abs(a.length - b.length) > 2) return Number.POSITIVE_INFINITY;
-  let row = Array.from({ length: b.length + 1 }, (_, column) => column);
-  for (const [line, char] of [...a].entries()) {
-    const next = [line + 1];
-    for (let column = 1; column <= b.length; column++) {
-      const substituted = (row[column - 1] ?? 0) + (char === b[column - 1] ? 0 : 1);
-      next.push(Math.min(substituted, (row[column] ?? 0) + 1, (next[column - 1] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -105,7 +105,7 @@ type Settings = Pick<
   | 'check'
 >;
 
-const defaultSettings: Settings = {
+export const defaultSettings: Settings = {
   engine: 'auto',
   sshConfig: null,
   identityFile: null,

@@ -22,7 +22,7 @@ export function createActions(panel: Panel, connection: Connection, confirm: Con
 
   async function force(id: string, verb: Verb): Promise<void> {
     const outcome = model().outcomes.get(id);
-    if (!outcome || outcome.done) return;
+    if (!outcome || outcome.done || whyNotAct(model(), words()) !== undefined) return;
     const { port = 0, holders = [] } = outcome.problem;
     const { forceTitle, forceText, forceDo } = words().tunnel;
     if (await confirm({ title: forceTitle(port), text: forceText, action: forceDo[verb], processes: holders })) {

@@ -5,8 +5,10 @@ import { createApi } from './api.js';
 import { every, now, oncePainted } from './clock.js';
 import { createConnection } from './connection.js';
 import { createConfirm, showKeys } from './dialog.js';
+import { focusOn, keepFocus } from './focus.js';
 import { frameView } from './frame-view.js';
 import { listenToKeys } from './keyboard.js';
+import { countStates } from './list.js';
 import { listView } from './list-view.js';
 import { createLogKeeper } from './log.js';
 import { loginView, signOut } from './login-view.js';
@@ -22,7 +24,7 @@ function start(): void {
   const [root, dialog, region] = [element('panel'), element('dialog'), element('said')];
   if (!(dialog instanceof HTMLDialogElement)) throw new TypeError('#dialog is no <dialog>');
   let model: Model = { ...firstModel, route: readRoute() };
-  let drawn: Route | undefined;
+  let shown: Pick<Model, 'phase' | 'route'> = model;
   const draw = oncePainted(drawNow);
   const settings = createSettings();
   const api = createApi();
@@ -31,7 +33,8 @@ function start(): void {
     settings,
     model: () => model,
     words: settings.words,
-    daemonNow: () => now() + api.clockAheadMs(),
+    // What is not known any more does not go on either.
+    daemonNow: () => (model.link.state === 'lost' ? (model.asOf ?? now()) : now()) + api.clockAheadMs(),
     update: (part) => {
       model = { ...model, ...part };
       draw();
@@ -43,7 +46,7 @@ function start(): void {
   const confirm = createConfirm(dialog, panel);
   const actions = createActions(panel, connection, confirm);
   const inspector = createPortInspector(panel, connection, confirm);
-  const log = createLogKeeper(panel, connection);
+  const log = createLogKeeper(panel);
   const watchProcesses = createProcessWatch(panel, connection);
   const onKeys = () => showKeys(dialog, panel);
   const onSignOut = () => void signOut(panel, connection);
@@ -71,15 +74,12 @@ function start(): void {
   }
 
   function drawNow(): void {
-    render(frameView(panel, pageView(), { onSignOut, onKeys }), root);
+    keepFocus(() => render(frameView(panel, pageView(), { onSignOut, onKeys }), root));
     document.title = titleOf();
     watchProcesses();
     followLog();
-    // Who came here by a link or a key goes on from the head of the page, with the keyboard as well as by ear.
-    if (model.phase === 'in' && model.route !== drawn) {
-      if (drawn) arrive(drawn);
-      drawn = model.route;
-    } else if (model.phase === 'login' && drawn !== undefined) drawn = undefined;
+    arrive(shown);
+    shown = { phase: model.phase, route: model.route };
   }
 
   function pageView(): TemplateResult {
@@ -93,8 +93,9 @@ function start(): void {
   }
 
   function followLog(): void {
-    const { phase, route, tunnels } = model;
-    const isSeen = phase === 'in' && document.visibilityState === 'visible' && route.page === 'tunnel';
+    const { phase, link, route, tunnels } = model;
+    const isSeen =
+      phase === 'in' && link.state === 'live' && document.visibilityState === 'visible' && route.page === 'tunnel';
     log.show(isSeen && tunnels.has(route.id) ? route.id : undefined);
   }
 
@@ -102,15 +103,21 @@ function start(): void {
     const { route, tunnels, phase } = model;
     if (phase !== 'in') return 'tunward';
     if (route.page === 'tunnel') return `${tunnels.get(route.id)?.name ?? route.id} · tunward`;
-    return route.page === 'port' ? `${panel.words().frame.ports} · tunward` : 'tunward';
+    if (route.page === 'port') return `${panel.words().frame.ports} · tunward`;
+    const { trouble } = countStates(tunnels.values());
+    // To be seen in a tab that is not.
+    return trouble > 0 ? `(${trouble}) tunward` : 'tunward';
   }
 
-  function arrive(from: Route): void {
-    const { route } = model;
-    if (route.page === from.page && route.page !== 'tunnel') return;
-    const row = from.page === 'tunnel' ? document.querySelector(`[data-id="${CSS.escape(from.id)}"] .name a`) : null;
-    const aim = route.page === 'port' ? element('port') : (row ?? document.querySelector('main h1'));
-    if (aim instanceof HTMLElement) aim.focus();
+  /** Who came here by a link or a key goes on from the head of the page, with the keyboard as well as by ear. */
+  function arrive(from: Pick<Model, 'phase' | 'route'>): void {
+    const { phase, route } = model;
+    if (phase === 'login' && from.phase !== 'login') return focusOn('#token');
+    if (phase !== 'in' || route === from.route) return;
+    if (route.page === 'port') return focusOn('#port');
+    if (route.page === 'tunnel') return focusOn('main h1');
+    if (from.route.page === 'tunnel') focusOn(`[data-id="${CSS.escape(from.route.id)}"] .name a`);
+    else if (from.route.page === 'port') focusOn('main h1');
   }
 }
 

@@ -42,6 +42,7 @@ export function createConnection(panel: Panel): Connection {
   let life = 0;
   let failures = 0;
   let loading: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
   /** What events have told while a list was on its way, which may be older than they are. */
   const told = new Map<string, Tunnel>();
   return { begin: () => void begin(), reload, pause, learn, suspect };
@@ -82,8 +83,11 @@ export function createConnection(panel: Panel): Connection {
 
   function goLive(): void {
     failures = 0;
-    if (model().link.state === 'lost') panel.announce(panel.words().announce.back);
-    update({ link: { state: 'live' } });
+    const { link, notice } = model();
+    if (link.state === 'lost') panel.announce(panel.words().announce.back);
+    // The one that was shutting down has done so: this is another.
+    const isOver = link.state === 'lost' && notice?.kind === 'stopping';
+    update({ link: { state: 'live' }, ...(isOver ? { notice: undefined } : {}) });
     running.push(every(POLL_MS, () => void reload().catch(suspect)));
   }
 
@@ -92,7 +96,7 @@ export function createConnection(panel: Panel): Connection {
     const wasIn = model().phase === 'in';
     if (error instanceof Refusal && error.problem.status === 401) {
       const login = { ...model().login, isBusy: false, hasEnded: wasIn };
-      return update({ phase: 'login', session: undefined, tunnels: new Map(), outcomes: new Map(), login });
+      return update({ ...signedOut, login });
     }
     if (!(error instanceof Refusal || error instanceof Unreachable)) throw error;
     // The first time it may be a mere hiccup: whoever answers at once has not been lost.
@@ -105,12 +109,21 @@ export function createConnection(panel: Panel): Connection {
     update({ link: { state: 'lost', problem: error instanceof Refusal ? error.problem : undefined } });
   }
 
-  /** Many who ask while one answer is on its way are given that. */
+  /** Who asks while an answer is on its way needs a newer one, since that may be older than the question; all share it. */
   function reload(): Promise<void> {
-    loading ??= load().finally(() => {
+    if (loading) {
+      next ??= loading.then(again, again);
+      return next;
+    }
+    loading = load().finally(() => {
       loading = undefined;
     });
     return loading;
+  }
+
+  function again(): Promise<void> {
+    next = undefined;
+    return reload();
   }
 
   async function load(): Promise<void> {
@@ -165,6 +178,20 @@ export function createConnection(panel: Panel): Connection {
     } else throw error;
   }
 }
+
+/** What somebody who is not signed in may know: that there is a daemon. */
+export const signedOut = {
+  phase: 'login',
+  link: { state: 'connecting' },
+  session: undefined,
+  asOf: undefined,
+  tunnels: new Map(),
+  pending: new Map(),
+  outcomes: new Map(),
+  notice: undefined,
+  processes: undefined,
+  port: { doing: undefined },
+} as const;
 
 /** The one whose state began later; of one and the same the event's, which came last. */
 function newer(listed: Tunnel, told: Tunnel | undefined): Tunnel {

@@ -17,9 +17,9 @@ export function frameView(panel: Panel, page: TemplateResult, hands: FrameHands)
   const { phase, link, asOf } = panel.model();
   const isStale = phase === 'in' && link.state === 'lost';
   return html`<a class="skip" href="#main" @click=${skip}>${panel.words().frame.skip}</a>
-    ${headerView(panel, hands)}
-    ${link.state === 'lost' ? lostView(panel, asOf) : ''}
-    ${noticeView(panel)}
+    <div class="top">
+      ${headerView(panel, hands)} ${link.state === 'lost' ? lostView(panel, asOf) : ''} ${noticeView(panel)}
+    </div>
     <main id="main" class=${isStale ? 'stale' : ''}>${page}</main>
     ${footerView(panel, hands)}`;
 }
@@ -30,7 +30,7 @@ function headerView(panel: Panel, { onSignOut }: FrameHands): TemplateResult {
   const to = (page: string, href: string, label: string, isHere: boolean) =>
     html`<a href=${href} class=${page} aria-current=${isHere ? 'page' : 'false'}>${label}</a>`;
   const isIn = phase === 'in';
-  return html`<header class="top">
+  return html`<header>
     <a class="home" href="#/">${mark}<span>tunward</span></a>
     ${
       isIn
@@ -40,7 +40,6 @@ function headerView(panel: Panel, { onSignOut }: FrameHands): TemplateResult {
     <span class="grow"></span>
     ${isIn || link.state === 'lost' ? html`<span class=${`link ${link.state}`} role="status">${words.frame[link.state]}</span>` : ''}
     ${session?.scope === 'read' ? html`<span class="tag" title=${words.frame.readOnlyWhy}>${words.frame.readOnly}</span>` : ''}
-    ${choiceView(panel, words)}
     ${isIn && session?.via === 'cookie' ? html`<button type="button" class="quiet out" @click=${onSignOut}>${words.frame.signOut}</button>` : ''}
   </header>`;
 }
@@ -84,10 +83,10 @@ function noticeView(panel: Panel): TemplateResult {
 function footerView(panel: Panel, { onKeys }: FrameHands): TemplateResult {
   const words = panel.words();
   const { session, phase } = panel.model();
-  if (phase !== 'in') return html``;
-  return html`<footer class="bottom">
-    <span>${session ? words.frame.version(session.version) : ''}</span>
-    <button type="button" class="quiet" aria-keyshortcuts="?" @click=${onKeys}>${words.frame.keys} <kbd>?</kbd></button>
+  return html`<footer>
+    <span class="version">${session ? words.frame.version(session.version) : ''}</span>
+    ${choiceView(panel, words)}
+    ${phase === 'in' ? html`<button type="button" class="quiet" aria-keyshortcuts="?" @click=${onKeys}>${words.frame.keys} <kbd>?</kbd></button>` : ''}
   </footer>`;
 }
 

@@ -10,20 +10,24 @@ export interface KeyHands {
 /** The page by keys alone. Whoever types, or holds Ctrl, Alt or Meta, means the browser. */
 export function listenToKeys(panel: Panel, { actions, onKeys }: KeyHands): void {
   document.addEventListener('keydown', (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || event.defaultPrevented || event.repeat === isOnce(event.key))
-      return;
-    if (document.querySelector('dialog[open]') || panel.model().phase !== 'in') return;
-    const isTyping = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
-    if (isTyping ? typed(event) : pressed(event)) event.preventDefault();
+    if (isForOthers(event) || panel.model().phase !== 'in') return;
+    if (isTyping(event) ? typed(event) : pressed(event)) event.preventDefault();
   });
 
   /** Escape leaves a field, and the arrow leads from the filter into the list. */
   function typed(event: KeyboardEvent): boolean {
     const { target, key } = event;
     if (!(target instanceof HTMLElement)) return false;
-    if (key === 'Escape') target.blur();
+    if (key === 'Escape') leave(target);
     else if (key === 'ArrowDown' && target.id === 'filter') return move(0);
     return key === 'Escape';
+  }
+
+  /** The first time what was typed goes, and then one goes oneself. */
+  function leave(field: HTMLElement): void {
+    const { list } = panel.model();
+    if (field.id === 'filter' && list.query !== '') panel.update({ list: { ...list, query: '' } });
+    else field.blur();
   }
 
   function pressed({ key, target }: KeyboardEvent): boolean {
@@ -61,6 +65,18 @@ export function listenToKeys(panel: Panel, { actions, onKeys }: KeyHands): void 
     actions.act(tunnel.id, verb ?? (tunnel.desired === 'up' ? 'stop' : 'start'));
     return true;
   }
+}
+
+/** A dialog has keys of its own, and so has whoever is in the middle of writing a Chinese word. */
+function isForOthers(event: KeyboardEvent): boolean {
+  const isShortcut = event.ctrlKey || event.altKey || event.metaKey;
+  const isAgain = event.repeat && isOnce(event.key);
+  const isOpen = document.querySelector('dialog[open]') !== null;
+  return isShortcut || isAgain || isOpen || event.isComposing || event.defaultPrevented;
+}
+
+function isTyping({ target }: KeyboardEvent): boolean {
+  return (target instanceof HTMLInputElement && target.type !== 'checkbox') || target instanceof HTMLSelectElement;
 }
 
 /** Held down, the arrows go on; what acts, acts once. */

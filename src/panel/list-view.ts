@@ -14,7 +14,7 @@ import type { Tunnel } from './types.js';
 import { formatAge, formatBytes, formatMs, formatPercent } from './units.js';
 import type { Column, StateFilter, Verb, Words } from './words.js';
 
-const stateFilters: readonly StateFilter[] = ['all', 'up', 'trouble', 'failed', 'stopped'];
+const stateFilters: readonly StateFilter[] = ['all', 'up', 'trouble', 'stopped'];
 const columns: readonly Column[] = ['state', 'name', 'uptime', 'restart', 'cpu', 'memory'];
 
 export function listView(panel: Panel, actions: Actions): TemplateResult {
@@ -52,48 +52,54 @@ interface Row {
 }
 
 /** A row is made anew only when something that stands in it is another. */
-function rowView(panel: Panel, actions: Actions, row: Row): unknown {
-  const { tunnel, fullMs, isCurrent } = row;
-  const { pending, outcomes } = panel.model();
+function rowView(panel: Panel, actions: Actions, { tunnel, fullMs, isCurrent }: Row): unknown {
+  const { id } = tunnel;
   const words = panel.words();
   const now = panel.daemonNow();
+  const [doing, outcome] = [panel.model().pending.get(id), panel.model().outcomes.get(id)];
+  const whyNot = whyNotAct(panel.model(), words);
   const uptime = uptimeOf(tunnel, now);
   const age = uptime === undefined ? '' : formatAge(uptime, words);
-  const whyNot = whyNotAct(panel.model(), words);
-  const [doing, outcome] = [pending.get(tunnel.id), outcomes.get(tunnel.id)];
   const seen = [tunnel, fullMs, isCurrent, words, age, doing, outcome, whyNot, retryText(tunnel, words, now)];
   return guard(seen, () => {
-    const { id, name, groups, usage, last_restart } = tunnel;
-    const titles = words.list.columns;
+    const buttons = actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: true, isCurrent });
+    const hands = { whyNot, onForce: (verb: Verb) => actions.force(id, verb), onDismiss: () => actions.dismiss(id) };
     return html`<tbody class=${`tunnel is-${lookOf(tunnel)}`} data-id=${id} @focusin=${() => setCurrent(panel, id)}>
       <tr>
         <td class="state">${stateBadge(tunnel, words)}</td>
-        <th scope="row" class="name"><a href=${`#/tunnel/${encodeURIComponent(id)}`} tabindex=${isCurrent ? 0 : -1}>${text(name)}</a>${groups.map(
-          (group) => html` <span class="tag">${text(group)}</span>`,
-        )}</th>
+        <th scope="row" class="name">${nameView(tunnel, isCurrent)}</th>
         <td class="way">${wayView(tunnel, words)}</td>
-        <td class="uptime number" data-label=${titles.uptime}>${age || '–'}</td>
-        <td class="restart" data-label=${titles.restart}>${
-          last_restart
-            ? html`${phaseBar(last_restart, words, { width: 96, height: 10, fullMs })}<span class="number">${formatMs(last_restart.took_ms, words)}</span>`
-            : '–'
-        }</td>
-        <td class="cpu number" data-label=${titles.cpu}>${usage ? formatPercent(usage.cpu) : '–'}</td>
-        <td class="memory number" data-label=${titles.memory}>${usage ? formatBytes(usage.memory) : '–'}</td>
-        <td class="actions">${actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: true, isCurrent })}</td>
+        ${figureCells(tunnel, words, { age, fullMs })}
+        <td class="actions">${buttons}</td>
       </tr>
-      ${hasTrouble(tunnel) ? html`<tr class="detail"><td></td><td colspan="7">${troubleLine(tunnel, words, now)}</td></tr>` : nothing}
-      ${
-        outcome && !outcome.done
-          ? html`<tr class="detail"><td></td><td colspan="7">${outcomeView(outcome, words, {
-              whyNot,
-              onForce: (verb) => actions.force(id, verb),
-              onDismiss: () => actions.dismiss(id),
-            })}</td></tr>`
-          : nothing
-      }
+      ${hasTrouble(tunnel) ? detailRow(troubleLine(tunnel, words, now)) : nothing}
+      ${outcome && !outcome.done ? detailRow(outcomeView(outcome, words, hands)) : nothing}
     </tbody>`;
   });
+}
+
+function nameView({ id, name, groups }: Tunnel, isCurrent: boolean): TemplateResult {
+  const tags = groups.map((group) => html` <span class="tag">${text(group)}</span>`);
+  return html`<a href=${`#/tunnel/${encodeURIComponent(id)}`} tabindex=${isCurrent ? 0 : -1}>${text(name)}</a>${tags}`;
+}
+
+/** On a phone each figure has its name before it, and one that is not there is not shown. */
+function figureCells(
+  { usage, last_restart }: Tunnel,
+  words: Words,
+  { age, fullMs }: { readonly age: string; readonly fullMs: number },
+): TemplateResult {
+  const names = words.list.columns;
+  const cell = (column: Column, value: unknown) =>
+    html`<td class=${`${column} number${value ? '' : ' none'}`} data-label=${names[column]}>${value || '–'}</td>`;
+  const bar =
+    last_restart &&
+    html`${phaseBar(last_restart, words, { width: 96, height: 10, fullMs })}<span>${formatMs(last_restart.took_ms, words)}</span>`;
+  return html`${cell('uptime', age)}${cell('restart', bar)}${cell('cpu', usage && formatPercent(usage.cpu))}${cell('memory', usage && formatBytes(usage.memory))}`;
+}
+
+function detailRow(content: TemplateResult): TemplateResult {
+  return html`<tr class="detail"><td></td><td colspan="7">${content}</td></tr>`;
 }
 
 /** From where it listens to where that leads; what is on the server is said to be there. */
@@ -148,7 +154,7 @@ function filterBar(panel: Panel, words: Words): TemplateResult {
           panel,
           columns.find((column) => column === textIn(event)),
         )}>
-        <option value="">–</option>
+        <option value="">${words.list.unsorted}</option>
         ${columns.map((column) => html`<option value=${column} ?selected=${column === list.sort?.column}>${words.list.columns[column]}</option>`)}
       </select>
     </label>
@@ -156,7 +162,7 @@ function filterBar(panel: Panel, words: Words): TemplateResult {
       ${chips.map(
         (
           state,
-        ) => html`<button type="button" class=${`chip ${state}`} aria-pressed=${list.states === state ? 'true' : 'false'}
+        ) => html`<button type="button" class=${`chip is-${state}`} aria-pressed=${list.states === state ? 'true' : 'false'}
           @click=${() => choose(panel, { states: state })}>${words.list.states[state]} <b>${counts[state]}</b></button>`,
       )}
     </div>

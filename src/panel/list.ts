@@ -23,10 +23,9 @@ export function chooseTunnels(
 }
 
 export function countStates(tunnels: Iterable<Tunnel>): Readonly<Record<StateFilter, number>> {
-  const counts = { all: 0, up: 0, trouble: 0, failed: 0, stopped: 0 };
+  const counts = { all: 0, up: 0, trouble: 0, stopped: 0 };
   for (const tunnel of tunnels) {
-    for (const state of ['all', 'up', 'trouble', 'failed', 'stopped'] as const)
-      if (isOf(tunnel, state)) counts[state]++;
+    for (const state of ['all', 'up', 'trouble', 'stopped'] as const) if (isOf(tunnel, state)) counts[state]++;
   }
   return counts;
 }
@@ -35,19 +34,17 @@ export function groupsOf(tunnels: Iterable<Tunnel>): readonly string[] {
   return [...new Set([...tunnels].flatMap(({ groups }) => groups))].sort((one, other) => one.localeCompare(other));
 }
 
-function isOf({ state, health, desired }: Tunnel, filter: StateFilter): boolean {
+function isOf({ state, health, reason }: Tunnel, filter: StateFilter): boolean {
   switch (filter) {
     case 'all':
       return true;
     case 'up':
       return state === 'up';
-    case 'failed':
-      return state === 'fatal';
     case 'stopped':
       return state === 'stopped';
-    // Wanted, and not as it should be.
+    // It waits, has failed or is unwell: a start that takes its time is no trouble, unless one has failed before.
     case 'trouble':
-      return state === 'up' ? health === 'degraded' : desired === 'up' || state === 'fatal';
+      return state === 'up' ? health === 'degraded' : reason !== null && state !== 'stopped';
   }
 }
 

@@ -1,6 +1,4 @@
-import { Unreachable } from './api.js';
 import { after, type CallOff, oncePainted } from './clock.js';
-import type { Connection } from './connection.js';
 import type { Panel } from './model.js';
 import { openStream } from './stream.js';
 import { visible } from './units.js';
@@ -18,7 +16,7 @@ const MOST_LINES = 2000;
 const FIRST_LINES = 200;
 const AGAIN_MS = 1000;
 
-export function createLogKeeper(panel: Panel, connection: Connection): LogKeeper {
+export function createLogKeeper(panel: Panel): LogKeeper {
   let shown: string | undefined;
   let stop: CallOff | undefined;
   /** What has been said since the last painting. */
@@ -58,7 +56,6 @@ export function createLogKeeper(panel: Panel, connection: Connection): LogKeeper
       },
       onEnd: () => {
         note({ isBroken: true });
-        connection.suspect(new Unreachable('The log has broken off'));
         stop = after(AGAIN_MS, () => listen(id));
       },
     });

@@ -1,5 +1,4 @@
 import { html, type TemplateResult } from 'lit-html';
-import { live } from 'lit-html/directives/live.js';
 import { backIcon } from './icons.js';
 import { type Panel, whyNotAct } from './model.js';
 import type { PortInspector } from './port.js';
@@ -21,7 +20,7 @@ export function portView(panel: Panel, asked: string, inspector: PortInspector):
       ${port.doing === 'look' ? html`<p class="faint">${words.port.looking}</p>` : ''}
       ${port.problem ? problemView(panel, words) : ''}
       ${shown ? reportView(panel, shown, words) : ''}
-      ${port.result ? resultView(port.result, words) : shown && !shown.free ? planView(panel, inspector, words) : ''}
+      ${port.result ? resultView(panel, port.result, inspector) : shown && !shown.free ? planView(panel, inspector, words) : ''}
     </div>`;
 }
 
@@ -33,16 +32,11 @@ function questionView(panel: Panel, asked: string, words: Words): TemplateResult
     if (input instanceof HTMLInputElement) goTo(input.value);
   }}>
     <label for="port">${words.port.question}</label>
-    <input id="port" inputmode="text" autocomplete="off" spellcheck="false" placeholder=${words.port.hint} .value=${live(asked)}
-      aria-invalid=${isInvalid ? 'true' : 'false'} aria-describedby="port-problem" @input=${stop} />
+    <input id="port" inputmode="text" autocomplete="off" spellcheck="false" placeholder=${words.port.hint} .value=${asked}
+      aria-invalid=${isInvalid ? 'true' : 'false'} aria-describedby="port-problem" />
     <button type="submit" class="primary" aria-disabled=${doing === 'look' ? 'true' : 'false'}>${words.port.look}</button>
     <p id="port-problem" class="bad-text">${isInvalid ? words.port.invalid : ''}</p>
   </form>`;
-}
-
-/** What is being typed is nobody's business before it is asked. */
-function stop(event: Event): void {
-  event.stopPropagation();
 }
 
 /** The same port again is a new question too. */
@@ -66,7 +60,7 @@ function reportView(panel: Panel, report: PortReport, words: Words): TemplateRes
   return html`<section class="report" aria-labelledby="report-title">
     <h2 id="report-title"><span class="port-number">${report.port}</span>
       <span class=${`verdict ${report.free ? 'free' : 'held'}`}>${words.verdicts[report.verdict]}</span>
-      <span class="faint">${text(where)} · ${words.port.took(formatMs(report.took_ms, words))}</span></h2>
+      <span class="faint">${text(where)}${report === panel.model().port.report ? ` · ${words.port.took(formatMs(report.took_ms, words))}` : ''}</span></h2>
     <p class="explanation">${said(report.explanation)}</p>
     ${tunnel ? html`<p><a href=${`#/tunnel/${encodeURIComponent(tunnel.id)}`}>${text(words.port.tunnel(tunnel.name))}</a></p>` : ''}
     ${
@@ -97,26 +91,42 @@ function reportView(panel: Panel, report: PortReport, words: Words): TemplateRes
 
 function planView(panel: Panel, inspector: PortInspector, words: Words): TemplateResult {
   const { plan, doing } = panel.model().port;
-  const whyNot = whyNotAct(panel.model(), words);
-  const isBusy = doing !== undefined;
-  const button = (label: string, kind: string, act: () => void) => html`<p><button type="button" class=${kind}
-      aria-disabled=${whyNot !== undefined || isBusy ? 'true' : 'false'} title=${whyNot ?? ''} @click=${() => {
-        if (whyNot === undefined && !isBusy) act();
-      }}>${label}</button> ${whyNot ? html`<span class="faint">${whyNot}</span>` : ''}</p>`;
-  if (!plan) return button(words.port.plan, 'primary', inspector.plan);
-  const nobody = plan.kill === null || plan.kill.killed.length === 0;
-  return html`<section class="plan" aria-labelledby="plan-title"><h2 id="plan-title">${words.port.planTitle}</h2>
-    ${nobody ? html`<p>${words.port.planNobody} ${said(plan.explanation)}</p>` : ''}
+  if (!plan) return actButton(panel, { label: words.port.plan, kind: 'primary', act: inspector.plan });
+  const isNobody = plan.kill === null || plan.kill.killed.length === 0;
+  const label = doing === 'free' ? words.port.freeing : words.port.freeIt;
+  return html`<section class="plan" aria-labelledby="plan-title">
+    <h2 id="plan-title">${words.port.planTitle}</h2>
+    ${isNobody ? html`<p>${words.port.planNobody} ${said(plan.explanation)}</p>` : ''}
     ${fatesView(plan, words, words.port.wouldKill)}
-    ${nobody ? '' : button(doing === 'free' ? words.port.freeing : words.port.freeIt, 'danger', inspector.free)}
+    ${isNobody ? '' : actButton(panel, { label, kind: 'danger', act: inspector.free })}
   </section>`;
 }
 
-function resultView(result: PortReport, words: Words): TemplateResult {
+function resultView(panel: Panel, result: PortReport, inspector: PortInspector): TemplateResult {
+  const words = panel.words();
   return html`<section class=${`plan ${result.free ? 'good' : 'bad'}`} aria-labelledby="result-title">
-    <h2 id="result-title">${result.free ? words.port.isFree : words.port.stillHeld} <span class="faint">${formatMs(result.took_ms, words)}</span></h2>
+    <h2 id="result-title">
+      ${result.free ? words.port.isFree : words.port.stillHeld}
+      <span class="faint">${formatMs(result.took_ms, words)}</span>
+    </h2>
     ${fatesView(result, words, words.port.killed)}
+    ${result.respawner && !result.free ? actButton(panel, { label: words.port.forGood, kind: 'danger', act: inspector.freeForGood }) : ''}
   </section>`;
+}
+
+interface ActButton {
+  readonly label: string;
+  readonly kind: 'primary' | 'danger';
+  readonly act: () => void;
+}
+
+function actButton(panel: Panel, { label, kind, act }: ActButton): TemplateResult {
+  const whyNot = whyNotAct(panel.model(), panel.words());
+  const isOff = whyNot !== undefined || panel.model().port.doing !== undefined;
+  return html`<p><button type="button" class=${kind} aria-disabled=${isOff ? 'true' : 'false'} title=${whyNot ?? ''}
+    @click=${() => {
+      if (!isOff) act();
+    }}>${label}</button> ${whyNot ? html`<span class="faint">${whyNot}</span>` : ''}</p>`;
 }
 
 /** Everybody who is concerned: what becomes of each, and why. */
@@ -132,14 +142,16 @@ function fatesView({ kill, clients }: PortReport, words: Words, killed: string):
   ];
   return html`<ul class="fates">${rows.map(
     ([fate, kind, { pid, command, why }]) => html`<li class=${kind}><span class="fate">${fate}</span>
-      <strong>${text(programOf(command))} ${pid}</strong> <span class="faint">${whyText(why, words)}</span>
-      <code class="command">${text(command)}</code></li>`,
+      <div><strong>${text(programOf(command))} ${pid}</strong> <span class="faint">${whyText(why, words)}</span>
+        <code class="command">${text(command)}</code></div></li>`,
   )}</ul>`;
 }
 
 /** The reasons that are most given, in the language of the page; the others as the daemon has written them. */
 function whyText(why: string, words: Words): string | TemplateResult {
   const [, kind = '', number = ''] = /^(target|child of|in the session of|listens on port)(?: (\d+))?$/.exec(why) ?? [];
+  const shield = /^protected: (.*)$/.exec(why)?.[1];
+  if (shield) return said(shield);
   if (kind === 'target') return words.why.target;
   if (kind === 'child of') return words.why.child(number);
   if (kind === 'in the session of') return words.why.session(number);

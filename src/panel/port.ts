@@ -22,12 +22,19 @@ export interface PortInspector {
   look(text: string): void;
   plan(): void;
   free(): void;
+  /** With whoever starts the holder again, after that has been seen to happen. */
+  freeForGood(): void;
 }
 
 export function createPortInspector(panel: Panel, connection: Connection, confirm: ConfirmForce): PortInspector {
   const { api, model, update, words } = panel;
   let address: Address | undefined;
-  return { look: (text) => void look(text), plan: () => void plan(), free: () => void free() };
+  return {
+    look: (text) => void look(text),
+    plan: () => void plan(),
+    free: () => void free(),
+    freeForGood: () => void freeForGood(),
+  };
 
   async function look(text: string): Promise<void> {
     address = parseAddress(text);
@@ -61,6 +68,22 @@ export function createPortInspector(panel: Panel, connection: Connection, confir
       const freed = await freeOrAsk(of, made);
       return freed ? { result: freed } : { report, plan: made };
     });
+  }
+
+  async function freeForGood(): Promise<void> {
+    const { report, result } = model().port;
+    if (!address || !result?.respawner) return;
+    const { forGoodTitle, forGoodText, forceDo } = words().port;
+    const question = {
+      title: forGoodTitle(address.port),
+      text: forGoodText,
+      action: forceDo,
+      processes: [result.respawner],
+    };
+    if (!(await confirm(question))) return;
+    await attempt(address, { doing: 'free', report, result }, async (of) => ({
+      result: await ask(of, { respawner: true, force: true }),
+    }));
   }
 
   async function freeOrAsk(of: Address, made: PortReport | undefined): Promise<PortReport | undefined> {

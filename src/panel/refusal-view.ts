@@ -1,4 +1,4 @@
-import { html, type TemplateResult } from 'lit-html';
+import { html, nothing, type TemplateResult } from 'lit-html';
 import { closeIcon } from './icons.js';
 import type { Outcome } from './model.js';
 import { describePhases } from './phases-view.js';
@@ -28,11 +28,11 @@ export function outcomeView(outcome: Outcome, words: Words, actions: RefusalActi
   return html`<div class="outcome bad" role="group" aria-label=${words.tunnel.refused[verb]}>
     <div>
       <p><b>${words.tunnel.refused[verb]}: ${describeProblem(problem, words)}</b></p>
-      ${problem.detail ? html`<p class="quoted">${said(problem.detail)}</p>` : ''}
+      ${problem.detail && !problem.holders?.length ? html`<p class="quoted">${said(problem.detail)}</p>` : ''}
       ${problem.holders?.length ? holderList(problem.holders, words) : ''}
       ${
-        problem.code === 'ERR_PORT_HELD'
-          ? html`<p><button type="button" class="danger" ?disabled=${actions.whyNot !== undefined} title=${actions.whyNot ?? ''}
+        problem.code === 'ERR_PORT_HELD' && problem.holders?.length
+          ? html`<p><button type="button" class="danger" aria-disabled=${actions.whyNot === undefined ? nothing : 'true'} title=${actions.whyNot ?? ''}
               @click=${() => actions.onForce(verb)}>${words.tunnel.force}</button></p>`
           : ''
       }

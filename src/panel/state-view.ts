@@ -36,9 +36,9 @@ export function troubleLine(tunnel: Tunnel, words: Words, daemonNow: number): Te
   const { reason, last_error, health_reason, state } = tunnel;
   const quoted = state === 'up' ? health_reason : last_error;
   const retry = retryText(tunnel, words, daemonNow);
-  return html`<span class="reason">${reason ? words.reasons[reason] : words.states[lookOf(tunnel)]}</span>${
+  return html`<span class="reason">${reason ? words.reasons[reason] : words.states[lookOf(tunnel)]}</span> ${
     quoted ? html`<span class="quoted">${said(quoted)}</span>` : ''
-  }${retry ? html`<span class="retry">${retry}</span>` : ''}`;
+  } ${retry ? html`<span class="retry">${retry}</span>` : ''}`;
 }
 
 export function retryText({ next_retry_at, attempt, state }: Tunnel, words: Words, daemonNow: number): string {

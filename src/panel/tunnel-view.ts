@@ -1,13 +1,13 @@
 import { html, nothing, type TemplateResult } from 'lit-html';
 import type { Actions } from './actions.js';
 import { backIcon } from './icons.js';
-import { actionButtons } from './list-view.js';
+import { actionButtons, wayView } from './list-view.js';
 import type { LogKeeper } from './log.js';
 import { logView } from './log-view.js';
 import { type Panel, whyNotAct } from './model.js';
 import { phaseFigure } from './phases-view.js';
 import { outcomeView } from './refusal-view.js';
-import { hasTrouble, stateBadge, troubleLine, uptimeOf, viaText } from './state-view.js';
+import { hasTrouble, stateBadge, troubleLine, uptimeOf } from './state-view.js';
 import { said, text } from './text.js';
 import { treeView } from './tree-view.js';
 import type { Tunnel } from './types.js';
@@ -41,16 +41,10 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
   return html`<div class="head">
       <h1 tabindex="-1">${text(tunnel.name)}</h1>
       ${stateBadge(tunnel, words)}
+      <p class="way">${wayView(tunnel, words)}</p>
       <div class="buttons">${actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: false, isCurrent: true })}</div>
     </div>
-    ${
-      hasTrouble(tunnel)
-        ? html`<section class=${`trouble is-${tunnel.state}`} aria-label=${words.list.columns.state}>
-            <p>${troubleLine(tunnel, words, panel.daemonNow())}</p>
-            ${tunnel.remedy ? html`<p><b>${words.trouble.remedy}:</b> ${said(tunnel.remedy)}</p>` : ''}
-          </section>`
-        : ''
-    }
+    ${hasTrouble(tunnel) ? troubleView(panel, tunnel, words) : ''}
     ${
       outcome
         ? outcomeView(outcome, words, {
@@ -62,6 +56,19 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
     }`;
 }
 
+/** Why it is not well, what can be done about it, and where to look. */
+function troubleView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
+  const { reason, remedy, state, listen } = tunnel;
+  const own = reason && remedy ? words.remedies[reason] : null;
+  const [first] = listen;
+  const address = reason === 'local_port_busy' && first ? endpoint(first.host, first.port) : undefined;
+  return html`<section class=${`trouble is-${state}`} aria-label=${words.list.columns.state}>
+    <p>${troubleLine(tunnel, words, panel.daemonNow())}</p>
+    ${remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? ''} ${own ? html`<span class="faint">${said(remedy)}</span>` : said(remedy)}</p>` : ''}
+    ${address ? html`<p><a href=${`#/port/${encodeURIComponent(address)}`}>${words.tunnel.who(address)}</a></p>` : ''}
+  </section>`;
+}
+
 function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
   const now = panel.daemonNow();
   const { since, usage, groups, pid, health, enabled, log_file } = tunnel;
@@ -71,10 +78,8 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
   const facts: readonly (readonly [string, unknown])[] = [
     uptime === undefined
       ? [names.since, sinceText]
-      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${sinceText}</span>`],
+      : [names.uptime, html`${formatAge(uptime, words)} <span class="faint">${names.sinceTime(sinceText)}</span>`],
     [names.usage, usage ? `${formatPercent(usage.cpu)} · ${formatBytes(usage.memory)}` : undefined],
-    [names.target, text(tunnel.target)],
-    [names.via, text(viaText(tunnel))],
     [names.direction, names.directions[tunnel.direction]],
     [names.health, health === 'unknown' ? undefined : names.healths[health]],
     [names.restarts, tunnel.restarts],
@@ -95,9 +100,11 @@ function factsView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
 }
 
 function restartView(panel: Panel, { last_restart }: Tunnel, words: Words): TemplateResult {
+  const { asked, byItself } = words.restart;
+  const why = last_restart?.reason ? `${byItself}: ${words.reasons[last_restart.reason]}` : byItself;
   const when = last_restart && formatTime(Date.parse(last_restart.at), panel.daemonNow());
   return html`<section aria-labelledby="restart-title"><h2 id="restart-title">${words.restart.title}
-      ${last_restart ? html`<span class="faint">${when} · ${last_restart.asked ? words.restart.asked : words.restart.byItself}</span>` : ''}</h2>
+      ${last_restart ? html`<span class="faint">${when} · ${last_restart.asked ? asked : why}</span>` : ''}</h2>
     ${last_restart ? phaseFigure(last_restart, words) : html`<p class="faint">${words.restart.none}</p>`}
   </section>`;
 }

@@ -22,6 +22,8 @@ export interface LastRestart {
   readonly at: string;
   /** Somebody asked for it; otherwise it came by itself. */
   readonly asked: boolean;
+  /** Why it was up no longer before that. */
+  readonly reason: Reason | null;
   readonly took_ms: number;
   readonly phases: Phases;
 }

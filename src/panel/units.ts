@@ -45,8 +45,9 @@ export function formatTime(at: number, today: number): string {
   return `${moment.getFullYear()}-${two(moment.getMonth() + 1)}-${two(moment.getDate())} ${time}`;
 }
 
-/** The program of a command line: `/usr/lib/autossh/autossh -M 0 …` is `autossh`, and `sshd: root` is `sshd`. */
+/** The program of a command line: `/usr/lib/autossh/autossh -M 0 …` is `autossh`, `sshd: root` is `sshd`; `[sh]` has none. */
 export function programOf(command: string): string {
+  if (command.startsWith('[')) return command;
   const [word = '?'] = command.split(' ');
   return word.slice(word.lastIndexOf('/') + 1).replace(/(?<=.):$/, '') || '?';
 }

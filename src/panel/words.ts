@@ -2,7 +2,7 @@ import type { ErrorCode, Reason, State, Verdict } from './types.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 export type Column = 'state' | 'name' | 'uptime' | 'restart' | 'cpu' | 'memory';
-export type StateFilter = 'all' | 'up' | 'trouble' | 'failed' | 'stopped';
+export type StateFilter = 'all' | 'up' | 'trouble' | 'stopped';
 
 /**
  * Everything the panel says, once in each language. A key that one of them lacks does not compile, and neither does a
@@ -13,6 +13,8 @@ export interface Words {
   readonly lang: string;
   readonly states: Readonly<Record<State | 'degraded', string>>;
   readonly reasons: Readonly<Record<Reason, string>>;
+  /** Where the daemon's own sentence is no help, since it is English; null where that says it all. */
+  readonly remedies: Readonly<Record<Reason, string | null>>;
   readonly verdicts: Readonly<Record<Verdict, string>>;
   readonly errors: Readonly<Record<ErrorCode, string>>;
   readonly phases: { readonly stop: string; readonly free: string; readonly start: string };
@@ -62,7 +64,8 @@ export interface Words {
     readonly title: string;
     readonly token: string;
     readonly signIn: string;
-    readonly where: readonly [before: string, after: string];
+    /** Before the name of the key, between that and the default, and after it. */
+    readonly where: readonly [string, string, string];
     readonly wrong: string;
     readonly ended: string;
     readonly kept: string;
@@ -74,6 +77,7 @@ export interface Words {
     readonly group: string;
     readonly allGroups: string;
     readonly sort: string;
+    readonly unsorted: string;
     readonly states: Readonly<Record<StateFilter, string>>;
     readonly columns: Readonly<Record<Column, string>> & { readonly way: string; readonly actions: string };
     readonly none: string;
@@ -106,11 +110,10 @@ export interface Words {
     readonly gone: string;
     readonly facts: string;
     readonly since: string;
+    readonly sinceTime: (time: string) => string;
     readonly uptime: string;
     readonly direction: string;
     readonly directions: Readonly<Record<'remote_to_local' | 'local_to_remote', string>>;
-    readonly target: string;
-    readonly via: string;
     readonly engine: string;
     readonly groups: string;
     readonly pid: string;
@@ -168,6 +171,9 @@ export interface Words {
     readonly forceTitle: (port: number) => string;
     readonly forceText: string;
     readonly forceDo: string;
+    readonly forGood: string;
+    readonly forGoodTitle: (port: number) => string;
+    readonly forGoodText: string;
     readonly isFree: string;
     readonly stillHeld: string;
     readonly killed: string;

@@ -1,6 +1,7 @@
 import { known, type Proc } from './read.js';
 
 /** Capabilities (capabilities(7)) by their bit. */
+export const CAP_KILL = 5n;
 export const CAP_NET_BIND_SERVICE = 10n;
 export const CAP_SYS_PTRACE = 19n;
 

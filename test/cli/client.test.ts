@@ -128,6 +128,7 @@ describe('findAddress()', () => {
     cwd: dir,
     signal: new AbortController().signal,
     onHangup: () => undefined,
+    consent: { isGiven: false, input: undefined },
     exitNow: () => undefined,
   });
 

@@ -7,8 +7,12 @@ import { join } from 'node:path';
 export interface Reply {
   readonly status?: number;
   /** An object is sent as JSON, a text as it is. */
-  readonly body: unknown;
+  readonly body?: unknown;
+  /** In place of a body: server-sent events, which the test writes as it likes. */
+  readonly stream?: (response: http.ServerResponse, headers: http.IncomingHttpHeaders) => void;
 }
+
+type Route = () => Reply | undefined | Promise<Reply | undefined>;
 
 /** An HTTP server on a unix socket of its own, which answers what the test says and remembers what it was asked. */
 export interface FakeDaemon {
@@ -18,7 +22,7 @@ export interface FakeDaemon {
   /** Headers and body of the last request. */
   readonly last: { headers: http.IncomingHttpHeaders; body: string };
   /** Answers from now on; keys are `METHOD /path`, without the query. */
-  readonly routes: Map<string, () => Reply | undefined>;
+  readonly routes: Map<string, Route>;
   close(): Promise<void>;
 }
 
@@ -36,7 +40,7 @@ export async function startFakeDaemon(listen?: { host: string; port: number }): 
     request.setEncoding('utf8').on('data', (text: string) => {
       last.body += text;
     });
-    request.once('end', () => answer(response, routes.get(`${method} ${url.split('?')[0]}`)));
+    request.once('end', () => answer(request, response, routes.get(`${method} ${url.split('?')[0]}`)));
   });
   await new Promise<void>((resolve) => server.listen(listen ?? { path: socket }, resolve));
   const close = async () => {
@@ -47,9 +51,18 @@ export async function startFakeDaemon(listen?: { host: string; port: number }): 
   return { socket, asked, last, routes, close };
 }
 
-function answer(response: http.ServerResponse, route: (() => Reply | undefined) | undefined): void {
-  const reply = route ? route() : { status: 404, body: { detail: 'no such route', code: 'ERR_BAD_REQUEST' } };
+async function answer(
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  route: Route | undefined,
+): Promise<void> {
+  const reply = route ? await route() : { status: 404, body: { detail: 'no such route', code: 'ERR_BAD_REQUEST' } };
   if (!reply) return;
+  if (reply.stream) {
+    response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' }).flushHeaders();
+    reply.stream(response, request.headers);
+    return;
+  }
   response.writeHead(reply.status ?? 200, { 'content-type': 'application/json' });
   response.end(typeof reply.body === 'string' ? reply.body : JSON.stringify(reply.body));
 }

@@ -19,6 +19,7 @@ const context = {
   cwd: '/',
   signal: new AbortController().signal,
   onHangup: () => undefined,
+  consent: { isGiven: false, input: undefined },
   exitNow: () => undefined,
 };
 const commands = { tree: () => tree(pid, context), kill: () => kill(pid, {}, context), ps: () => ps(context) };

@@ -90,7 +90,7 @@ describe('tunward open', () => {
     expect(code, stderr).to.equal(3);
     expect(stderr).to.contain(`held by pid ${stranger.pid}`);
     expect(isAlive(stranger.pid, stranger.startTicks)).to.equal(true);
-    const open = startTunward(reaper, [...args, '--force']);
+    const open = startTunward(reaper, [...args, '--force', '--yes']);
     await said(open, 'stderr', 'Ctrl-C ends it');
     expect(isAlive(stranger.pid, stranger.startTicks)).to.equal(false);
     open.child.kill('SIGINT');

@@ -24,6 +24,14 @@ describe('createStory()', () => {
     expect(tell({ ...end, tookMs: 8001, trouble })).to.equal(`stopped after 8.0 s; ${trouble}`);
   });
 
+  it('says where it is reached, and where the token for that stands', () => {
+    const ready = { type: 'daemon.ready', pid: 7, socket: '/run/s', tunnels: 1 } as const;
+    expect(tell({ ...ready, url: null, tokenFile: null })).to.equal('ready  pid 7, 1 tunnel, API at /run/s');
+    expect(tell({ ...ready, url: 'http://127.0.0.1:7420', tokenFile: '/state/token' })).to.equal(
+      'ready  pid 7, 1 tunnel, API at /run/s and http://127.0.0.1:7420 (token in /state/token)',
+    );
+  });
+
   it('says that there is no init, how many zombies there are, and what to do', () => {
     const missing = { type: 'init.missing', pid: 1, message: 'put one in front' } as const;
     expect(tell({ ...missing, zombies: 1 })).to.equal('no init  put one in front (1 zombie now)');

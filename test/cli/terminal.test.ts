@@ -160,7 +160,8 @@ describe('tunward up on a terminal', () => {
     await rowsWith(terminal, isSettled);
     // A request that never ends keeps the daemon stopping for its grace of 250 ms.
     const client = net.connect(home.socket).on('error', () => undefined);
-    const head = 'POST /v1/shutdown HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n';
+    const head =
+      'POST /v1/shutdown HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n';
     client.write(head);
     await until(() => client.bytesWritten > 0, { timeoutMs: 1000 });
     terminal.type('\u0003');

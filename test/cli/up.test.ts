@@ -34,7 +34,7 @@ describe('tunward up, down, validate', () => {
   it('runs in the foreground, says when it is ready, and ends with 0 on Ctrl-C', async () => {
     const up = startTunward(reaper, ['up'], { cwd: dir });
     await said(up, 'stderr', 'ready');
-    expect(up.stderr()).to.contain(`pid ${up.pid}, 0 tunnels, API at ${socket}`);
+    expect(up.stderr()).to.contain(`pid ${up.pid}, 0 tunnels, API at ${socket}\n`);
     expect((await run('health')).stdout).to.equal('ok\n');
     up.child.kill('SIGINT');
     const { code, stdout } = await up.ended;
@@ -48,7 +48,7 @@ describe('tunward up, down, validate', () => {
     // A request that never ends keeps the daemon stopping for its grace of 250 ms.
     const client = net.connect(socket).on('error', () => undefined);
     client.write(
-      'POST /v1/shutdown HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n',
+      'POST /v1/shutdown HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n',
     );
     await until(() => client.bytesWritten > 0, { timeoutMs: 1000 });
     up.child.kill('SIGTERM');

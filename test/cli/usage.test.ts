@@ -12,7 +12,7 @@ describe('tunward: the command line', () => {
   afterEach(() => reaper.end());
 
   describe('--help', () => {
-    it('begins with three examples, then the commands in three groups', async () => {
+    it('begins with three examples, then the commands in groups', async () => {
       const { code, stdout, stderr } = await run('--help');
       expect(code).to.equal(0);
       expect(stderr).to.equal('');
@@ -20,14 +20,16 @@ describe('tunward: the command line', () => {
       expect(lines[0]).to.equal('Examples:');
       expect(lines.slice(1, 4).every((line) => line.startsWith('  tunward '))).to.equal(true);
       const groups = lines.filter((line) => /^\S.*:$/.test(line));
-      expect(groups).to.deep.equal(['Examples:', 'Options:', 'Daemon and tunnels:', 'Ports and processes:', 'Other:']);
+      expect(groups).to.deep.equal([
+        ...['Examples:', 'Options:', 'Daemon and tunnels:', 'Configuration:', 'Ports and processes:', 'Other:'],
+      ]);
     });
 
     it('names every command', async () => {
       const { stdout } = await run('--help');
       const named = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)?(?: |$)/gm)].map(([, name]) => name);
       const expected =
-        'up down health validate doctor ls start stop restart logs open who free wait ps tree kill demo help'.split(
+        'up down health events init validate config reload doctor ls start stop restart logs open add rm who free wait ps tree kill demo completion help'.split(
           ' ',
         );
       expect(named.filter((name) => name !== 'tunward')).to.have.members(expected);
@@ -47,6 +49,24 @@ describe('tunward: the command line', () => {
   it('shows the version of the package', async () => {
     const { version } = JSON.parse(readFileSync(join(repoRoot, 'package.json'), 'utf8'));
     expect(await run('--version')).to.deep.equal({ code: 0, stdout: `${version}\n`, stderr: '' });
+  });
+
+  it('says where to read on when nothing near is known', async () => {
+    expect((await run('free')).stderr).to.match(
+      /missing required argument.*\ntunward free --help says what may stand there\n$/s,
+    );
+    expect((await run('config', 'frob')).stderr).to.contain('tunward config --help says');
+    expect((await run('frobnicate')).stderr).to.contain('\ntunward --help says');
+    expect((await run('restart', 'x', '--froce')).stderr)
+      .to.contain('Did you mean --force?')
+      .and.not.contain('says what');
+  });
+
+  it('fits a terminal of 80 columns, a command in a line each', async () => {
+    const { stdout } = await run('--help');
+    const commands = stdout.split('\n').filter((line) => /^ {2}[a-z]/.test(line));
+    expect(stdout.split('\n').filter((line) => /^ {10,}\S/.test(line))).to.deep.equal([]);
+    expect(commands.length).to.be.greaterThan(25);
   });
 
   it('suggests the command that was meant', async () => {

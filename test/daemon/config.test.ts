@@ -652,9 +652,9 @@ describe('parseConfig()', () => {
     });
 
     it('refuses hosts and users that could be taken for something else', () => {
-      expect(complaints('ssh_options: {User: -x, HostName: "$(id)"}')).to.have.length(2);
+      expect(complaints('ssh_options: {User: -x, HostName: "$(id)", HostKeyAlias: "$(id)"}')).to.have.length(3);
       parse('ssh_options: {User: root, HostName: "%h.example.com"}');
-      parse('ssh_options: {HostName: "::1"}');
+      parse('ssh_options: {HostName: "::1", HostKeyAlias: "fe80::1"}');
     });
 
     it('refuses one option in two spellings', () => {

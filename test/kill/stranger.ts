@@ -23,6 +23,7 @@ const context: Context = {
   cwd: '/',
   signal: new AbortController().signal,
   onHangup: () => undefined,
+  consent: { isGiven: false, input: undefined },
   exitNow: () => undefined,
 };
 emit('tunward kill', await cli.kill(pid, { timeout: 1000 }, context).catch(codeOf));

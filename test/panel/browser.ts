@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { expect } from 'chai';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { until } from '#lib/time.js';
 import { which } from '../support/paths.js';
 import type { Stage } from './stage.js';
 
@@ -16,9 +17,14 @@ const flags = [
   '--disable-sync',
 ];
 
+export interface PageOptions extends BrowserContextOptions {
+  /** What the clock of this browser says at first; default: the time. */
+  readonly time?: Date;
+}
+
 export interface Viewer {
   /** A page in a context of its own, at this address. */
-  open(url: string, options?: BrowserContextOptions): Promise<Page>;
+  open(url: string, options?: PageOptions): Promise<Page>;
   /** Closes the pages, and throws for each that broke its policy, complained, or asked another origin. */
   check(): Promise<void>;
   close(): Promise<void>;
@@ -32,12 +38,13 @@ export async function startViewer(): Promise<Viewer> {
   const pages: Page[] = [];
   return { open, check, close: () => browser.close() };
 
-  async function open(url: string, options: BrowserContextOptions = {}): Promise<Page> {
+  async function open(url: string, { time, ...options }: PageOptions = {}): Promise<Page> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, locale: 'en-GB', ...options });
     const page = await context.newPage();
     pages.push(page);
     watch(page, new URL(url).origin);
     page.setDefaultTimeout(10_000);
+    if (time) await page.clock.install({ time });
     await page.goto(url);
     return page;
   }
@@ -63,6 +70,11 @@ export async function startViewer(): Promise<Viewer> {
     await Promise.all(pages.splice(0).map((page) => page.context().close()));
     expect(wrongs.splice(0), 'what pages have done wrong').to.deep.equal([]);
   }
+}
+
+/** Waits until it is so, and throws when it does not become so. */
+export async function eventually(check: () => boolean | Promise<boolean>, timeoutMs = 10_000): Promise<void> {
+  if (!(await until(check, { timeoutMs, everyMs: 20 }))) throw new Error(`It has not become so: ${check}`);
 }
 
 /** Signs in, and waits for the list. */

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { BrowserContextOptions, Page } from 'playwright-core';
 import { buildRoot } from '../support/paths.js';
 import { signIn, startViewer } from './browser.js';
-import { cast, chainOfWeb, heldPort, idOf, logOfWeb, nginx, plannedKill, startScene } from './scene.js';
+import { chainOfWeb, heldPort, idOf, logOfWeb, makeCast, nginx, plannedKill, startScene } from './scene.js';
 import { problem } from './stage.js';
 
 const folder = join(buildRoot, 'screenshots');
@@ -51,7 +51,7 @@ stage.answers.set(`POST /v1/tunnels/${idOf(12)}/restart`, () =>
 stage.processes.set(idOf(1), chainOfWeb);
 
 const wide = { viewport: { width: 1280, height: 800 } };
-const narrow = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+const narrow = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true };
 try {
   for (const [size, view] of Object.entries({ desktop: wide, phone: narrow })) {
     for (const colorScheme of ['light', 'dark'] as const) {
@@ -65,7 +65,7 @@ try {
   await viewer.close();
   await stage.close();
 }
-console.log(`looked at ${cast.length} tunnels: ${folder}`);
+console.log(`looked at ${makeCast().length} tunnels: ${folder}`);
 
 async function shootAll(name: string, options: BrowserContextOptions, isChinese = false): Promise<void> {
   const page = await viewer.open(stage.url, options);
@@ -120,5 +120,9 @@ async function shootStates(): Promise<void> {
 }
 
 async function shoot(page: Page, name: string): Promise<void> {
-  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+  await page.evaluate('scrollTo(0, 0)');
+  const width = page.viewportSize()?.width ?? 0;
+  const height = await page.evaluate<number>('document.documentElement.scrollHeight');
+  const clip = { x: 0, y: 0, width, height: Math.min(height, 1300) };
+  await page.screenshot({ path: join(folder, `${name}.png`), fullPage: true, clip });
 }

@@ -174,7 +174,7 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
     if (verb === 'stop') set(id, { state: 'stopped', desired: 'down', since: at, usage: null, pid: null });
     else {
       set(id, { state: 'starting', desired: 'up', since: at, reason: null, last_error: null, next_retry_at: null });
-      set(id, { state: 'up', since: at, last_restart: { at, asked: true, took_ms, phases } });
+      set(id, { state: 'up', since: at, last_restart: { at, asked: true, reason: null, took_ms, phases } });
     }
     const tunnel = stage.tunnels.get(id);
     const killed = verb === 'start' ? [] : [{ pid: 812, start_ticks: 1, command: 'ssh -N', why: 'target' }];

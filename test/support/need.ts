@@ -19,7 +19,11 @@ export type Need =
   | 'cc'
   | 'ps'
   | 'tini'
-  | 'pty';
+  | 'bash'
+  | 'zsh'
+  | 'fish'
+  | 'pty'
+  | 'chromium';
 
 /**
  * First in a `before()` hook: skips the suite, and says so on stderr, when the machine lacks something; with
@@ -62,7 +66,11 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   ps: () => lacksProgram('ps', 'procps'),
   tini: () => lacksProgram('tini', 'tini'),
   cc: () => lacksProgram('cc', 'gcc libc6-dev'),
+  bash: () => lacksProgram('bash', 'bash'),
+  zsh: () => lacksProgram('zsh', 'zsh'),
+  fish: () => lacksProgram('fish', 'fish'),
   pty: lacksPty,
+  chromium: () => lacksProgram('chromium', 'chromium'),
 };
 
 function lacksProgram(name: string, packages: string): string | undefined {

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import * as z from 'zod';
 import { TunwardError } from '../../errors.js';
-import type { TunnelStatus } from '../../tunnel/runner.js';
 import { fileSshOptions } from '../../tunnel/spec.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import { toJsonAsIs } from '../../wire.js';
@@ -9,7 +8,7 @@ import type { EditedTunnel, Editor } from '../edit/editor.js';
 import type { Written } from '../edit/notation.js';
 import type { Reloader } from '../reload.js';
 import { isRecord } from '../schema.js';
-import { type Access, type Route, route } from './route.js';
+import { type Access, type Route, type RouteAnswer, route } from './route.js';
 import { changes, configProblem, idParams, tunnel } from './shapes.js';
 
 export interface ConfigContext {
@@ -32,6 +31,11 @@ const editErrors = [
 ];
 const findErrors = ['ERR_TUNNEL_UNKNOWN', 'ERR_TUNNEL_AMBIGUOUS'];
 
+const pending = {
+  about: 'Written, and it starts when what is on its way down is down: only its id is known yet',
+  schema: z.strictObject({ id: z.string() }),
+};
+
 /** The configuration: read, judged, read again, and its tunnels written. */
 export function configRoutes({ supervisor, reloader, editor }: ConfigContext): Route[] {
   return [
@@ -44,13 +48,13 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       body: written,
       answers: {
         201: { about: 'Written and under way; Location and ETag are the tunnel and the file', schema: tunnel },
+        202: pending,
       },
-      errors: [...editErrors, 'ERR_TIMEOUT'],
+      errors: editErrors,
       async handle({ body, access, incoming }) {
         refusePaths(body, access);
         const edited = await editor.add(body, ifMatchOf(incoming));
-        const headers = { location: `/v1/tunnels/${edited.id}`, etag: quoted(edited.etag) };
-        return { status: 201, headers, body: statusAfter(edited) };
+        return toAnswer(edited, 201, { location: `/v1/tunnels/${edited.id}` });
       },
     }),
     route({
@@ -60,12 +64,12 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
       about: 'Replaces a tunnel in the configuration file; its id is another one when what makes it has changed',
       params: idParams,
       body: written,
-      answers: { 200: { about: 'Written and under way; ETag is the file', schema: tunnel } },
-      errors: [...editErrors, ...findErrors, 'ERR_TIMEOUT'],
+      answers: { 200: { about: 'Written and under way; ETag is the file', schema: tunnel }, 202: pending },
+      errors: [...editErrors, ...findErrors],
       async handle({ params, body, access, incoming }) {
         refusePaths(body, access);
-        const edited = await editor.replace(supervisor.status(params.id).id, body, ifMatchOf(incoming));
-        return { headers: { etag: quoted(edited.etag) }, body: statusAfter(edited) };
+        const { id } = supervisor.status(params.id);
+        return toAnswer(await editor.replace(id, body, ifMatchOf(incoming)), 200);
       },
     }),
     route({
@@ -147,12 +151,14 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
     }),
   ];
 
-  /** A new one is not known before all that leave are down. */
-  function statusAfter({ id, settled, config }: EditedTunnel): TunnelStatus {
-    if (settled || supervisor.specs().some((spec) => spec.id === id)) return supervisor.status(id);
-    const { stopTimeoutMs: timeoutMs } = config;
-    const message = `The file is written; what leaves is still on its way down after ${timeoutMs} ms, and ${id} starts after that`;
-    throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs });
+  function toAnswer(
+    { id, etag }: EditedTunnel,
+    status: number,
+    more: Readonly<Record<string, string>> = {},
+  ): RouteAnswer {
+    const headers = { ...more, etag: quoted(etag) };
+    const isKnown = supervisor.specs().some((spec) => spec.id === id);
+    return isKnown ? { status, headers, body: supervisor.status(id) } : { status: 202, headers, body: { id } };
   }
 
   /**

@@ -5,11 +5,19 @@ import { TunwardError } from '../../errors.js';
 import type { Access, Scope } from './route.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
 
-/** Says who asks, or throws why this is not answered. */
-export type Guard = (request: IncomingMessage, scope: Scope) => Access | null;
+/** Throws why a request is not answered. */
+export interface Guard {
+  /** Is it this host that is meant, and is the page that asks, if one does, of this host? Before there is a route. */
+  readonly checkHost: (request: IncomingMessage) => void;
+  /** Who asks, and whether he may. */
+  readonly identify: (request: IncomingMessage, scope: Scope) => Access | null;
+}
 
 /** A head that says a thing twice says two things: which of them somebody on the way has believed is anybody's guess. */
 const single = new Set(['host', 'origin', 'authorization', 'cookie', 'content-type', 'content-length', 'if-match']);
+
+/** More than any client sends. What is above the server's own limit Node drops without a word, an Origin perhaps. */
+export const MAX_HEADERS = 200;
 
 /**
  * What holds for every request at any door: a plain path, one Host, nothing said twice. Before anything else looks at
@@ -22,6 +30,7 @@ export function checkHead({ url = '', rawHeaders, headers }: IncomingMessage): v
     throw bad(`Expected a path that begins with one slash, of printable ASCII, found '${url.slice(0, 80)}'`);
   }
   if (headers.host === undefined) throw bad('Expected a header Host, found none');
+  if (rawHeaders.length > 2 * MAX_HEADERS) throw bad(`Expected at most ${MAX_HEADERS} headers, found more`);
   const seen = new Set<string>();
   for (let at = 0; at < rawHeaders.length; at += 2) {
     const name = (rawHeaders[at] ?? '').toLowerCase();
@@ -35,11 +44,13 @@ export function checkHead({ url = '', rawHeaders, headers }: IncomingMessage): v
  * pages in a browser reach it: so the host must be this one by name, and the page its own.
  */
 export function createSocketGuard(): Guard {
-  return (request) => {
-    const { host = '' } = request.headers;
-    if (!/^(localhost|127\.0\.0\.1|\[::1\]|tunward)(:\d{1,5})?$/.test(host)) throw misdirected(host);
-    checkOrigin(request, host);
-    return { rights: 'all', via: 'socket' };
+  return {
+    checkHost: (request) => {
+      const { host = '' } = request.headers;
+      if (!/^(localhost|127\.0\.0\.1|\[::1\]|tunward)(:\d{1,5})?$/.test(host)) throw misdirected(host);
+      checkOrigin(request, host);
+    },
+    identify: () => ({ rights: 'all', via: 'socket' }),
   };
 }
 
@@ -55,20 +66,25 @@ export interface TcpGuardOptions {
 
 /** On TCP: this very host, a page of ours or none, and the bearer of a token or of a session. */
 export function createTcpGuard({ tokens, sessions, failures, hosts, address }: TcpGuardOptions): Guard {
-  return (request, scope) => {
+  return { checkHost, identify };
+
+  function checkHost(request: IncomingMessage): void {
     const { host = '' } = request.headers;
     const name = host.toLowerCase();
     if (!ownHosts(request, address()).includes(name) && !hosts.includes(name)) throw misdirected(host);
     checkOrigin(request, host);
+  }
+
+  function identify(request: IncomingMessage, scope: Scope): Access | null {
     if (scope === 'open') return null;
-    const access = identify(request);
+    const access = readAccess(request);
     if (scope === 'act' && access.rights !== 'all') {
       throw new TunwardError('ERR_FORBIDDEN', 'This token is for looking only: its scope is read', {});
     }
     return access;
-  };
+  }
 
-  function identify(request: IncomingMessage): Access {
+  function readAccess(request: IncomingMessage): Access {
     const { authorization, cookie } = request.headers;
     if (authorization === undefined) {
       const rights = sessions.rightsOf(sessionOf(cookie, address().port) ?? '');
@@ -135,7 +151,7 @@ function bracket(address: string): string {
 }
 
 function misdirected(host: string): TunwardError {
-  const message = `This daemon does not answer for the host '${host}': name it in api.hosts, if it is to`;
+  const message = `This daemon does not answer for the host '${host.slice(0, 80)}': name it in api.hosts, if it is to`;
   return new TunwardError('ERR_MISDIRECTED', message, {});
 }
 

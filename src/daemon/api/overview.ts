@@ -13,8 +13,8 @@ import type { Journal } from '../events.js';
 export interface ListAnswer {
   /** Another one whenever the answer is another. */
   readonly etag: string;
-  readonly json: string;
-  gzip(): Promise<Uint8Array>;
+  readonly json: Buffer;
+  gzip(): Promise<Buffer>;
 }
 
 export interface Overview {
@@ -54,21 +54,24 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
   /** Counts what has changed. */
   let version = 0;
   let answer: (ListAnswer & { readonly version: number }) | undefined;
-  journal.subscribe((entry) => {
+  /** What has come by an event since a look began: newer than what the look has seen. */
+  const newer = new Map<string, Entry>();
+  journal.subscribe((event) => {
+    if (!('status' in event)) return;
+    const { status } = event;
+    const entry = { status, json: toJson(status) };
+    newer.set(status.id, entry);
     // Of one that is new the next look will tell; one that has left is not to come back.
-    if ('status' in entry && entries.has(entry.status.id)) note(entry.status);
+    if (!entries.has(status.id)) return;
+    entries.set(status.id, entry);
+    version++;
   });
   return { list, statuses };
-
-  function note(status: TunnelStatus): void {
-    entries.set(status.id, { status, json: toJson(status) });
-    version++;
-  }
 
   async function list(): Promise<ListAnswer> {
     await refresh();
     if (answer?.version === version) return answer;
-    const json = `{"tunnels":[${known.flatMap(({ id }) => entries.get(id)?.json ?? []).join()}]}`;
+    const json = Buffer.from(`{"tunnels":[${known.flatMap(({ id }) => entries.get(id)?.json ?? []).join()}]}`);
     answer = { etag: `W/"${epoch}-${version}"`, json, gzip: once(() => gzip(json)), version };
     return answer;
   }
@@ -94,15 +97,19 @@ export function createOverview({ supervisor, journal, clock }: OverviewOptions):
     }
   }
 
+  /** Taken over as a whole: an answer between two slices of it is made of what was there before, and made once. */
   async function look(): Promise<void> {
     const began = clock.now();
     const slice = createSlice(undefined, { clock });
+    const seen: Entry[] = [];
+    newer.clear();
     const specs = supervisor.specs();
     for (const { id } of specs) {
       const status = statusOf(id);
-      if (status) note(status);
+      if (status) seen.push({ status, json: toJson(status) });
       await slice();
     }
+    for (const entry of seen) entries.set(entry.status.id, newer.get(entry.status.id) ?? entry);
     const ids = new Set(specs.map(({ id }) => id));
     for (const id of entries.keys()) if (!ids.has(id)) entries.delete(id);
     known = specs;
@@ -125,7 +132,7 @@ function isSameList(some: readonly TunnelSpec[], others: readonly TunnelSpec[]):
   return some.length === others.length && some.every((spec, at) => spec === others[at]);
 }
 
-const gzip = (text: string): Promise<Uint8Array> => promisify(zlib.gzip)(text, { level: 1 });
+const gzip = (bytes: Buffer): Promise<Buffer> => promisify(zlib.gzip)(bytes, { level: 1 });
 
 function once<T>(make: () => Promise<T>): () => Promise<T> {
   let made: Promise<T> | undefined;

@@ -5,7 +5,7 @@ import { invalid } from '../source.js';
 import { appendToBlock, editBrackets, removeFromList } from './entries.js';
 import { type Entry, layOut, type Spot } from './layout.js';
 import { editMapping } from './mapping.js';
-import { asRead, type Notation, tidy, type Written, writePairs, writeValue } from './notation.js';
+import { asRead, given, type Notation, tidy, type Written, writePairs, writeValue } from './notation.js';
 import { lineEnd, lineStart, type Page, refusal, requireFree, type Splice, splice } from './page.js';
 
 /*
@@ -22,8 +22,8 @@ import { lineEnd, lineStart, type Page, refusal, requireFree, type Splice, splic
  * @example
  * addTunnel('tunnels: []\n', { remote_host: 'me@host', remote_port: 80, local_port: 8080 });
  */
-export function addTunnel(text: string, tunnel: Written): string {
-  const page = readPage(text);
+export function addTunnel(text: string | Draft, tunnel: Written): string {
+  const page = openDraft(text);
   const wanted = tidy(tunnel);
   return finish(page, additionTo(page, wanted), [...page.tunnels, asRead(wanted, ['tunnels'])]);
 }
@@ -32,12 +32,12 @@ export function addTunnel(text: string, tunnel: Written): string {
  * Makes one tunnel another, key by key: what is equal stays as it is written, with its comments; new keys come last. A
  * key that goes takes the comment on its line along. Comments within a value that is replaced move above its key.
  */
-export function replaceTunnel(text: string, index: number, tunnel: Written): string {
-  const page = readPage(text);
+export function replaceTunnel(text: string | Draft, index: number, tunnel: Written): string {
+  const page = openDraft(text);
   const entry = entryAt(page, index);
   const wanted = tidy(tunnel);
   const tunnels = page.tunnels.with(index, asRead(wanted, ['tunnels']));
-  if (isSame(tunnels, page.tunnels)) return text;
+  if (isSame(tunnels, page.tunnels)) return page.text;
   const [old, { value }] = [page.tunnels[index], entry];
   if (value && isRecord(old) && isMapping(value)) {
     const anchor = { start: value.start, end: value.inner };
@@ -55,8 +55,8 @@ export function replaceTunnel(text: string, index: number, tunnel: Written): str
  * would seem to be about the next one. A blank line keeps a block above from that, and so does a line `# - …` in it: that
  * is another tunnel, commented out. What is further to the right than the dash behind it is its own as well.
  */
-export function removeTunnel(text: string, index: number): string {
-  const page = readPage(text);
+export function removeTunnel(text: string | Draft, index: number): string {
+  const page = openDraft(text);
   const entry = entryAt(page, index);
   requireFree(page, entry);
   const list = listOf(page);
@@ -69,14 +69,34 @@ export function removeTunnel(text: string, index: number): string {
   return finish(page, edits, page.tunnels.toSpliced(index, 1));
 }
 
-function readPage(text: string): Page & { readonly tunnels: readonly unknown[]; readonly value: unknown } {
+/** A text that has been read, for who looks at its tunnels before one of them is edited. */
+export interface Draft extends Page {
+  /** As they stand there. */
+  readonly tunnels: readonly unknown[];
+  /** The whole file. */
+  readonly value: unknown;
+}
+
+/** @throws TunwardError as {@link addTunnel} */
+export function openDraft(text: string | Draft): Draft {
+  if (typeof text !== 'string') return text;
   const document = readDocument(text, 'tunward.yaml', keepsText);
   if (document.problems.length > 0) throw invalid(document.problems);
-  const value = document.value ?? {};
+  const value = finite(document.value ?? {});
   const tunnels = isRecord(value) ? (value.tunnels ?? []) : undefined;
   if (!Array.isArray(tunnels)) throw refusal('there is no list of tunnels');
   const eol = /\r?\n/.exec(text)?.[0] ?? '\n';
   return { text, eol, notation: notationOf(text), layout: layOut(text), tunnels, value };
+}
+
+function finite(value: unknown): unknown {
+  try {
+    given(value);
+    return value;
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw refusal('an alias (*) stands within its own anchor (&); write it out');
+  }
 }
 
 function notationOf(text: string): Notation {
@@ -176,11 +196,7 @@ function likeLast(page: Page, list: Spot, wanted: Written): string {
 }
 
 /** The text with its edits, if it says what it should. */
-function finish(
-  page: Page & { readonly value: unknown },
-  edits: readonly Splice[],
-  tunnels: readonly unknown[],
-): string {
+function finish(page: Draft, edits: readonly Splice[], tunnels: readonly unknown[]): string {
   const next = splice(page.text, edits);
   const said = next === undefined ? undefined : readDocument(next, 'tunward.yaml', keepsText);
   const wanted = { ...(isRecord(page.value) ? page.value : {}), tunnels };
@@ -196,12 +212,5 @@ function withList(value: unknown): unknown {
 
 /** An empty value is as none. */
 function isSame(a: unknown, b: unknown): boolean {
-  return isDeepStrictEqual(bare(a), bare(b));
-}
-
-function bare(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(bare);
-  if (!isRecord(value)) return value;
-  const given = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(given.map(([key, item]) => [key, bare(item)]));
+  return isDeepStrictEqual(given(a), given(b));
 }

@@ -3,7 +3,7 @@ import { readDocument } from '../document.js';
 import type { ConfigView, Edited, EditOptions, Reloader } from '../reload.js';
 import { isRecord, keepsText } from '../schema.js';
 import { writtenId } from '../tunnels.js';
-import { addTunnel, removeTunnel, replaceTunnel } from './edit.js';
+import { addTunnel, openDraft, removeTunnel, replaceTunnel } from './edit.js';
 import { asRead, tidy, type Written } from './notation.js';
 
 /** The tunnels of the configuration file, one by one: a tunnel is given as it stands there, and found by its id. */
@@ -18,8 +18,8 @@ export interface Editor {
   remove(id: string, options?: EditOptions): Promise<EditedTunnel>;
 }
 
-export interface WrittenConfig extends ConfigView {
-  /** In the order of the file; none when it is no YAML. */
+export interface WrittenConfig extends Omit<ConfigView, 'valid'> {
+  /** In the order of the file; none while it is wrong. */
   readonly tunnels: readonly WrittenTunnel[];
 }
 
@@ -36,16 +36,19 @@ export function createEditor(reloader: Pick<Reloader, 'edit' | 'read'>): Editor 
   return { read, add, replace, remove };
 
   async function read(): Promise<WrittenConfig> {
-    const view = await reloader.read();
-    return { ...view, tunnels: tunnelsIn(view.text).map((tunnel) => ({ ...recordOf(tunnel), id: writtenId(tunnel) })) };
+    const { valid, ...view } = await reloader.read();
+    return {
+      ...view,
+      tunnels: (valid ? tunnelsIn(view.text) : []).map((tunnel) => ({ ...recordOf(tunnel), id: writtenId(tunnel) })),
+    };
   }
 
   async function add(tunnel: Written, options?: EditOptions): Promise<EditedTunnel> {
     const id = idOf(tunnel);
     const edited = await reloader.edit((text) => {
-      const tunnels = tunnelsIn(text);
-      refuseTwin(tunnels, id);
-      return { text: addTunnel(text, tunnel), strict: tunnels.length };
+      const draft = openDraft(text);
+      refuseTwin(draft.tunnels, id);
+      return { text: addTunnel(draft, tunnel), strict: draft.tunnels.length };
     }, options);
     return { ...edited, id };
   }
@@ -53,16 +56,19 @@ export function createEditor(reloader: Pick<Reloader, 'edit' | 'read'>): Editor 
   async function replace(id: string, tunnel: Written, options?: EditOptions): Promise<EditedTunnel> {
     const next = idOf(tunnel);
     const edited = await reloader.edit((text) => {
-      const tunnels = tunnelsIn(text);
-      const index = indexOf(tunnels, id);
-      if (next !== id) refuseTwin(tunnels, next);
-      return { text: replaceTunnel(text, index, tunnel), strict: index };
+      const draft = openDraft(text);
+      const index = indexOf(draft.tunnels, id);
+      if (next !== id) refuseTwin(draft.tunnels, next);
+      return { text: replaceTunnel(draft, index, tunnel), strict: index };
     }, options);
     return { ...edited, id: next };
   }
 
   async function remove(id: string, options?: EditOptions): Promise<EditedTunnel> {
-    const edited = await reloader.edit((text) => ({ text: removeTunnel(text, indexOf(tunnelsIn(text), id)) }), options);
+    const edited = await reloader.edit((text) => {
+      const draft = openDraft(text);
+      return { text: removeTunnel(draft, indexOf(draft.tunnels, id)) };
+    }, options);
     return { ...edited, id };
   }
 }

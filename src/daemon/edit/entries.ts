@@ -20,16 +20,15 @@ export function removeFromList(page: Page, list: Spot, index: number): Splice[] 
   if (!entry) return [];
   if (list.kind === 'flow list') return editBrackets(page, list, { gone: [index], added: [], takesAbove: true });
   indentOf(text, entry);
-  const start = startOfItem(text, entry);
-  const end = endOfItem(text, entry);
-  return [{ start, end: skipBlank(text, { start, end }), text: '' }];
+  return [{ ...withBlank(text, { start: startOfItem(text, entry), end: endOfItem(text, entry) }), text: '' }];
 }
 
-/** Between two blank lines one is enough. */
-function skipBlank(text: string, { start, end }: Span): number {
-  const isBlankLine = (from: number) => from < text.length && isBlank(text, from, lineEnd(text, from));
-  const isBoth = start > 0 && isBlankLine(lineStart(text, start - 1)) && isBlankLine(end);
-  return isBoth ? nextLine(text, { start: end, end }) : end;
+/** Between two blank lines one is enough, and none at the end of the text. */
+function withBlank(text: string, { start, end }: Span): Span {
+  const above = lineStart(text, start - 1);
+  if (!isBlankAbove(text, start, 0)) return { start, end };
+  if (end === text.length) return { start: above, end };
+  return { start, end: isBlank(text, end, lineEnd(text, end)) ? nextLine(text, { start: end, end }) : end };
 }
 
 function isBlankAbove(text: string, start: number, least: number): boolean {

@@ -82,7 +82,9 @@ function spotOf(token: CST.Token | null | undefined, before: readonly CST.Source
 }
 
 function bareSpot(token: CST.Token): Spot | undefined {
-  const text = CST.isScalar(token) && token.type !== 'alias' ? CST.resolveAsScalar(token)?.value : undefined;
+  const isText = CST.isScalar(token) && token.type !== 'alias';
+  // Without a function for mistakes it throws those that yaml itself has passed over, in keys that are mappings.
+  const text = isText ? CST.resolveAsScalar(token, true, () => undefined)?.value : undefined;
   const spot = (kind: Spot['kind'], start: number, end: number, entries: readonly Entry[] = []): Spot => {
     return { kind, start, inner: start, end, text, entries };
   };

@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { isRecord } from '../schema.js';
 import { editBrackets } from './entries.js';
 import type { Entry, Spot } from './layout.js';
-import { asRead, type Written, writePairs, writeValue } from './notation.js';
+import { asRead, given, type Written, writePairs, writeValue } from './notation.js';
 import {
   commentsIn,
   isBlank,
@@ -36,19 +36,11 @@ export function editMapping(page: Page, spot: Spot, { old, wanted, keys }: Mappi
     const name = names[index] ?? '';
     if (isGone(name)) return [];
     const below = [...keys, name];
-    if (isDeepStrictEqual(withoutNothing(old[name]), asRead(wanted[name], below))) return [];
+    if (isDeepStrictEqual(given(old[name]), asRead(wanted[name], below))) return [];
     return changeValue(page, entry, { old: old[name], wanted: wanted[name], keys: below });
   });
   if (spot.kind === 'flow map') return [...changes, ...editBrackets(page, spot, { gone, added: pairs })];
   return [...changes, ...editLines(page, spot, { gone, pairs })];
-}
-
-/** As {@link asRead} has it. */
-function withoutNothing(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutNothing);
-  if (!isRecord(value)) return value;
-  const given = Object.entries(value).filter(([, item]) => item !== undefined);
-  return Object.fromEntries(given.map(([key, item]) => [key, withoutNothing(item)]));
 }
 
 interface ValueEdit {

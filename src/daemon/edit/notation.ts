@@ -57,6 +57,16 @@ export function asRead(value: unknown, keys: readonly string[]): unknown {
   return keepsText(keys) ? String(value) : value;
 }
 
+/** What was read, without the keys that have an empty value. Throws a RangeError for an alias within its own anchor. */
+export function given(value: unknown, depth = 0): unknown {
+  // 64 levels of nesting, and as many again through each of a few aliases.
+  if (depth > 500) throw new RangeError('Cannot look into a value that contains itself');
+  if (Array.isArray(value)) return value.map((item) => given(item, depth + 1));
+  if (!isRecord(value)) return value;
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return Object.fromEntries(entries.map(([key, item]) => [key, given(item, depth + 1)]));
+}
+
 /** `key: value` for each key of a mapping that stands below these keys. */
 export function writePairs(record: Written, keys: readonly string[], notation: Notation): string[] {
   return Object.entries(record).map(([key, value]) => {

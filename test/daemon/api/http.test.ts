@@ -330,6 +330,20 @@ describe('the doors of the API', () => {
         400,
         (host) => `POST /v1/act HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n`,
       ],
+      ['a Host with a user', 421, (host) => `POST /v1/act HTTP/1.1\r\nHost: user@${host}\r\n`],
+      ['another Host, of what is not there', 421, () => 'POST /nowhere HTTP/1.1\r\nHost: evil.example\r\n'],
+      [
+        'another origin behind more headers than Node keeps',
+        400,
+        (host) => `POST /v1/act HTTP/1.1\r\nHost: ${host}\r\n${'X: y\r\n'.repeat(2000)}Origin: http://evil.example\r\n`,
+      ],
+      ['no HTTP', 400, () => 'HELO there\r\n'],
+      ['a compressed body', 415, (host) => withBody(host, 'application/json\r\nContent-Encoding: gzip', '{}')],
+      [
+        'a body that is announced with 100 GB',
+        413,
+        (host) => `PUT /v1/act HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 100000000000\r\n`,
+      ],
       ['two tokens', 400, (host) => `POST /v1/act HTTP/1.1\r\nHost: ${host}\r\nAuthorization: Bearer x\r\n`],
     ];
     for (const [what, status, make] of cases) {
@@ -338,6 +352,7 @@ describe('the doors of the API', () => {
         const [lines = '', body = ''] = head.split('\r\n\r\n');
         const answer = await raw(port, `${lines.replace(/(\r\n)?$/, '\r\n')}${auth}\r\n${body}`);
         expect(answer.status, answer.text.slice(0, 300)).to.equal(status);
+        expect(answer.text, 'a code').to.match(/"code":"ERR_[A-Z_]+"/);
         expect(acted).to.equal(0);
         // The same with nothing wrong is done.
         const right = `POST /v1/act HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${auth}\r\n`;
@@ -366,9 +381,18 @@ describe('the doors of the API', () => {
       expect([answer.status, acted]).to.deep.equal([413, 0]);
     });
 
+    it('HEAD is answered as GET is, without its body', async () => {
+      const ask = (method: string) => raw(port, `${method} /health HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n${auth}\r\n`);
+      const [head, get] = [await ask('HEAD'), await ask('GET')];
+      const withoutDate = (text: string) => text.replace(/^date: .*\r\n/im, '');
+      expect(get.text).to.match(/\r\n\r\n\{"status":"ok"\}$/);
+      expect(withoutDate(head.text)).to.equal(withoutDate(get.text).replace(/\{.*$/, ''));
+    });
+
     it('a head that never ends is given up', async () => {
       const answer = await raw(port, 'GET /health HTTP/1.1\r\nHost: ');
       expect(answer.status).to.equal(408);
+      expect(answer.text).to.match(/"detail":"Expected a head within 5 s/);
     });
   });
 

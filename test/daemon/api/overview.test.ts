@@ -38,7 +38,7 @@ describe('createOverview()', () => {
   });
 
   const overview = () => createOverview({ supervisor, journal, clock });
-  const idsIn = (json: string) => JSON.parse(json).tunnels.map(({ id }: { id: string }) => id);
+  const idsIn = (json: Buffer) => JSON.parse(json.toString('utf8')).tunnels.map(({ id }: { id: string }) => id);
 
   it('has another etag when the order is another, or somebody has left without a word', async () => {
     const { list } = overview();
@@ -84,6 +84,19 @@ describe('createOverview()', () => {
     const answers = await Promise.all(Array.from({ length: 20 }, () => list()));
     expect(looks).to.deep.equal(['a', 'b', 'c']);
     expect(new Set(answers).size).to.equal(1);
+  });
+
+  it('has what happened to one that it had looked at already', async () => {
+    const { statuses } = overview();
+    lookMs = 5;
+    const [first] = specs;
+    const changed = first && { ...statusOf(first), name: 'changed' };
+    onLook = (id) => {
+      if (id === 'b' && changed) {
+        journal.append({ type: 'tunnel.up', tunnel: 'a', from: 'starting', asked: true, status: changed });
+      }
+    };
+    expect((await statuses()).map(({ name }) => name)).to.deep.equal(['changed', 'b', 'c']);
   });
 
   it('keeps nothing of who has left', async () => {

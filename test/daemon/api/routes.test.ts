@@ -2,7 +2,6 @@ import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { gunzipSync } from 'node:zlib';
 import { expect } from 'chai';
-import { configRoutes } from '#lib/daemon/api/config.js';
 import type { Route } from '#lib/daemon/api/route.js';
 import { createRoutes } from '#lib/daemon/api/routes.js';
 import { createFailures, createSessions, openTokens } from '#lib/daemon/api/tokens.js';
@@ -352,25 +351,6 @@ describe('the API', () => {
         (await send('PUT', '/v1/tunnels/third: #3'.replace('#', '%23'), { ...body, groups: ['c'] })).status,
       ).to.equal(200);
       await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
-    });
-
-    it('is said to be written, also when what leaves takes longer than an answer may', async () => {
-      const { config, supervisor } = daemon;
-      const edited = { id: 'f'.repeat(32), etag: 'e', settled: false, config, warnings: [] };
-      const answer = async () => ({ ...edited, changes: { added: [], removed: [], changed: [] } });
-      const editor = { read: () => Promise.reject(new Error()), add: answer, replace: answer, remove: answer };
-      const rows = configRoutes({ supervisor, reloader: {} as Reloader, editor });
-      const access = { rights: 'all', via: 'socket' } as const;
-      const request = { params: { id: 'first' }, query: {}, access, incoming: { headers: {} } as http.IncomingMessage };
-      for (const method of ['POST', 'PUT']) {
-        const row = rows.find((one) => one.method === method && one.body);
-        const reply = await row?.handle({ ...request, body: written() }).catch((error: unknown) => error);
-        expect(reply)
-          .to.include({ code: 'ERR_TIMEOUT' })
-          .and.have.property('message')
-          .match(/^The file is written/);
-        expect(row?.errors).to.include('ERR_TIMEOUT');
-      }
     });
 
     it('is judged without being changed', async () => {

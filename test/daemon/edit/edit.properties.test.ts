@@ -8,6 +8,7 @@ import { readDocument } from '#lib/daemon/document.js';
 import { addTunnel, removeTunnel, replaceTunnel } from '#lib/daemon/edit/edit.js';
 import { asRead, tidy } from '#lib/daemon/edit/notation.js';
 import { keepsText } from '#lib/daemon/schema.js';
+import { isTunwardError } from '#lib/errors.js';
 
 /** Texts that have been written wrong by others before: numbers, words of YAML, what begins or ends like something else. */
 const text = fc.oneof(
@@ -216,6 +217,18 @@ describe('an edit of any configuration', () => {
     );
   });
 
+  it('is as if nothing had been, when what was added is removed', () => {
+    // A list that became one, and a last line without an end, are the better for it.
+    const written = (text: string) => text.split(/\r?\n/).filter((line) => line !== '');
+    fc.assert(
+      fc.property(file, tunnel, ({ text, tunnels }, added) => {
+        fc.pre(tunnels.length > 0);
+        expect(written(removeTunnel(addTunnel(text, { ...added }), tunnels.length))).to.deep.equal(written(text));
+      }),
+      { numRuns },
+    );
+  });
+
   it('makes a tunnel another, and keeps every comment and what is equal', () => {
     const edit = fc.record({
       which: fc.nat(),
@@ -249,6 +262,84 @@ describe('an edit of any configuration', () => {
         expect(replaceTunnel(text, index, { ...(tunnels[index] as object) })).to.equal(text);
       }),
     );
+  });
+});
+
+/** Pieces that make all kinds of YAML, much of it wrong or nothing that anybody would write. */
+const pieces = fc.constantFrom(
+  ...[
+    'tunnels:',
+    ' ',
+    '\n',
+    '  ',
+    '- ',
+    'name: a',
+    'local_port: 1',
+    '# c',
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    '&a ',
+    '*a',
+    '|\n',
+    '"',
+    "'",
+  ],
+  ...[
+    '? ',
+    ': ',
+    '---\n',
+    '...\n',
+    '!!map ',
+    '\r\n',
+    '\t',
+    '~',
+    '<<: ',
+    '%YAML 1.2\n',
+    '\n  - name: b\n    groups:\n      - x\n',
+    '{name: c}',
+  ],
+  ...['tunnels:\n  - name: a\n', 'tunnels: [\n', '  # d\n', 'ssh_options: {Port: 1} # e'],
+);
+
+describe('an edit of any text', () => {
+  it('makes of it what was wanted, or refuses it in words', () => {
+    const any = fc.array(pieces, { maxLength: 14 }).map((all) => all.join(''));
+    const tally = { edited: 0, refused: 0 };
+    const attempt = (edit: () => string, wanted: (tunnels: unknown[]) => unknown[], text: string) => {
+      try {
+        const next = edit();
+        expect(read(next)).to.deep.equal(wanted(read(text)));
+        tally.edited++;
+      } catch (error) {
+        if (!isTunwardError(error) && !(error instanceof RangeError)) throw error;
+        tally.refused++;
+      }
+    };
+    const fresh = { name: 'new', local_port: '7' };
+    fc.assert(
+      fc.property(any, fc.nat(2), (text, index) => {
+        attempt(
+          () => addTunnel(text, fresh),
+          (tunnels) => [...tunnels, fresh],
+          text,
+        );
+        attempt(
+          () => removeTunnel(text, index),
+          (tunnels) => tunnels.toSpliced(index, 1),
+          text,
+        );
+        attempt(
+          () => replaceTunnel(text, index, fresh),
+          (tunnels) => tunnels.with(index, fresh),
+          text,
+        );
+      }),
+      { numRuns: 20 * numRuns },
+    );
+    expect(tally.edited).to.be.greaterThan(100);
   });
 });
 

@@ -109,6 +109,9 @@ describe('addTunnel()', () => {
     expect(() => addTunnel('tunnels: [', fresh))
       .to.throw()
       .with.property('code', 'ERR_CONFIG_INVALID');
+    expect(() => addTunnel('? \n  - a\n "', fresh), 'a key with a mistake that yaml passes over').to.throw(
+      'no place for it',
+    );
     expect(() => addTunnel('tunnels: 7', fresh)).to.throw('there is no list of tunnels');
     expect(() => addTunnel('tunnels: &all []\nmore: *all\n', fresh))
       .to.throw()
@@ -215,6 +218,21 @@ describe('removeTunnel()', () => {
     expect(removeTunnel(text, 1)).to.equal(text.replace('  - name: db\n', ''));
   });
 
+  it('tells by the indentation of a comment whose it is', () => {
+    const text = 'tunnels:\n  - name: a\n    # of a, too\n  - name: b\n';
+    expect(removeTunnel(text, 1)).to.equal('tunnels:\n  - name: a\n    # of a, too\n');
+    expect(removeTunnel(text, 0)).to.equal('tunnels:\n  - name: b\n');
+    const wide = 'tunnels:\n  - name: a\n\n    # of whom?\n  - name: b\n';
+    expect(removeTunnel(wide, 1)).to.equal('tunnels:\n  - name: a\n\n    # of whom?\n');
+  });
+
+  it('leaves one blank line of two, and none at the end', () => {
+    const text = 'tunnels:\n  - name: a\n\n  - name: b\n\n  - name: c\n';
+    expect(removeTunnel(text, 1)).to.equal('tunnels:\n  - name: a\n\n  - name: c\n');
+    expect(removeTunnel(text, 2)).to.equal('tunnels:\n  - name: a\n\n  - name: b\n');
+    expect(removeTunnel(addTunnel(text, fresh), 3)).to.equal(text);
+  });
+
   it('says that no tunnel is left', () => {
     expect(removeTunnel('tunnels: # all\n  - name: web\n  # of nobody\nlog_dir: /x\n', 0)).to.equal(
       'tunnels: [] # all\n  # of nobody\nlog_dir: /x\n',
@@ -258,6 +276,12 @@ describe('anchors and aliases', () => {
       text.replace('name: b', 'name: c'),
     );
     expect(removeTunnel(text, 1)).to.equal(text.slice(0, text.indexOf('  - name: b')));
+  });
+
+  it('are refused where one is within itself', () => {
+    expect(() => addTunnel('tunnels:\n  - &a {jump: [*a]}\n', fresh)).to.throw(
+      'an alias (*) stands within its own anchor',
+    );
   });
 
   it('give way to what is wanted of the tunnel that goes by them', () => {

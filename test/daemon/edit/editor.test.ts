@@ -125,7 +125,7 @@ describe('createEditor(), over a reloader', () => {
     writeFileSync(file, 'tunnels: [{name: x, remote_host: h, remote_port: 1, local_port: 99999}]');
     const wrong = await editor.read();
     expect(wrong.warnings.join()).to.contain('tunnels[0].local_port: expected a port from 1 to 65535, found 99999');
-    expect(wrong.tunnels.map(({ name }) => name)).to.deep.equal(['x']);
+    expect([wrong.tunnels, wrong.text]).to.deep.equal([[], text()]);
   });
 
   it('says of a tunnel that is wrong where and why, and changes nothing', async () => {
@@ -229,6 +229,12 @@ describe('createEditor(), over a reloader', () => {
     await editor.add({ ...mail, name: 'next' });
     expect(names(), 'what was given up is not done later').to.deep.equal(['web', 'next']);
     expect(clock.sleepers()).to.equal(0);
+  });
+
+  it('says that it was written, also when the tunnels cannot follow any more', async () => {
+    holdApply = Promise.reject(new Error('The supervisor is closed'));
+    const { settled, etag } = await editor.add(mail);
+    expect([settled, etag, text().includes('mail')]).to.deep.equal([false, (await editor.read()).etag, true]);
   });
 
   it('says what became of a file that cannot be written', async () => {

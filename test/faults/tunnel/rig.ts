@@ -47,6 +47,13 @@ export function writeConfig(sshd: Sshd, name: string, lines: readonly string[]):
   return file;
 }
 
+/** A known_hosts file for the server behind another port. */
+export function knownHostsFor(sshd: Sshd, port: number): string {
+  const file = join(sshd.dir, `known_hosts.${port}`);
+  writeFileSync(file, readFileSync(sshd.knownHostsFile, 'utf8').replaceAll(`:${sshd.port} `, `:${port} `));
+  return file;
+}
+
 /** Every living process that belongs to a tunnel, by the tunnel's id: also one whose parent is gone. */
 export function processesByTunnel(): Map<string, Stat[]> {
   const found = new Map<string, Stat[]>();

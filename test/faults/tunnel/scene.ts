@@ -10,7 +10,7 @@ import { freeLocalPort } from '../../support/port.js';
 import { sendSignal } from '../../support/proc.js';
 import { isMute, type LocalServer, startRelay, startServer, startService } from '../../support/servers.js';
 import { type Sshd, startSshd } from '../../support/sshd.js';
-import { refusalOf, tunnelTo, type Wanted, writeConfig } from './rig.js';
+import { knownHostsFor, refusalOf, tunnelTo, type Wanted, writeConfig } from './rig.js';
 
 export interface Case {
   readonly spec: TunnelSpec;
@@ -141,7 +141,7 @@ async function frozenCase(parts: Parts): Promise<Case> {
 /** Its network takes nothing more, while its ssh lives and listens. */
 async function stalledCase(parts: Parts): Promise<Case> {
   const relay = parts.open(await startRelay(parts.sshd.port));
-  const sshOptions = { Port: String(relay.port), UserKnownHostsFile: await knownHostsFor(parts.sshd, relay.port) };
+  const sshOptions = { Port: String(relay.port), UserKnownHostsFile: knownHostsFor(parts.sshd, relay.port) };
   const spec = await make(parts, { name: 'stalled', check, sshOptions });
   return {
     ...comesUp(spec),
@@ -183,7 +183,7 @@ async function overtakenCase(parts: Parts, { name, hosts }: { name: string; host
     name,
     port,
     sshConfig: writeConfig(sshd, 'careless', ['ExitOnForwardFailure no']),
-    sshOptions: { Port: String(relay.port), UserKnownHostsFile: await knownHostsFor(sshd, relay.port) },
+    sshOptions: { Port: String(relay.port), UserKnownHostsFile: knownHostsFor(sshd, relay.port) },
   });
   // Held: by the stranger of the start before.
   return fails(spec, /^ERR_(START_FAILED|PORT_HELD)$/, 'local_port_busy');
@@ -225,11 +225,4 @@ async function muteCase(parts: Parts): Promise<Case> {
   const { port } = parts.open(await startServer(isMute));
   const spec = await make(parts, { name: 'mute', sshOptions: { Port: String(port) }, restartTimeoutMs: 500 });
   return fails(spec, /^ERR_TIMEOUT$/);
-}
-
-/** A known_hosts file for the server behind another port. */
-async function knownHostsFor(sshd: Sshd, port: number): Promise<string> {
-  const file = join(sshd.dir, `known_hosts.${port}`);
-  writeFileSync(file, readFileSync(sshd.knownHostsFile, 'utf8').replaceAll(`:${sshd.port} `, `:${port} `));
-  return file;
 }
