@@ -161,6 +161,12 @@ function apiProblems(document: ConfigDocument, written: FileShape['api'], api: C
     const message = `expected a loopback address, or allow_remote: true beside it, found ${show(api.listen.host)}`;
     problems.push(document.problem(['api', 'listen'], message));
   }
+  // One text cannot be good for looking only and for everything.
+  for (const [at, { file }] of api.tokens.entries()) {
+    const isTaken = [api.tokenFile, ...api.tokens.slice(0, at).map((token) => token.file)].includes(file);
+    const message = `expected a file of its own for each token, found ${show(file)} again`;
+    if (isTaken) problems.push(document.problem(['api', 'tokens', at, 'file'], message));
+  }
   return problems;
 }
 

@@ -114,7 +114,8 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
   if (config.api.listen)
     doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts, page }, routes));
-  publish({ type: 'config.loaded', file: config.file, warnings: warningsOf(config), changes: null });
+  const warnings = [...warningsOf(config), ...access.tokens.warnings];
+  publish({ type: 'config.loaded', file: config.file, warnings, changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.
   await Promise.race([supervisor.sweep(config.tunnels), rejectAtAbort(signal)]);

@@ -22,13 +22,15 @@ export interface FreePortOptions extends PortOptions {
    * this process are never killed.
    */
   readonly respawner?: boolean | undefined;
+  /** Holders of this user alone, by name; whoever else has the port, or starts a holder again, is left. */
+  readonly user?: string | undefined;
 }
 
 /** The library's {@link import('../door.js').freePort}. */
 export async function freePort(port: number, options: FreePortOptions = {}): Promise<PortReport> {
   assertPort(port);
   requireLinux(`free port ${port}`, options);
-  const { host, timeoutMs = 5000, signal, dryRun = false, tree = false, respawner = false } = options;
+  const { host, timeoutMs = 5000, signal, dryRun = false, tree = false, respawner = false, user } = options;
   assertMs('timeoutMs', timeoutMs);
   signal?.throwIfAborted();
   const proc = options.proc ?? openProc();
@@ -40,14 +42,14 @@ export async function freePort(port: number, options: FreePortOptions = {}): Pro
   if (!isHeld || dryRun) {
     const report = await describePort(proc, look, signal);
     if (!isHeld) return done(report);
-    const kill = await planKill({ proc, clock, look, tree, signal });
+    const kill = await planKill({ proc, clock, look, tree, user, signal });
     // A child of the holder may be connected to it, and dies as that.
     const planned = new Set(kill?.killed.map(({ pid }) => pid));
     const clients = (await findClients(proc, report, signal)).filter(({ pid }) => !planned.has(pid));
     return done({ ...report, clients, kill });
   }
   const deadline = began + timeoutMs;
-  const context = openContext({ proc, clock, look, tree, signal, deadline, dryRun, respawner });
+  const context = openContext({ proc, clock, look, tree, user, signal, deadline, dryRun, respawner });
   const outcome = await killUntilReleased(context);
   const kill = mergeReports(context.kills, since(clock, began));
   if (outcome.released && (kill?.survivors.length ?? 0) === 0) {

@@ -27,6 +27,8 @@ export interface FreeContext {
   readonly tree: boolean;
   readonly dryRun: boolean;
   readonly respawner: boolean;
+  /** Nobody of another user is a target. */
+  readonly user: string | undefined;
   readonly deadline: number;
   readonly signal: AbortSignal | undefined;
   readonly kills: KillReport[];
@@ -44,7 +46,7 @@ export function openContext(rest: Omit<FreeContext, 'kills' | 'seen' | 'suspicio
 
 /** What would be done, and to whom it would not. */
 export async function planKill(
-  rest: Pick<FreeContext, 'proc' | 'clock' | 'look' | 'tree' | 'signal'>,
+  rest: Pick<FreeContext, 'proc' | 'clock' | 'look' | 'tree' | 'user' | 'signal'>,
 ): Promise<KillReport | null> {
   const deadline = Number.POSITIVE_INFINITY;
   const context = openContext({ ...rest, deadline, dryRun: true, respawner: false });
@@ -93,7 +95,7 @@ async function whoStartsItAgain({ proc, look, suspicions, sinceTicks, signal }: 
 async function killRespawner(context: FreeContext, respawner: ProcessInfo): Promise<boolean> {
   const { proc, clock, look, tree, signal, deadline, kills } = context;
   const isKept = isKeeper(proc, respawner) || readAncestors(proc).includes(respawner.pid);
-  if (!context.respawner || isKept || clock.now() >= deadline) return false;
+  if (!context.respawner || isKept || isStranger(context, respawner) || clock.now() >= deadline) return false;
   const table = await readTable(proc, createSlice(signal));
   const stat = table.get(respawner.pid);
   const above = stat && suspect(proc, table, stat);
@@ -123,7 +125,9 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
     noteHolder(context, holder);
     const targets = targetsFor(context, table, stat);
     if (untouchable.includes(stat)) return kill(targets, { dryRun: true });
-    if (untouchable[0]) return void kills.push(spare(proc, stat, untouchable[0]));
+    if (untouchable[0]) return void kills.push(spare(proc, stat, hasToo(untouchable[0])));
+    const info = describeProcess(proc, stat);
+    if (isStranger(context, info)) return void kills.push(spare(proc, stat, `spared, since it is ${info.user}'s`));
     const suspicion = suspect(proc, table, table.get(targets[0]?.ref.pid ?? 0) ?? stat);
     // The socket may have changed hands since the scan saw it: looked at again in the tick of the first signal.
     await kill(targets, { confirm: () => stillHolds(proc, holder, inodes) });
@@ -151,9 +155,16 @@ function inodesOf(rows: readonly Socket[]): Set<number> {
   return new Set(rows.map(({ inode }) => inode));
 }
 
+function isStranger({ user }: FreeContext, process: ProcessInfo): boolean {
+  return user !== undefined && process.user !== user;
+}
+
 /** As good as it is: whoever else has the port, it stays bound. */
-function spare(proc: Proc, stat: ProcessStat, { pid }: ProcessStat): KillReport {
-  const why = `spared, since pid ${pid} has the port too and is never killed`;
+function hasToo({ pid }: ProcessStat): string {
+  return `spared, since pid ${pid} has the port too and is never killed`;
+}
+
+function spare(proc: Proc, stat: ProcessStat, why: string): KillReport {
   const left = [{ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat), why }];
   return { killed: [], left, survivors: [], tookMs: 0 };
 }

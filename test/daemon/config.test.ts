@@ -443,6 +443,14 @@ describe('parseConfig()', () => {
   });
 
   describe('problems', () => {
+    it('are two tokens in one file: which of the two rights would it have?', () => {
+      const tokens = '[{file: /t/a, scope: read}, {file: /t/a, scope: all}, {file: /s/token, scope: read}]';
+      expect(complaints(`{state_dir: /s, api: {listen: 1234, tokens: ${tokens}}}`)).to.deep.equal([
+        "1:80: api.tokens[1].file: expected a file of its own for each token, found '/t/a' again",
+        "1:106: api.tokens[2].file: expected a file of its own for each token, found '/s/token' again",
+      ]);
+    });
+
     it('are the first hundred where there are more, and how many more', () => {
       const { info, message } = rejection(() => parse(Array.from({ length: 5000 }, (_, at) => `k${at}: 1\n`).join('')));
       expect(info.problems.map(({ line }) => line)).to.deep.equal(Array.from({ length: 100 }, (_, at) => at + 1));

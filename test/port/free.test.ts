@@ -7,6 +7,7 @@ import type { PortReport } from '#lib/port/inspect.js';
 import { findListeners } from '#lib/port/listeners.js';
 import { isPortFree } from '#lib/port/wait.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
+import { readUserName } from '#lib/proc/stat.js';
 import { systemClock, until } from '#lib/time.js';
 import { type Bystanders, startBystanders } from '../support/bystanders.js';
 import { need } from '../support/need.js';
@@ -57,6 +58,17 @@ describe('freePort()', () => {
     expect(report.kill?.survivors).to.deep.equal([]);
     expect(await isPortFree(port)).to.equal(true);
     for (const client of clients) expectUnharmed(client);
+  });
+
+  it('leaves a holder of another user than the one it is told, whoever had the port when that was asked', async () => {
+    const { pid, ports } = await startListener(reaper).ready;
+    const port = ports[0]?.port ?? 0;
+    const report = await freePort(port, { user: 'somebody else', timeoutMs: 500 });
+    const own = readUserName(process.geteuid?.() ?? 0);
+    expect(report).to.include({ port, free: false, verdict: 'listening' });
+    expect(report.kill?.killed).to.deep.equal([]);
+    expect(report.kill?.left[0]).to.include({ pid, why: `spared, since it is ${own}'s` });
+    expect(await freePort(port, { user: own })).to.include({ free: true, verdict: 'free' });
   });
 
   it('lists every row that was in the way with its holder, of both families', async function () {

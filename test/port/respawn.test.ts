@@ -4,7 +4,7 @@ import type { PortReport } from '#lib/port/inspect.js';
 import { suspect } from '#lib/port/respawn.js';
 import { isPortFree } from '#lib/port/wait.js';
 import { openProc } from '#lib/proc/read.js';
-import { readTable } from '#lib/proc/stat.js';
+import { readTable, readUserName } from '#lib/proc/stat.js';
 import { createSlice, until } from '#lib/time.js';
 import { createFakeProc } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
@@ -14,6 +14,7 @@ import { startDaemonized, startListener, startRespawner } from '../support/proce
 import { createReaper } from '../support/reaper.js';
 import { perlListener, startShellLoop } from '../support/respawners.js';
 import { startScript } from '../support/sockets.js';
+import { nobody } from '../support/stranger.js';
 
 const reaper = createReaper();
 
@@ -37,6 +38,20 @@ describe('freePort() of what is started again', () => {
       expect(isAlive(loop.pid)).to.equal(true);
     });
   }
+
+  it('spares it, though asked, when it is of another user than was said', async function () {
+    need(this, 'perl');
+    need(this, 'root');
+    const port = await freeLocalPort();
+    const demote = `perl -e '$) = "${nobody} ${nobody}"; $< = $> = ${nobody}; exec @ARGV'`;
+    const rounds = `i=0; while [ $i -lt 30 ]; do ${demote} ${perlListener(port)}; i=$((i + 1)); done`;
+    const loop = await startScript(reaper, 'setsid', ['--wait', 'sh', '-c', `echo ready; ${rounds}`]);
+    expect(await until(async () => !(await isPortFree(port)), { timeoutMs: 5000 })).to.equal(true);
+    const report = await freePort(port, { respawner: true, user: readUserName(nobody) });
+    expect(report).to.include({ free: false, verdict: 'respawned' });
+    expect(killed(report)).not.to.include(loop.pid);
+    expect(report.respawner?.user).to.equal('root');
+  });
 
   it('kills it when asked, with all in its session, and the port stays free', async function () {
     need(this, 'perl');

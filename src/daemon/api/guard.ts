@@ -129,9 +129,11 @@ function checkPage(request: IncomingMessage): void {
   if (!isOurs || !isNamed) throw foreign();
 }
 
+/** An origin leaves its usual port out, and is lower case; a Host that a proxy has written need not be so. */
 function checkOrigin({ headers: { origin } }: IncomingMessage, host: string): void {
-  if (origin === undefined) return;
-  if (origin !== `http://${host}` && origin !== `https://${host}`) throw foreign();
+  const name = host.toLowerCase();
+  const own = [`http://${name.replace(/:80$/, '')}`, `https://${name.replace(/:443$/, '')}`];
+  if (origin !== undefined && !own.includes(origin)) throw foreign();
 }
 
 /**

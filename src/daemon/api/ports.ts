@@ -48,7 +48,9 @@ export function portRoutes(supervisor: Pick<Supervisor, 'specs'>, publish: (even
       async handle({ params: { port }, body }) {
         const { host, tree, respawner, force, dry_run: dryRun, timeout_ms: timeoutMs } = body;
         if (!dryRun && !force) await requireOurs(supervisor.specs(), port, host);
-        const report = await freePort(port, { host, dryRun, tree, respawner, timeoutMs });
+        // Said again where it is done: what has been looked at may have changed hands.
+        const user = force || dryRun ? undefined : ownName();
+        const report = await freePort(port, { host, dryRun, tree, respawner, timeoutMs, user });
         const { free, explanation, kill } = report;
         const layers = { asked: kill?.killed.length ?? 0 };
         if (!dryRun) publish({ type: 'port.freed', port, free, explanation, kill, layers });
@@ -75,9 +77,13 @@ async function requireOurs(specs: readonly TunnelSpec[], port: number, host: str
   if (stranger !== undefined) throw forbidden(`Port ${port} is held by ${stranger}`, port);
 }
 
+function ownName(): string {
+  return readUserName(process.geteuid?.() ?? 0);
+}
+
 /** A holder of another user, in words. */
 function findStranger({ listeners }: PortReport): string | undefined {
-  const user = readUserName(process.geteuid?.() ?? 0);
+  const user = ownName();
   const holder = holdersOf(listeners).find((one) => one.user !== user);
   if (holder) return `pid ${holder.pid} (${holder.command}) of ${holder.user}`;
   const hidden = listeners.find(({ holders, uid }) => holders.length === 0 && uid !== process.geteuid?.());

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { TunwardError } from '../../errors.js';
 import type { Clock } from '../../time.js';
-import { makePrivateFolder, readOwnFile, replaceFile } from '../files.js';
+import { readOwnFile, replaceFile, requireOwnFolder } from '../files.js';
 import type { Rights } from './route.js';
 
 /** A file with a token in it, and what its bearer may. */
@@ -16,6 +16,8 @@ export interface TokenFile {
 export interface Tokens {
   /** What the bearer may; undefined: it is none of ours. Takes as long for one as for another. */
   rightsOf(token: string): Rights | undefined;
+  /** Of files that others may read as well: they are taken all the same, since a mounted secret is often like that. */
+  readonly warnings: readonly string[];
 }
 
 /**
@@ -27,7 +29,7 @@ export function openTokens(files: readonly TokenFile[], keyDigests: readonly str
     ...files.map(({ file, rights }) => ({ digest: digest(readToken(file)), rights })),
     ...keyDigests.map((hex) => ({ digest: Buffer.from(hex, 'hex'), rights: 'all' as const })),
   ];
-  return { rightsOf };
+  return { rightsOf, warnings: files.flatMap(({ file }) => findOnlookers(file)) };
 
   function rightsOf(token: string): Rights | undefined {
     const given = digest(token);
@@ -39,10 +41,9 @@ export function openTokens(files: readonly TokenFile[], keyDigests: readonly str
 
 /** Any line of 8 or more printable characters. */
 function readToken(file: string): string {
-  if (!fs.existsSync(file)) {
-    makePrivateFolder(path.dirname(file));
-    replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
-  }
+  // In somebody else's folder whoever owns that says which token it is.
+  requireOwnFolder(path.dirname(file));
+  if (!fs.existsSync(file)) replaceFile(file, `${randomBytes(32).toString('base64url')}\n`);
   const line = readOwnFile(file)
     ?.split('\n')
     .map((text) => text.trim())
@@ -53,6 +54,12 @@ function readToken(file: string): string {
     `Cannot take a token from ${file}: expected a plain file of this user with a line of 8 or more printable characters`,
     { path: file },
   );
+}
+
+function findOnlookers(file: string): string[] {
+  const mode = fs.statSync(file).mode & 0o777;
+  if ((mode & 0o077) === 0) return [];
+  return [`${file}: expected a token that this user alone may read, found mode 0${mode.toString(8)}: chmod 600 it`];
 }
 
 /** What a browser has instead of the token, which it need not keep. */

@@ -34,10 +34,17 @@ export async function backUp({ folder, name }: BackupOptions, bytes: Buffer, wal
   }
 }
 
-/** Removes all but the ten newest copies. What is no plain file, or has another name, is somebody else's and stays. */
+/**
+ * Removes all but the ten newest copies. What is no plain file, or has another name, is somebody else's and stays; so
+ * does what cannot be removed (immutable, mounted): by then the configuration has been written, and that is what counts.
+ */
 export async function pruneBackups(options: BackupOptions): Promise<void> {
   const old = list(options).slice(0, -KEPT);
-  for (const name of old) await unlinkIfThere(path.join(options.folder, name));
+  for (const name of old) await unlinkIfThere(path.join(options.folder, name)).catch(ignoreRefusal);
+}
+
+function ignoreRefusal(error: unknown): void {
+  if (!isErrno(error, 'EACCES', 'EPERM', 'EROFS', 'EBUSY', 'EIO')) throw error;
 }
 
 export async function unlinkIfThere(file: string): Promise<void> {

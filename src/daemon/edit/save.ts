@@ -40,7 +40,7 @@ export async function saveConfig({ file, before, text, backups, wallTime }: Savi
       if (!isTunwardError(error, 'ERR_CONFIG_UNWRITABLE') || error.info.backup === undefined) await unlinkIfThere(copy);
       throw error;
     }
-    await attempt(backups, () => pruneBackups(copies));
+    await pruneBackups(copies);
   } finally {
     await target.close();
   }

@@ -13,6 +13,7 @@ import type { EventStream } from '#lib/daemon/api/stream.js';
 import { createFailures, createSessions, openTokens, type TokenFile } from '#lib/daemon/api/tokens.js';
 import { TunwardError } from '#lib/errors.js';
 import { systemClock, until } from '#lib/time.js';
+import { need } from '../../support/need.js';
 
 describe('the doors of the API', () => {
   let dir: string;
@@ -200,6 +201,17 @@ describe('the doors of the API', () => {
       expect(statSync(join(dir, 'state', 'token')).mode & 0o777).to.equal(0o600);
     });
 
+    it('takes no token from a folder of somebody else', async function () {
+      need(this, 'root');
+      const folder = join(dir, 'theirs');
+      fs.mkdirSync(folder);
+      writeFileSync(join(folder, 'token'), 'correct-horse\n', { mode: 0o600 });
+      fs.chownSync(folder, 65_534, 65_534);
+      await expectCode(tcp([{ file: join(folder, 'token'), rights: 'all' }]), 'ERR_ACCESS_DENIED');
+      await expectCode(tcp([{ file: join(folder, 'new'), rights: 'all' }]), 'ERR_ACCESS_DENIED');
+      expect(fs.readdirSync(folder)).to.deep.equal(['token']);
+    });
+
     it('acts for the bearer of the token alone; health is for all', async () => {
       const { port, token } = await tcpDoor();
       const post = (headers: http.OutgoingHttpHeaders) =>
@@ -243,7 +255,12 @@ describe('the doors of the API', () => {
     it('takes any line of 8 or more printable characters, and refuses a file without one', async () => {
       const file = join(dir, 'token');
       writeFileSync(file, '\n  correct-horse \n');
+      chmodSync(file, 0o640);
+      expect(openTokens([{ file, rights: 'all' }], []).warnings.join()).to.match(
+        /token: .* found mode 0640: chmod 600/,
+      );
       chmodSync(file, 0o600);
+      expect(openTokens([{ file, rights: 'all' }], []).warnings).to.deep.equal([]);
       const door = await tcp([{ file, rights: 'all' }]);
       doors.push(door);
       const headers = { authorization: 'Bearer correct-horse' };
@@ -503,7 +520,7 @@ describe('the doors of the API', () => {
           { file, rights: 'all' },
           { file: readFile, rights: 'read' },
         ],
-        { hosts: ['tunnels.example'] },
+        { hosts: ['tunnels.example', 'tunnels.example:443'] },
       );
       doors.push(door);
       port = Number(new URL(door.url ?? '').port);
@@ -534,6 +551,17 @@ describe('the doors of the API', () => {
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'tunnels.example' })).status).to.equal(200);
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'TUNNELS.example' })).status).to.equal(200);
       expect((await ask('GET', '/v1/things/1', { authorization, host: 'x.tunnels.example' })).status).to.equal(421);
+    });
+
+    it('a page of such a name is ours, however the proxy writes that', async () => {
+      const post = async (host: string, origin: string) =>
+        (await ask('POST', '/v1/act', { authorization: `Bearer ${all}`, host, origin })).status;
+      for (const host of ['tunnels.example', 'TUNNELS.example', 'tunnels.example:443']) {
+        expect(await post(host, 'https://tunnels.example'), host).to.equal(202);
+        expect(await post(host, 'https://tunnels.example:8443'), host).to.equal(403);
+      }
+      expect(await post('tunnels.example:443', 'http://tunnels.example')).to.equal(403);
+      expect(acted).to.equal(3);
     });
 
     it('a session has the rights of its token, in a cookie that no script reads and no other site sends', async () => {

@@ -175,6 +175,17 @@ describe('saveConfig()', () => {
       expect(readFileSync(source, 'utf8'), 'shorter').to.equal(old);
     });
 
+    it('is written, and said to be, though the oldest copy cannot be removed', async () => {
+      mkdirSync(backups);
+      const names = Array.from({ length: 11 }, (_, at) => `tunward.yaml.20200101T0000${at + 10}.000Z`);
+      for (const name of names) writeFileSync(join(backups, name), 'older');
+      mount('--bind', file, join(backups, names[0] ?? ''));
+      await save();
+      expect(readFileSync(file, 'utf8')).to.equal(fresh);
+      // The one after it is gone, the mounted one is still there.
+      expect(readdirSync(backups).sort().slice(0, 2)).to.deep.equal([names[0], names[2]]);
+    });
+
     it('is written in place: one in a folder that is read-only', async () => {
       const source = join(dir, 'source.yaml');
       writeFileSync(source, old);
