@@ -72,6 +72,8 @@ export interface Client {
   /** Who holds a port where the daemon is. */
   port(port: number, host: string): Promise<PortReport>;
   logs(which: string, lines: number): Promise<TunnelLog>;
+  /** The last lines, then each as it comes (`line`); ends when the daemon ends the stream. */
+  followLog(id: string, lines: number, signal: AbortSignal): AsyncGenerator<EventSourceMessage>;
   health(): Promise<Health>;
   /** What happens, from now on or from behind an event that was seen; ends when the daemon ends the stream. */
   events(wanted: EventQuery): AsyncGenerator<EventSourceMessage>;
@@ -126,6 +128,7 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     port: (port, host) => get(`/v1/ports/${port}?host=${encodeURIComponent(host)}`),
     health: () => get('/health'),
     events,
+    followLog,
     add: (body) => ask({ address, method: 'POST', path: '/v1/tunnels', body, timeoutMs: operationTimeoutMs, signal }),
     remove: (which) =>
       naming(which, ask({ address, method: 'DELETE', path: at(which), timeoutMs: operationTimeoutMs, signal })),
@@ -141,5 +144,17 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     for (const type of types) query.append('type', type);
     const headers = after === undefined ? {} : { 'last-event-id': after };
     yield* listen({ address, method: 'GET', path: `/v1/events?${query}`, headers, timeoutMs, signal });
+  }
+
+  async function* followLog(id: string, lines: number, until: AbortSignal): AsyncGenerator<EventSourceMessage> {
+    const { listen } = await import('./stream.js');
+    const path = `${at(id)}/logs?lines=${lines}&follow=true`;
+    yield* listen({
+      address,
+      method: 'GET',
+      path,
+      timeoutMs,
+      signal: signal ? AbortSignal.any([signal, until]) : until,
+    });
   }
 }

@@ -8,20 +8,26 @@ import { holdersAsVictims, renderVictims, type Victim } from './victims.js';
 /** As many tunnels are looked at before somebody is asked; of more than these the rest goes unseen. */
 const LOOKED_AT = 16;
 
+/** A tunnel by its id where that is known, else by what it was called by. */
+interface Named {
+  readonly id?: string;
+  readonly name: string;
+}
+
 /** `--force` kills whoever has a tunnel's port: who that is now is said, and somebody has to agree. */
-export async function mayForce(client: Client, names: readonly string[], context: Context): Promise<boolean> {
+export async function mayForce(client: Client, tunnels: readonly Named[], context: Context): Promise<boolean> {
   const { isGiven } = context.consent;
-  const looks = isGiven ? [] : names.slice(0, LOOKED_AT).map((name) => findHolders(client, name));
+  const looks = isGiven ? [] : tunnels.slice(0, LOOKED_AT).map(({ id, name }) => findHolders(client, id ?? name));
   const victims = (await Promise.all(looks)).flat();
-  const whose = names.length === 1 ? names[0] : `${names.length} tunnels`;
+  const whose = tunnels.length === 1 ? tunnels[0]?.name : `${tunnels.length} tunnels`;
   const act = `kill whoever has the port of ${whose} (--force)`;
   return confirm({ act, facts: victims.length > 0 ? renderVictims(victims) : [] }, context);
 }
 
 /** Who listens where the tunnel is to, and is none of its own chain. What cannot be asked is for the start to say. */
-async function findHolders(client: Client, name: string): Promise<Victim[]> {
+async function findHolders(client: Client, which: string): Promise<Victim[]> {
   try {
-    const { listen, chain } = await client.tunnel(name);
+    const { listen, chain } = await client.tunnel(which);
     const local = listen.filter(({ side }) => side === 'local');
     const reports = await Promise.all(local.map(({ port, host }) => client.port(port, host)));
     const isOwn = ({ pid }: Victim) => chain.some((process) => process.pid === pid);

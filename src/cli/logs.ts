@@ -19,7 +19,8 @@ export async function logs(which: string | undefined, options: LogOptions, conte
   const past = options.lines ?? 100;
   const write = createWriter(tunnels, which === undefined, context);
   if (options.follow) {
-    return follow(tunnels, { open: (tunnel) => openTail(client, tunnel, past), write, signal });
+    const many = tunnels.length > MOST_STREAMS;
+    return follow(tunnels, { open: (tunnel) => openTail(client, tunnel, { past, many }), write, signal });
   }
   const found = await Promise.all(tunnels.map(async ({ id, name }) => ({ ...(await client.logs(id, past)), name })));
   if (screen.json) screen.data(which === undefined ? { logs: found } : found[0]);
@@ -39,6 +40,9 @@ function createWriter(tunnels: readonly Named[], isPrefixed: boolean, { screen }
     else screen.print(line);
   };
 }
+
+/** More logs than these are not followed by a connection for each. */
+const MOST_STREAMS = 16;
 
 /** How often the ends of the logs are looked at. */
 const LOOK_EVERY_MS = 150;

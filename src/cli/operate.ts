@@ -31,8 +31,7 @@ export async function operate({ verb, which }: Operation, options: OperateOption
   const client = await findDaemon(options, context);
   const wanted: readonly Wanted[] = which.length > 0 ? which.map((name) => ({ name })) : await chosen(client, options);
   const force = options.force ?? false;
-  const names = wanted.map(({ name }) => name);
-  if (force && !(await mayForce(client, names, context))) return 1;
+  if (force && !(await mayForce(client, wanted, context))) return 1;
   /** In the order in which they were asked for, whoever is ready first. */
   const outcomes = new Map<number, Outcome>();
   const show = (outcome: Outcome, at: number) => {

@@ -1,9 +1,10 @@
 import fs from 'node:fs';
 import { openToRead } from '../daemon/files.js';
 import { type OpenFile, openFiles, readBack } from '../daemon/logfile.js';
-import { isErrno } from '../errors.js';
+import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import type { Client } from './client.js';
+import { formatAddress } from './exchange.js';
 
 /** The growing end of a log. */
 export interface Tail {
@@ -14,11 +15,17 @@ export interface Tail {
 
 /**
  * Follows a tunnel's log: the file itself where it can be read from here, which misses nothing; else (TCP, a socket that
- * is shared with a container) the API's last lines, again and again. Both go on with the new file when the log begins one.
+ * is shared with a container) what the API sends, or its last lines again and again where there are `many` to follow.
+ * All go on with the new file when the log begins one.
  */
-export function openTail(client: Client, { id, logFile }: Pick<TunnelStatus, 'id' | 'logFile'>, past: number): Tail {
+export function openTail(
+  client: Client,
+  { id, logFile }: Pick<TunnelStatus, 'id' | 'logFile'>,
+  { past, many = false }: { readonly past: number; readonly many?: boolean },
+): Tail {
   const isHere = 'socket' in client.address && logFile !== null && isReadable(logFile);
-  return isHere ? openFileTail(logFile, past) : openApiTail(client, id, past);
+  if (isHere) return openFileTail(logFile, past);
+  return many ? openApiTail(client, id, past) : openStreamTail(client, id, past);
 }
 
 /** As much of the past as is looked through for lines. */
@@ -79,6 +86,38 @@ export function openFileTail(file: string, past: number): Tail {
   function close(): void {
     if (open) fs.closeSync(open.fd);
     open = undefined;
+  }
+}
+
+/** A connection that stays. A daemon of an older version has no such thing, and is asked again and again. */
+function openStreamTail(client: Client, id: string, past: number): Tail {
+  const over = new AbortController();
+  let lines: string[] = [];
+  let isBegun = false;
+  let failure: unknown;
+  let older: Tail | undefined;
+  pump().catch((error: unknown) => {
+    if (isBegun || !isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) failure = error;
+    else older = openApiTail(client, id, past);
+  });
+  return { read, close: () => over.abort(new Error('nobody reads this log any more')) };
+
+  async function pump(): Promise<void> {
+    for await (const { event, data } of client.followLog(id, past, over.signal)) {
+      isBegun = true;
+      if (event === 'line') lines.push((JSON.parse(data) as { line: string }).line);
+    }
+    const message = `The daemon at ${formatAddress(client.address)} has ended the log: it is stopping, or was read too slowly`;
+    throw new TunwardError('ERR_DAEMON_UNREACHABLE', message, {});
+  }
+
+  async function read(): Promise<readonly string[]> {
+    if (older) return older.read();
+    const fresh = lines;
+    lines = [];
+    // What came before the end is still to be shown.
+    if (fresh.length === 0 && failure !== undefined) throw failure;
+    return fresh;
   }
 }
 

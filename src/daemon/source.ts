@@ -149,9 +149,14 @@ export function formatProblem({ file, line, column, path, message }: ConfigProbl
   return [`${file}:${line}:${column}`, ...(path === '' ? [] : [path]), message].join(': ');
 }
 
+/** More than this nobody reads, and 1 MiB of wrong keys would be 20 MB of sentences, in an answer and in an event. */
+const MOST_PROBLEMS = 100;
+
 export function invalid(problems: readonly ConfigProblem[]): TunwardError<'ERR_CONFIG_INVALID'> {
-  const sorted = inOrder(problems);
-  return new TunwardError('ERR_CONFIG_INVALID', sorted.map(formatProblem).join('\n'), { problems: sorted });
+  const first = inOrder(problems).slice(0, MOST_PROBLEMS);
+  const more = problems.length - first.length;
+  const lines = [...first.map(formatProblem), ...(more > 0 ? [`… and ${more} more`] : [])];
+  return new TunwardError('ERR_CONFIG_INVALID', lines.join('\n'), { problems: first });
 }
 
 export function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {

@@ -83,8 +83,11 @@ export function createConnection(panel: Panel): Connection {
 
   function goLive(): void {
     failures = 0;
-    if (model().link.state === 'lost') panel.announce(panel.words().announce.back);
-    update({ link: { state: 'live' } });
+    const { link, notice } = model();
+    if (link.state === 'lost') panel.announce(panel.words().announce.back);
+    // The one that was shutting down has done so: this is another.
+    const isOver = link.state === 'lost' && notice?.kind === 'stopping';
+    update({ link: { state: 'live' }, ...(isOver ? { notice: undefined } : {}) });
     running.push(every(POLL_MS, () => void reload().catch(suspect)));
   }
 

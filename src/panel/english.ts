@@ -143,7 +143,8 @@ export const english: Words = {
     signIn: 'Sign in',
     where: [
       'The token is the line in the file that ',
-      ' names in the configuration; the daemon says where that is when it starts.',
+      ' of the configuration names: ',
+      ' where it names none. The daemon says which when it starts.',
     ],
     wrong: 'This is not the token.',
     ended: 'The session has ended. Sign in again.',

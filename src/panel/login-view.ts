@@ -10,7 +10,7 @@ import { said } from './text.js';
 export function loginView(panel: Panel, connection: Connection): TemplateResult {
   const { login } = panel.model();
   const words = panel.words();
-  const [before, after] = words.login.where;
+  const [before, between, after] = words.login.where;
   const wrong =
     login.problem?.status === 401 ? words.login.wrong : login.problem && describeProblem(login.problem, words);
   return html`<form class="login" @submit=${(event: SubmitEvent) => {
@@ -26,7 +26,7 @@ export function loginView(panel: Panel, connection: Connection): TemplateResult 
       wrong && login.problem?.status !== 401 && login.problem?.detail ? html` ${said(login.problem.detail)}` : ''
     }</p>
     <button type="submit" class="primary" aria-disabled=${login.isBusy ? 'true' : 'false'}>${words.login.signIn}</button>
-    <p id="token-where" class="faint">${before}<code>api.token_file</code>${after}</p>
+    <p id="token-where" class="faint">${before}<code>api.token_file</code>${between}<code>&lt;state_dir&gt;/token</code>${after}</p>
     <p class="faint">${words.login.kept}</p>
   </form>`;
 }

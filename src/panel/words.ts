@@ -64,7 +64,8 @@ export interface Words {
     readonly title: string;
     readonly token: string;
     readonly signIn: string;
-    readonly where: readonly [before: string, after: string];
+    /** Before the name of the key, between that and the default, and after it. */
+    readonly where: readonly [string, string, string];
     readonly wrong: string;
     readonly ended: string;
     readonly kept: string;

@@ -70,6 +70,8 @@ export interface RunnerContext {
 export interface RequestOptions {
   /** Whoever is in the way goes, this once. */
   readonly force?: boolean | undefined;
+  /** Somebody waits for many: until this one has come to its turn and has its answer, also beyond its `restartTimeoutMs`. */
+  readonly isPatient?: boolean | undefined;
 }
 
 /** One tunnel: its machine, and the hands that do what the machine decides. */

@@ -64,7 +64,7 @@ export interface Supervisor {
   reconcile(specs: readonly TunnelSpec[]): Promise<void>;
   /** By exact id, exact name, or a prefix of the id of 8 digits or more. Resolves once it is up (for stop: down). */
   start(which: string, options?: RequestOptions): Promise<OperationResult>;
-  stop(which: string): Promise<OperationResult>;
+  stop(which: string, options?: Pick<RequestOptions, 'isPatient'>): Promise<OperationResult>;
   restart(which: string, options?: RequestOptions): Promise<OperationResult>;
   status(which: string): TunnelStatus;
   /** All, in the order of the specs. */
@@ -110,9 +110,9 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   return {
     sweep,
     reconcile,
-    start: (which, request) => bounded(which, (runner) => asked(runner).start(request)),
-    stop: (which) => bounded(which, (runner) => runner.stop()),
-    restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request)),
+    start: (which, request) => bounded(which, (runner) => asked(runner).start(request), request),
+    stop: (which, request) => bounded(which, (runner) => runner.stop(), request),
+    restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request), request),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
     specs: () => [...runners.values()].map((runner) => runner.spec()),
@@ -229,8 +229,13 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   }
 
   /** An answer in time, whatever becomes of the operation, which goes on. */
-  async function bounded(which: string, act: (runner: Runner) => Promise<OperationResult>): Promise<OperationResult> {
+  async function bounded(
+    which: string,
+    act: (runner: Runner) => Promise<OperationResult>,
+    { isPatient = false }: Pick<RequestOptions, 'isPatient'> = {},
+  ): Promise<OperationResult> {
     const runner = find(which);
+    if (isPatient) return act(runner);
     const timeoutMs = runner.spec().restartTimeoutMs;
     const answered = new AbortController();
     const late = clock.sleep(timeoutMs, answered.signal).then(() => {

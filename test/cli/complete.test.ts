@@ -1,10 +1,13 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import fc from 'fast-check';
 import { quoteValue, readLine } from '#lib/cli/shell-words.js';
 import { until } from '#lib/time.js';
+import { printable } from '#lib/wire.js';
 import { type Need, need } from '../support/need.js';
 import { createReaper } from '../support/reaper.js';
 import { type OnTerminal, runOnTerminal } from '../support/terminal.js';
@@ -178,6 +181,47 @@ describe('completion', () => {
         }
       }
     });
+  });
+
+  it('quotes 2,000 names in each way so that a real bash reads them as they are', function () {
+    need(this, 'bash');
+    const words = [
+      '$(touch x)',
+      '`id`',
+      '$IFS',
+      '!!',
+      "'",
+      '"',
+      '\\',
+      ';',
+      '|',
+      '&',
+      '>',
+      '*',
+      '~',
+      '#',
+      ' ',
+      '-',
+      '=',
+      ':',
+      'é',
+      '日',
+    ];
+    const name = fc.oneof(
+      fc.string(),
+      fc.array(fc.constantFrom(...words), { minLength: 1, maxLength: 8 }).map((all) => all.join('')),
+    );
+    const names = fc
+      .sample(name, 2000)
+      .map(printable)
+      .filter((each) => each !== '');
+    const typed = names.flatMap((value) =>
+      (['', '"', "'"] as const).map((quote) => `${quote}${quoteValue(value, { text: '', quote, kept: 0 })}${quote}`),
+    );
+    const script = typed.map((word) => `printf '%s\\0' ${word}\n`).join('');
+    const stdout = execFileSync('bash', ['--norc'], { input: script, cwd: dir, encoding: 'utf8', maxBuffer: 2 ** 24 });
+    expect(stdout.split('\0').slice(0, -1)).to.deep.equal(names.flatMap((value) => [value, value, value]));
+    expect(readdirSync(dir), 'nothing was run').to.deep.equal([]);
   });
 
   /*

@@ -304,7 +304,32 @@ describe('tunward and its daemon', () => {
       expect(logs.map(({ name }: { name: string }) => name)).to.deep.equal(['web', 'database']);
     });
 
-    it('follows through the API where the file cannot be read, one record a line, until Ctrl-C', async () => {
+    it('follows by a connection that stays where the file cannot be read, and ends with 75 when that ends', async () => {
+      let send = (_line: string | undefined) => {};
+      daemon.routes.set(`GET /v1/tunnels/${one.id}/logs`, () => ({
+        stream: (response) => {
+          send = (line) =>
+            line === undefined ? response.end() : response.write(`event: line\ndata: ${JSON.stringify({ line })}\n\n`);
+          send('first');
+        },
+      }));
+      const following = startTunward(reaper, ['logs', 'web', '-f', '-n', '1', '--socket', daemon.socket]);
+      await said(following, 'stdout', 'first\n');
+      expect(daemon.asked.at(-1)).to.equal(`GET /v1/tunnels/${one.id}/logs?lines=1&follow=true`);
+      send('second');
+      await said(following, 'stdout', 'first\nsecond\n');
+      expect(
+        daemon.asked.filter((line) => line.includes('/logs')),
+        'nothing is asked twice',
+      ).to.have.length(1);
+      send('last words');
+      send(undefined);
+      const { code, stdout, stderr } = await following.ended;
+      expect([code, stdout]).to.deep.equal([75, 'first\nsecond\nlast words\n']);
+      expect(stderr).to.contain('has ended the log');
+    });
+
+    it('asks a daemon of an older version again and again, one record a line, until Ctrl-C', async () => {
       const following = startTunward(reaper, ['logs', 'web', '-f', '-n', '1', '--json', '--socket', daemon.socket]);
       await said(following, 'stdout', 'second');
       daemon.routes.set(`GET /v1/tunnels/${one.id}/logs`, () => ({

@@ -122,7 +122,7 @@ describe('the panel of a real daemon, with real tunnels', () => {
     await page.getByText('my chain').click();
     await page.getByRole('button', { name: 'Restart my chain' }).click();
     await page.getByText(/Restarted: up again after/).waitFor();
-    await page.getByText('2 killed').waitFor();
+    await page.getByText('· 2 killed').waitFor();
     const after = await tunnelIn(home, 'my chain', 'up');
     expect(after.pid).not.to.equal(before.pid);
     await page.locator('.tree .pid', { hasText: String(after.pid) }).waitFor();

@@ -120,6 +120,7 @@ async function shootStates(): Promise<void> {
 }
 
 async function shoot(page: Page, name: string): Promise<void> {
+  await page.evaluate('scrollTo(0, 0)');
   const width = page.viewportSize()?.width ?? 0;
   const height = await page.evaluate<number>('document.documentElement.scrollHeight');
   const clip = { x: 0, y: 0, width, height: Math.min(height, 1300) };

@@ -135,6 +135,17 @@ describe('who looks at the panel, and whether anybody answers', () => {
         .waitFor();
     });
 
+    it('is said to be shutting down while it does, and not of the one that comes after it', async () => {
+      const page = await openLive();
+      stage.emit('daemon.stopping');
+      await page.getByText('The daemon is shutting down.').waitFor();
+      await stage.vanish();
+      await lost(page).waitFor();
+      await stage.comeBack();
+      await page.getByText('live', { exact: true }).waitFor();
+      await page.getByText('The daemon is shutting down.').waitFor({ state: 'detached' });
+    });
+
     it('is said to be lost also by a page that it never answered', async () => {
       const page = await openLive();
       // The page itself is there, as from a cache or a proxy: only the API is not.

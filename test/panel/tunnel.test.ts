@@ -39,7 +39,7 @@ describe('the page of one tunnel', () => {
     const page = await openTunnel(1);
     await page.getByRole('button', { name: 'Restart database' }).click();
     await page.getByText('Restarted: up again after 416 ms').waitFor();
-    await page.getByText('1 killed').waitFor();
+    await page.getByText('· 1 killed').waitFor();
     await page.getByRole('img', { name: 'stop 12 ms, free 2.4 ms, start 402 ms' }).waitFor();
     const legend = await page.getByRole('figure').textContent();
     expect(legend).to.match(/stop\s+12 ms.*free\s+2\.4 ms.*start\s+402 ms.*in all\s+416 ms/s);

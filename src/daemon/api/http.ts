@@ -30,13 +30,16 @@ export async function openSocketDoor(socket: string, routes: readonly Route[], p
   makePrivateFolder(path.dirname(socket));
   await removeStaleSocket(socket);
   const server = createServer({ routes, page, guard: createSocketGuard() });
-  // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant.
-  const mask = process.umask(0o177);
-  try {
-    await listening(server, () => server.listen({ path: socket }));
-  } finally {
-    process.umask(mask);
-  }
+  await listening(server, () => {
+    // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant. It is made in
+    // this very turn; the mask is the whole process's, and nobody else is to meet it.
+    const mask = process.umask(0o177);
+    try {
+      server.listen({ path: socket });
+    } finally {
+      process.umask(mask);
+    }
+  });
   return { url: null, close: () => closeServer(server) };
 }
 

@@ -64,10 +64,13 @@ export function createOperations(supervisor: Supervisor, clock: Clock): Operatio
     return one;
   }
 
-  /** Never rejects: what went wrong with one tunnel is its part of the answer. The supervisor paces the starts. */
+  /**
+   * Never rejects: what went wrong with one tunnel is its part of the answer. The supervisor paces the starts, so that
+   * the last of many waits longer for its turn than one may take.
+   */
   async function perform(part: Part, action: Action, force: boolean): Promise<void> {
     try {
-      const { state, tookMs, phases } = await supervisor[action](part.id, { force });
+      const { state, tookMs, phases } = await supervisor[action](part.id, { force, isPatient: true });
       part.result = { state, tookMs, phases };
       part.state = 'done';
     } catch (error) {

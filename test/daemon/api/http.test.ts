@@ -125,6 +125,16 @@ describe('the doors of the API', () => {
       expect(statSync(join(dir, 'run')).mode & 0o777).to.equal(0o700);
     });
 
+    it('leaves the mask of the process alone, also where two are opened at once', async () => {
+      const before = process.umask();
+      const opening = ['one', 'two'].map((name) => openSocketDoor(join(dir, name, 'api.sock'), routes));
+      const masks = [process.umask()];
+      doors.push(...(await Promise.all(opening)));
+      masks.push(process.umask());
+      process.umask(before);
+      expect(masks).to.deep.equal([before, before]);
+    });
+
     it('answers in snake_case, and asks for no token', async () => {
       const socketPath = await socketDoor();
       const { status, body } = await call({ socketPath, path: '/v1/things/a%20b' });
