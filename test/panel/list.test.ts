@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import { need } from '../support/need.js';
 import { eventually, startViewer, type Viewer } from './browser.js';
-import { cast, idOf, lastRestart, nginx, startScene, tunnel } from './scene.js';
+import { idOf, lastRestart, makeCast, nginx, startScene, tunnel } from './scene.js';
 import { problem, type Stage, startStage } from './stage.js';
 
 describe('the list of the panel', () => {
@@ -21,7 +21,7 @@ describe('the list of the panel', () => {
 
   after(() => viewer?.close());
 
-  async function openList(tunnels = cast): Promise<Page> {
+  async function openList(tunnels = makeCast()): Promise<Page> {
     stage = await startStage(tunnels);
     stage.isLocked = false;
     const page = await viewer.open(stage.url);
@@ -33,7 +33,7 @@ describe('the list of the panel', () => {
 
   it('says of every tunnel how it is, and of each that is not well why', async () => {
     const page = await openList();
-    expect(await page.getByRole('rowheader').count()).to.equal(cast.length);
+    expect(await page.getByRole('rowheader').count()).to.equal(makeCast().length);
     expect(await row(page, 'database').textContent()).to.match(
       /up.*localhost:5432.*db\.internal:5432.*1 h 12 min.*375 ms.*0\.1 %.*8\.2 MB/s,
     );

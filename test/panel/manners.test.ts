@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import { need } from '../support/need.js';
 import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { cast, heldPort, idOf, nginx, plannedKill, startScene } from './scene.js';
+import { heldPort, idOf, makeCast, nginx, plannedKill, startScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('the panel by keys, by ear, in the dark and in Chinese', () => {
@@ -292,7 +292,7 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
         expect(await page.locator('main').textContent(), locale).not.to.match(
           /undefined|\[object|NaN|ERR_|_busy|auth_failed/,
         );
-        expect(await page.locator('tbody .state').count()).to.be.at.least(cast.length);
+        expect(await page.locator('tbody .state').count()).to.be.at.least(makeCast().length);
         await page.context().close();
       }
     });

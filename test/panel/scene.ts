@@ -53,98 +53,101 @@ export function lastRestart(stop_ms: number, free_ms: number, start_ms: number):
 
 const down = { usage: null, pid: null, chain: [], health: 'unknown' };
 
-export const cast: readonly Json[] = [
-  tunnel(1, 'database', { target: 'db.internal:5432', groups: ['prod'], listen: both(5432) }),
-  tunnel(2, 'web', {
-    direction: 'local_to_remote',
-    listen: [{ side: 'remote', host: '127.0.0.1', port: 8080 }],
-    target: 'localhost:3000',
-    groups: ['prod'],
-    engine: 'autossh',
-    last_restart: lastRestart(38, 6, 512),
-  }),
-  tunnel(3, 'reports', {
-    target: 'reports.internal:80',
-    listen: both(8081),
-    jump: ['gate.example:2222'],
-    groups: ['office'],
-  }),
-  tunnel(4, 'metrics', {
-    ...down,
-    state: 'backoff',
-    reason: 'refused',
-    last_error: 'ssh: connect to host 203.0.113.7 port 22: Connection refused',
-    attempt: 4,
-    next_retry_at: hence(42),
-    since: ago(95),
-    listen: both(9090),
-    target: 'localhost:9090',
-    remote_host: 'old.example',
-    last_restart: null,
-  }),
-  tunnel(5, 'billing (staging)', {
-    ...down,
-    state: 'fatal',
-    reason: 'host_key_changed',
-    last_error:
-      'Host key for bill.example has changed and you have requested strict checking; Offending ED25519 key in /home/me/.ssh/known_hosts:14',
-    remedy:
-      "if the server was really set up anew, remove its old key (ssh-keygen -f '/home/me/.ssh/known_hosts' -R 'bill.example'), then start the tunnel",
-    attempt: 1,
-    listen: both(7001),
-    target: 'billing:443',
-    remote_host: 'deploy@bill.example',
-    groups: ['office'],
-    last_restart: null,
-  }),
-  tunnel(6, 'search', {
-    health: 'degraded',
-    reason: 'target_refused',
-    health_reason: 'GET http://127.0.0.1:9200/: 503 Service Unavailable',
-    remedy: 'the tunnel is up; see why nothing answers at es.internal:9200 on the far side',
-    target: 'es.internal:9200',
-    listen: both(9200),
-    groups: ['prod'],
-    last_restart: lastRestart(12, 2, 1460),
-  }),
-  tunnel(7, 'printer', {
-    ...down,
-    state: 'stopped',
-    desired: 'down',
-    last_restart: null,
-    listen: both(6310),
-    target: 'printer:631',
-    groups: ['office'],
-  }),
-  tunnel(8, 'cache', { target: 'redis.internal:6379', listen: both(6379), groups: ['prod'] }),
-  tunnel(9, 'mail relay', {
-    ...down,
-    state: 'starting',
-    since: ago(1),
-    listen: both(2525),
-    target: 'smtp.internal:25',
-    last_restart: null,
-  }),
-  tunnel(10, 'git', { target: 'git.internal:22', listen: both(2222), engine: 'autossh', groups: ['office'] }),
-  tunnel(11, 'queue', {
-    target: 'mq.internal:5672',
-    listen: both(5672),
-    groups: ['prod'],
-    last_restart: lastRestart(206, 51, 388),
-  }),
-  tunnel(12, 'admin', {
-    ...down,
-    state: 'backoff',
-    reason: 'local_port_busy',
-    last_error: 'Port 9443 is held by pid 4711 (nginx: master process) of www-data, 3h 5m old',
-    remedy: "see who holds it with 'tunward who 9443'; --force or 'takeover: any' takes the port from anyone",
-    attempt: 2,
-    next_retry_at: hence(7),
-    listen: both(9443),
-    target: 'admin.internal:443',
-    last_restart: null,
-  }),
-];
+/** With ages that count from now: whoever makes them early has other ones. */
+export function makeCast(): readonly Json[] {
+  return [
+    tunnel(1, 'database', { target: 'db.internal:5432', groups: ['prod'], listen: both(5432) }),
+    tunnel(2, 'web', {
+      direction: 'local_to_remote',
+      listen: [{ side: 'remote', host: '127.0.0.1', port: 8080 }],
+      target: 'localhost:3000',
+      groups: ['prod'],
+      engine: 'autossh',
+      last_restart: lastRestart(38, 6, 512),
+    }),
+    tunnel(3, 'reports', {
+      target: 'reports.internal:80',
+      listen: both(8081),
+      jump: ['gate.example:2222'],
+      groups: ['office'],
+    }),
+    tunnel(4, 'metrics', {
+      ...down,
+      state: 'backoff',
+      reason: 'refused',
+      last_error: 'ssh: connect to host 203.0.113.7 port 22: Connection refused',
+      attempt: 4,
+      next_retry_at: hence(42),
+      since: ago(95),
+      listen: both(9090),
+      target: 'localhost:9090',
+      remote_host: 'old.example',
+      last_restart: null,
+    }),
+    tunnel(5, 'billing (staging)', {
+      ...down,
+      state: 'fatal',
+      reason: 'host_key_changed',
+      last_error:
+        'Host key for bill.example has changed and you have requested strict checking; Offending ED25519 key in /home/me/.ssh/known_hosts:14',
+      remedy:
+        "if the server was really set up anew, remove its old key (ssh-keygen -f '/home/me/.ssh/known_hosts' -R 'bill.example'), then start the tunnel",
+      attempt: 1,
+      listen: both(7001),
+      target: 'billing:443',
+      remote_host: 'deploy@bill.example',
+      groups: ['office'],
+      last_restart: null,
+    }),
+    tunnel(6, 'search', {
+      health: 'degraded',
+      reason: 'target_refused',
+      health_reason: 'GET http://127.0.0.1:9200/: 503 Service Unavailable',
+      remedy: 'the tunnel is up; see why nothing answers at es.internal:9200 on the far side',
+      target: 'es.internal:9200',
+      listen: both(9200),
+      groups: ['prod'],
+      last_restart: lastRestart(12, 2, 1460),
+    }),
+    tunnel(7, 'printer', {
+      ...down,
+      state: 'stopped',
+      desired: 'down',
+      last_restart: null,
+      listen: both(6310),
+      target: 'printer:631',
+      groups: ['office'],
+    }),
+    tunnel(8, 'cache', { target: 'redis.internal:6379', listen: both(6379), groups: ['prod'] }),
+    tunnel(9, 'mail relay', {
+      ...down,
+      state: 'starting',
+      since: ago(1),
+      listen: both(2525),
+      target: 'smtp.internal:25',
+      last_restart: null,
+    }),
+    tunnel(10, 'git', { target: 'git.internal:22', listen: both(2222), engine: 'autossh', groups: ['office'] }),
+    tunnel(11, 'queue', {
+      target: 'mq.internal:5672',
+      listen: both(5672),
+      groups: ['prod'],
+      last_restart: lastRestart(206, 51, 388),
+    }),
+    tunnel(12, 'admin', {
+      ...down,
+      state: 'backoff',
+      reason: 'local_port_busy',
+      last_error: 'Port 9443 is held by pid 4711 (nginx: master process) of www-data, 3h 5m old',
+      remedy: "see who holds it with 'tunward who 9443'; --force or 'takeover: any' takes the port from anyone",
+      attempt: 2,
+      next_retry_at: hence(7),
+      listen: both(9443),
+      target: 'admin.internal:443',
+      last_restart: null,
+    }),
+  ];
+}
 
 function both(port: number): Json {
   return ['127.0.0.1', '::1'].map((host) => ({ side: 'local', host, port }));
@@ -225,7 +228,7 @@ export const chainOfWeb: Json = {
 
 /** A stage with everything on it. */
 export async function startScene(): Promise<Stage> {
-  const stage = await startStage(cast);
+  const stage = await startStage(makeCast());
   stage.ports.set(9443, heldPort);
   stage.processes.set(idOf(2), chainOfWeb);
   return stage;

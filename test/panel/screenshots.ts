@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { BrowserContextOptions, Page } from 'playwright-core';
 import { buildRoot } from '../support/paths.js';
 import { signIn, startViewer } from './browser.js';
-import { cast, chainOfWeb, heldPort, idOf, logOfWeb, nginx, plannedKill, startScene } from './scene.js';
+import { chainOfWeb, heldPort, idOf, logOfWeb, makeCast, nginx, plannedKill, startScene } from './scene.js';
 import { problem } from './stage.js';
 
 const folder = join(buildRoot, 'screenshots');
@@ -65,7 +65,7 @@ try {
   await viewer.close();
   await stage.close();
 }
-console.log(`looked at ${cast.length} tunnels: ${folder}`);
+console.log(`looked at ${makeCast().length} tunnels: ${folder}`);
 
 async function shootAll(name: string, options: BrowserContextOptions, isChinese = false): Promise<void> {
   const page = await viewer.open(stage.url, options);

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import { need } from '../support/need.js';
 import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { cast, idOf, startScene, tunnel } from './scene.js';
+import { idOf, makeCast, startScene, tunnel } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('who looks at the panel, and whether anybody answers', () => {
@@ -241,7 +241,7 @@ describe('who looks at the panel, and whether anybody answers', () => {
       await see('hidden');
       await eventually(() => stage.streams() === 0);
       stage.tunnels.set(idOf(1), tunnel(1, 'renamed'));
-      expect(cast.length).to.equal(stage.tunnels.size);
+      expect(makeCast().length).to.equal(stage.tunnels.size);
       await see('visible');
       await page.getByText('renamed').waitFor();
       await eventually(() => stage.streams() === 1);

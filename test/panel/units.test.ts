@@ -4,7 +4,7 @@ import { english } from '#lib/panel/english.js';
 import { chooseTunnels, countStates } from '#lib/panel/list.js';
 import { parseAddress } from '#lib/panel/port.js';
 import { formatAge, formatMs, programOf, visible } from '#lib/panel/units.js';
-import { cast, tunnel } from './scene.js';
+import { makeCast, tunnel } from './scene.js';
 
 describe('the words and units of the panel', () => {
   it('say a span the coarser the longer it is, in both languages', () => {
@@ -75,12 +75,12 @@ describe('the port that somebody types', () => {
 });
 
 describe('the choice of the list', () => {
-  const tunnels = new Map(cast.map((one) => [one.id, one]));
+  const tunnels = new Map(makeCast().map((one) => [one.id, one]));
   const all = { query: '', group: '', states: 'all', sort: undefined, current: undefined } as const;
   const names = (choice: object) => chooseTunnels(tunnels, { ...all, ...choice }, Date.now()).map(({ name }) => name);
 
   it('is the configuration’s order until another one is asked for', () => {
-    expect(names({})).to.deep.equal(cast.map(({ name }) => name));
+    expect(names({})).to.deep.equal(makeCast().map(({ name }) => name));
     expect(names({ sort: { column: 'name', isDescending: false } })[0]).to.equal('admin');
     expect(names({ sort: { column: 'restart', isDescending: true } })[0]).to.equal('search');
     expect(names({ sort: { column: 'state', isDescending: false } }).slice(0, 3)).to.deep.equal([
@@ -100,7 +100,7 @@ describe('the choice of the list', () => {
   });
 
   it('counts as trouble what needs somebody, and not what somebody stopped or what is starting', () => {
-    expect(countStates(cast)).to.deep.equal({ all: 12, up: 7, trouble: 4, stopped: 1 });
+    expect(countStates(makeCast())).to.deep.equal({ all: 12, up: 7, trouble: 4, stopped: 1 });
     expect(names({ states: 'trouble' })).to.deep.equal(['metrics', 'billing (staging)', 'search', 'admin']);
   });
 });
