@@ -5,7 +5,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -144,10 +143,9 @@ async function checkList(url, headers) {
 
 /** autocannon in a process of its own; `rate`: so many requests a second by all clients, instead of as many as they can. */
 async function cannon(url, headers, { seconds = SECONDS, rate } = {}) {
-  const program = createRequire(import.meta.url).resolve('autocannon/autocannon.js');
-  const words = ['--json', '-c', String(CLIENTS), '-d', String(seconds), ...(rate ? ['-R', String(rate)] : [])];
-  for (const [name, value] of Object.entries(headers)) words.push('-H', `${name}: ${value}`);
-  const child = spawn(process.execPath, [program, ...words, url], { stdio: ['ignore', 'pipe', 'ignore'] });
+  const options = { url, headers, connections: CLIENTS, duration: seconds, ...(rate ? { overallRate: rate } : {}) };
+  const program = fileURLToPath(new URL('./cannon.mjs', import.meta.url));
+  const child = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ['ignore', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (chunk) => {
     text += chunk;
@@ -155,7 +153,7 @@ async function cannon(url, headers, { seconds = SECONDS, rate } = {}) {
   const [code] = await once(child, 'close');
   const result = code === 0 ? JSON.parse(text) : undefined;
   if (!result || result.errors > 0 || result.non2xx > 0 || result.timeouts > 0) {
-    throw new Error(`autocannon ${words.join(' ')}: ${code}, ${text.slice(0, 500)}`);
+    throw new Error(`autocannon of ${url}: exit code ${code}, ${text.slice(0, 500)}`);
   }
   return result;
 }

@@ -1,5 +1,5 @@
 /**
- * H1 of the fault catalogue: what pages, programs and people without the right to it send to the API, at its TCP door.
+ * H1 of the fault catalogue: what pages, programs and people without the right to it send to the API.
  * H2 and H3 are beside it; H4 and H5 are of a terminal, which the API has none of yet.
  */
 import { expect } from 'chai';
@@ -10,7 +10,7 @@ import { bodyAttacks } from './http/bodies.js';
 import { browserAttacks } from './http/browser.js';
 import { dripAttacks, floodAttack, guessAttack, sessionAttack } from './http/patience.js';
 import { type Reply, readReply, send } from './http/raw.js';
-import { entryAttacks, logIn, routeAttacks } from './http/routes.js';
+import { entryAttacks, logIn, ownerAttacks, routeAttacks } from './http/routes.js';
 import { type Target, withTarget } from './http/target.js';
 
 describe('fault: attacks on the API', () => {
@@ -24,6 +24,7 @@ describe('fault: attacks on the API', () => {
         ...bodyAttacks(aim),
         ...(await routeAttacks(aim, target)),
         ...entryAttacks(aim),
+        ...ownerAttacks(target.home.socket),
       ];
       const wrong: string[] = [];
       const kinds = new Set(attacks.map(({ kind }) => kind));

@@ -47,7 +47,7 @@ describe(`fault: strings that want to be run (TUNWARD_SEED=${seed})`, () => {
   });
 
   const written = 'are refused in a configuration, or harmless to ssh and autossh';
-  fault({ id: 'X1', title: written, times: 2000, reduced: 60, needs }, async (times) => {
+  fault({ id: 'X1', title: written, times: 2000, reduced: 40, needs }, async (times) => {
     await using reaper = createReaper();
     const tally: Tally = new Map();
     const open = new Set<string>();
@@ -78,7 +78,7 @@ describe(`fault: strings that want to be run (TUNWARD_SEED=${seed})`, () => {
   });
 
   const opened = 'are refused by openTunnel(), or harmless';
-  fault({ id: 'X1', title: opened, times: 400, reduced: 30, needs }, async (times) => {
+  fault({ id: 'X1', title: opened, times: 400, reduced: 20, needs }, async (times) => {
     await using reaper = createReaper();
     const tally: Tally = new Map();
     for (const [at, { text }] of strings(times).entries()) {

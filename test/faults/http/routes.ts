@@ -1,6 +1,6 @@
 // What H1 asks of every route that acts, as the daemon itself lists them.
 import { expect } from 'chai';
-import { type Aim, type Attack, bearer, hostOf } from './attacks.js';
+import { type Aim, type Attack, bad, bearer, hostOf, restart } from './attacks.js';
 import { request, send } from './raw.js';
 import type { Target } from './target.js';
 
@@ -127,3 +127,32 @@ const filesToName: readonly Readonly<Record<string, unknown>>[] = [
   { ssh_options: { IdentityAgent: '/tmp/agent' } },
   { ssh_options: { CertificateFile: '/tmp/cert' } },
 ];
+
+/** At the unix socket no token is asked for; but somebody may have put it on a port, where pages in a browser reach it. */
+export function ownerAttacks(socket: string): Attack[] {
+  const host = 'Host: localhost:7420';
+  const attack = (name: string, headers: readonly string[], expected: RegExp, line = restart): Attack => {
+    return { kind: 'unix socket', name, bytes: [request(line, headers)], expected, how: { path: socket } };
+  };
+  const hosts = [
+    'evil.example',
+    'evil.example:7420',
+    'localhost.',
+    'localhost.evil.example',
+    'user@localhost',
+    'localhost:',
+    '[::]',
+    '127.1',
+  ];
+  const origins = ['null', 'https://evil.example', 'http://localhost:7421', 'http://127.0.0.1:7420', ''];
+  const body = [host, 'Content-Type: text/plain', 'Content-Length: 2', '', '{}'];
+  return [
+    ...hosts.map((name) => attack(`of the host ${name}`, [`Host: ${name}`], /^421 ERR_MISDIRECTED$/)),
+    ...origins.map((origin) => attack(`of the page '${origin}'`, [host, `Origin: ${origin}`], /^403 ERR_FORBIDDEN$/)),
+    attack('without a host', [], bad),
+    attack('of two hosts', [host, host], bad),
+    attack('of an absolute URL', [host], bad, restart.replace(' /', ' http://localhost:7420/')),
+    attack('by GET', [host], /^405 ERR_METHOD_NOT_ALLOWED$/, restart.replace('POST', 'GET')),
+    attack('with a body of text', body, /^415 ERR_MEDIA_TYPE$/),
+  ];
+}
