@@ -79,6 +79,9 @@ export interface Supervisor {
 /**
  * Keeps tunnels as they are wanted: one machine for each, and one operation at a time on each.
  *
+ * A spec is done as it says: an `sshOptions.ProxyCommand` in one is run. Texts of others go through `loadConfig()` or
+ * `openTunnel()`, which let nothing of that kind in.
+ *
  * @example
  * await using supervisor = createSupervisor({ env: process.env });
  * await supervisor.reconcile(config.tunnels);
