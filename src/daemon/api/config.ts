@@ -121,7 +121,8 @@ export function configRoutes({ supervisor, reloader, editor }: ConfigContext): R
     route({
       method: 'POST',
       path: '/v1/config/validate',
-      scope: 'read',
+      // A large text takes seconds to read, in which nobody else is heard: for whoever may end the daemon as well.
+      scope: 'act',
       about: 'Says what a configuration would be, and what would become of the tunnels; changes nothing',
       body: z.strictObject({ text: z.string() }),
       maxBody: MAX_TEXT,

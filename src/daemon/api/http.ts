@@ -7,7 +7,7 @@ import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response';
 import { type Context, Hono } from 'hono';
 import type * as z from 'zod';
-import { TunwardError } from '../../errors.js';
+import { isErrno, TunwardError } from '../../errors.js';
 import { systemClock } from '../../time.js';
 import type { Endpoint } from '../../tunnel/spec.js';
 import { toJson, toProblem } from '../../wire.js';
@@ -62,8 +62,20 @@ export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: r
   });
   // Never by name: what `localhost` resolves to first is anybody's guess.
   const host = { localhost: '127.0.0.1', '*': '::' }[listen.host] ?? listen.host;
-  await listening(server, () => server.listen({ host, port: listen.port, exclusive: true }));
+  await listening(server, () => server.listen({ host, port: listen.port, exclusive: true })).catch((error: unknown) => {
+    throw explainListen(error, listen);
+  });
   return { url: `http://${net.isIPv6(host) ? `[${host}]` : host}:${address().port}`, close: () => closeServer(server) };
+}
+
+function explainListen(error: unknown, { host, port }: Endpoint): unknown {
+  const where = `Cannot listen at api.listen, ${host}:${port}`;
+  if (isErrno(error, 'EADDRINUSE')) {
+    const message = `${where}: somebody else does; tunward who ${port} says who`;
+    return new TunwardError('ERR_PORT_HELD', message, { port, holders: [] }, { cause: error });
+  }
+  if (!isErrno(error, 'EACCES', 'EADDRNOTAVAIL', 'EAFNOSUPPORT')) return error;
+  return new TunwardError('ERR_ACCESS_DENIED', `${where}: ${error.code}`, { host, port }, { cause: error });
 }
 
 /** More clients than this at once are turned away: each costs a descriptor, and ssh needs some too. */

@@ -2,6 +2,7 @@ import * as z from 'zod';
 import { TunwardError } from '../../errors.js';
 import { freePort } from '../../port/free.js';
 import { inspectPort, type PortReport } from '../../port/inspect.js';
+import { resolveHosts } from '../../port/probe.js';
 import { holdersOf } from '../../port/verdict.js';
 import { readUserName } from '../../proc/stat.js';
 import { readTunnelProcesses } from '../../tunnel/processes.js';
@@ -35,7 +36,7 @@ export function portRoutes(supervisor: Pick<Supervisor, 'specs'>, publish: (even
       params,
       body: z
         .strictObject({
-          host: host.optional(),
+          host: host.optional().describe('Without it that of the tunnel; with dry_run or force every local address'),
           dry_run: z.boolean().default(false).describe('Say what would be killed; kill nobody'),
           tree: z.boolean().default(false).describe('Everything below a holder goes too, not only its session'),
           respawner: z.boolean().default(false).describe('What starts a holder again goes too'),
@@ -46,8 +47,8 @@ export function portRoutes(supervisor: Pick<Supervisor, 'specs'>, publish: (even
       answers: { 200: { about: 'Free or not: what was done, or with dry_run would be', schema: portReport } },
       errors: ['ERR_FORBIDDEN'],
       async handle({ params: { port }, body }) {
-        const { host, tree, respawner, force, dry_run: dryRun, timeout_ms: timeoutMs } = body;
-        if (!dryRun && !force) await requireOurs(supervisor.specs(), port, host);
+        const { tree, respawner, force, dry_run: dryRun, timeout_ms: timeoutMs } = body;
+        const host = dryRun || force ? body.host : await requireOurs(supervisor.specs(), port, body.host);
         // Said again where it is done: what has been looked at may have changed hands.
         const user = force || dryRun ? undefined : ownName();
         const report = await freePort(port, { host, dryRun, tree, respawner, timeoutMs, user });
@@ -68,13 +69,24 @@ export function portRoutes(supervisor: Pick<Supervisor, 'specs'>, publish: (even
   ];
 }
 
-/** Whoever names a port chooses who dies: a database, the sshd that carries them. Without force that is not for the API. */
-async function requireOurs(specs: readonly TunnelSpec[], port: number, host: string | undefined): Promise<void> {
-  const isOurs = specs.some(({ forward: { side, listen } }) => side === 'local' && listen.port === port);
-  if (!isOurs) throw forbidden(`No tunnel of this daemon listens on port ${port}`, port);
-  const report = await inspectPort(port, { host });
-  const stranger = findStranger(report);
+/**
+ * Whoever names a port chooses who dies: a database, the sshd that carries them. Without force that is not for the API.
+ * Answers which host is meant: where none is given, that of the tunnel, and not every address of this machine.
+ */
+async function requireOurs(specs: readonly TunnelSpec[], port: number, host: string | undefined) {
+  const hosts = specs.flatMap(({ forward: { side, listen } }) =>
+    side === 'local' && listen.port === port ? [listen.host] : [],
+  );
+  const [only, ...others] = new Set(hosts);
+  const own = new Set(hosts.flatMap((each) => resolveHosts(each)));
+  const isOurs = own.has('0.0.0.0') || resolveHosts(host ?? only ?? 'localhost').every((address) => own.has(address));
+  if (only === undefined || !isOurs) {
+    throw forbidden(`No tunnel of this daemon listens on ${host === undefined ? '' : `${host}, `}port ${port}`, port);
+  }
+  const wanted = host ?? (others.length === 0 ? only : undefined);
+  const stranger = findStranger(await inspectPort(port, { host: wanted }));
   if (stranger !== undefined) throw forbidden(`Port ${port} is held by ${stranger}`, port);
+  return wanted;
 }
 
 function ownName(): string {

@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import * as z from 'zod';
 import { errorCodes } from '../../errors.js';
 import { reasons } from '../../tunnel/engine.js';
@@ -281,4 +282,7 @@ export const list = z
   .union([z.string(), z.array(z.string())])
   .transform((given) => [given].flat().flatMap((text) => text.split(',').filter(Boolean)));
 
-export const host = z.string().regex(/^(localhost|\*|[0-9a-fA-F.:[\]]+)$/, 'expected an IP address, localhost or *');
+export const host = z
+  .string()
+  .transform((text) => text.replace(/^\[(.*)\]$/, '$1'))
+  .refine((text) => text === 'localhost' || text === '*' || isIP(text) !== 0, 'expected an IP address, localhost or *');

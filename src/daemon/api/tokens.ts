@@ -72,15 +72,15 @@ export interface Sessions {
 export const SESSION_MS = 24 * 3_600_000;
 const MAX_SESSIONS = 64;
 
-/** In memory alone: a restart of the daemon ends them all. The oldest goes when there are too many. */
+/** In memory alone: a restart of the daemon ends them all. The oldest of the same rights goes when there are too many. */
 export function createSessions(clock: Clock): Sessions {
   const sessions = new Map<string, { readonly rights: Rights; readonly until: number }>();
   return { open, rightsOf, close: (secret) => void sessions.delete(keyOf(secret)) };
 
   function open(rights: Rights) {
     const secret = randomBytes(32).toString('base64url');
-    const [oldest] = sessions.keys();
-    if (sessions.size >= MAX_SESSIONS && oldest !== undefined) sessions.delete(oldest);
+    const alike = [...sessions].filter(([, session]) => session.rights === rights);
+    if (alike.length >= MAX_SESSIONS) sessions.delete(alike[0]?.[0] ?? '');
     sessions.set(keyOf(secret), { rights, until: clock.now() + SESSION_MS });
     return { secret, expiresAt: clock.wallTime() + SESSION_MS };
   }

@@ -105,12 +105,13 @@ describe('the doors of the API', () => {
 
   async function tcp(
     files: readonly TokenFile[],
-    { keyDigests = [], hosts = [] }: { keyDigests?: string[]; hosts?: string[] } = {},
+    options: { keyDigests?: string[]; hosts?: string[]; listen?: { host: string; port: number } } = {},
   ): Promise<Door> {
+    const { keyDigests = [], hosts = [], listen = { host: '127.0.0.1', port: 0 } } = options;
     const tokens = openTokens(files, keyDigests);
     const access = { tokens, sessions: createSessions(systemClock), failures: createFailures(systemClock), hosts };
     const rows = [...routes, ...sessionRoutes({ ...access, version: '0', clock: systemClock })];
-    return openTcpDoor({ host: '127.0.0.1', port: 0 }, access, rows);
+    return openTcpDoor(listen, access, rows);
   }
 
   async function socketDoor(): Promise<string> {
@@ -222,6 +223,18 @@ describe('the doors of the API', () => {
       expect(acted).to.equal(0);
       expect((await post({ authorization: `Bearer ${token}` })).status).to.equal(202);
       expect((await call({ host: '127.0.0.1', port, path: '/health' })).status).to.equal(200);
+    });
+
+    it('says who can say it, when somebody else listens there, or nobody can', async () => {
+      const holder = net.createServer();
+      await new Promise<void>((resolve) => holder.listen(0, '127.0.0.1', resolve));
+      const { port } = holder.address() as net.AddressInfo;
+      const file = join(dir, 'token');
+      const at = (host: string) => tcp([{ file, rights: 'all' }], { listen: { host, port } });
+      await expectCode(at('127.0.0.1'), 'ERR_PORT_HELD');
+      await expectCode(at('192.0.2.1'), 'ERR_ACCESS_DENIED');
+      await new Promise((resolve) => holder.close(resolve));
+      doors.push(await at('127.0.0.1'));
     });
 
     it('takes each of the keys that were handed in as well', async () => {

@@ -394,6 +394,18 @@ describe('the API', () => {
       expect(holder.listening).to.equal(true);
     });
 
+    it('of a tunnel is freed where that listens, and nowhere else', async () => {
+      const asked = await call('POST', `/v1/ports/${port}/free`, { body: { host: '127.0.0.9' } });
+      expect([asked.status, asked.body.code]).to.deep.equal([403, 'ERR_FORBIDDEN']);
+      expect(asked.body.detail).to.match(/^No tunnel of this daemon listens on 127\.0\.0\.9, port/);
+      const elsewhere = http.createServer();
+      await new Promise<void>((resolve) => elsewhere.listen(port, '127.0.0.9', resolve));
+      const freed = await call('POST', `/v1/ports/${port}/free`);
+      expect(freed.body).to.include({ free: true, verdict: 'free', host: 'localhost', kill: null });
+      expect(elsewhere.listening).to.equal(true);
+      elsewhere.close();
+    });
+
     it('is planned for whoever asks, and that harms nobody', async () => {
       const plan = await call('POST', `/v1/ports/${held}/free`, { body: { dry_run: true } });
       expect(plan.status).to.equal(200);
@@ -535,6 +547,8 @@ describe('the API', () => {
       ['GET', '/v1/ports/0', 400, 'ERR_BAD_REQUEST', /port: expected a number from 1 to 65535/],
       ['GET', '/v1/ports/65536', 400, 'ERR_BAD_REQUEST', /port: expected a number/],
       ['GET', '/v1/ports/80?host=evil.example', 400, 'ERR_BAD_REQUEST', /host: expected an IP address/],
+      ['GET', '/v1/ports/80?host=1.2.3', 400, 'ERR_BAD_REQUEST', /host: expected an IP address/],
+      ['GET', '/v1/ports/80?host=abc', 400, 'ERR_BAD_REQUEST', /host: expected an IP address/],
       ['GET', '/v1/operations/none', 404, 'ERR_OPERATION_UNKNOWN', /^There is no operation 'none'/],
       ['GET', '/v2/tunnels', 404, 'ERR_ROUTE_UNKNOWN', /^There is no GET \/v2\/tunnels/],
       ['GET', '/v1/tunnels/', 404, 'ERR_ROUTE_UNKNOWN', /^There is no GET/],

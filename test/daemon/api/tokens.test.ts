@@ -15,6 +15,10 @@ describe('createSessions()', () => {
     expect(secrets.map((secret) => sessions.rightsOf(secret)).filter(Boolean)).to.have.length(64);
     expect(sessions.rightsOf(secrets[0] ?? '')).to.equal(undefined);
     expect(new Set(secrets).size).to.equal(65);
+    // Whoever may look does not log out whoever may act.
+    const other = sessions.open('all').secret;
+    for (let n = 0; n < 65; n++) sessions.open('read');
+    expect(sessions.rightsOf(other)).to.equal('all');
   });
 });
 
