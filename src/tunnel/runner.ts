@@ -6,6 +6,7 @@ import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
+import { createHistory } from './history.js';
 import type { Ledger } from './ledger.js';
 import type { Cleared, LayerCounts } from './leftovers.js';
 import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
@@ -24,7 +25,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
-import type { Health, LastRestart, TunnelStatus } from './status.js';
+import type { Health, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
 export type { ChainProcess, TunnelStatus } from './status.js';
@@ -104,14 +105,11 @@ const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (ch
 export function createRunner(first: TunnelSpec, context: RunnerContext): Runner {
   const { proc, clock, publish } = context;
   const describe = createDescriber(proc, { clock });
+  const history = createHistory();
   const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
   let since = clock.wallTime();
-  let timesUp = 0;
-  /** Why it was up no longer, the last time. */
-  let lostBy: Condition['reason'] = null;
-  let lastRestart: LastRestart | null = null;
   let lastError: string | null = null;
   let nextRetryAt: number | null = null;
   /** The least wait before the next attempt, as the server has said. */
@@ -222,7 +220,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   /** The road that was begun when it came up is not the one to its next rest. */
   function leaveUp(reason: Condition['reason']): void {
-    lostBy = reason;
+    history.noteLost(reason);
     if (!road.asked) road = beginRoad(clock, byItself);
   }
 
@@ -230,20 +228,12 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const { state, reason } = condition;
     since = clock.wallTime();
     nextRetryAt = null;
-    if (state === 'up') arrive();
+    if (state === 'up') history.noteUp(since, road);
     if (state === 'up' || state === 'stopped') lastError = null;
     if (from === 'starting') {
       place?.release(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
       place = undefined;
     }
-  }
-
-  function arrive(): void {
-    timesUp++;
-    const { asked } = road;
-    const { tookMs, phases } = road.report('up');
-    const at = new Date(since).toISOString();
-    lastRestart = { at, asked, reason: asked ? null : lostBy, tookMs, phases };
   }
 
   function announce(from: State): void {
@@ -488,9 +478,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   function status(): TunnelStatus {
     const engine = context.engineFor(spec).name;
-    const restarts = Math.max(0, timesUp - 1);
     const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
-    const facts = { spec, condition, health: health(), engine, since, restarts, lastRestart, nextRetryAt, lastError };
+    const facts = { spec, condition, health: health(), engine, since, ...history.read(), nextRetryAt, lastError };
     return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
   }
 
