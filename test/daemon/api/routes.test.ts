@@ -353,6 +353,27 @@ describe('the API', () => {
       await call('DELETE', '/v1/tunnels/third: #3'.replace(' ', '%20').replace('#', '%23'));
     });
 
+    it('may name two tunnels alike, and a name that could be either starts and stops neither', async () => {
+      const twin = await call('POST', '/v1/tunnels', { body: { ...written(), name: 'first' } });
+      const candidates = [ids.first, twin.body.id];
+      for (const [method, path] of [
+        ['GET', '/v1/tunnels/first'],
+        ['POST', '/v1/tunnels/first/stop'],
+        ['PUT', '/v1/tunnels/first'],
+        ['DELETE', '/v1/tunnels/first'],
+      ] as const) {
+        const body = method === 'PUT' ? written() : undefined;
+        const reply = await call(method, path, { body });
+        expect([reply.status, reply.body.code], path).to.deep.equal([409, 'ERR_TUNNEL_AMBIGUOUS']);
+        expect(reply.body.candidates).to.have.members(candidates);
+      }
+      const many = await call('POST', '/v1/operations', { body: { action: 'stop', tunnels: ['first'] } });
+      expect(many.body.code).to.equal('ERR_TUNNEL_AMBIGUOUS');
+      expect(daemon.supervisor.specs().map(({ id }) => id)).to.include.members(candidates);
+      expect(candidates.map((id) => daemon.supervisor.status(id ?? '').desired)).to.deep.equal(['up', 'up']);
+      expect((await call('DELETE', `/v1/tunnels/${twin.body.id.slice(0, 12)}`)).status).to.equal(200);
+    });
+
     it('is judged without being changed', async () => {
       const right = await call('POST', '/v1/config/validate', { body: { text: 'tunnels: []\n' } });
       expectAsDescribed('POST', '/v1/config/validate', right);
