@@ -2,6 +2,7 @@ import { freePort } from '../port/free.js';
 import { inspectPort, type PortReport } from '../port/inspect.js';
 import { waitForPort } from '../port/wait.js';
 import type { BackendName } from '../proc/backend.js';
+import { isSame } from '../proc/stat.js';
 import { systemClock } from '../time.js';
 import { readChain } from './chain-view.js';
 import { confirm } from './confirm.js';
@@ -11,7 +12,7 @@ import { renderFreed, renderHeld } from './port-view.js';
 import { withProgress } from './progress.js';
 import { styled } from './render.js';
 import { formatMs } from './units.js';
-import { mayKillOthers, nameVictims, renderVictims, strangersOf } from './victims.js';
+import { mayKillOthers, nameVictims, renderVictims, strangersOf, type Victim } from './victims.js';
 
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
@@ -61,20 +62,25 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
   return held.every(({ verdict }) => verdict === 'forbidden') ? 5 : 3;
 }
 
-/** Another user's process is killed when somebody has agreed to that; whoever has agreed already spares us the look. */
+/**
+ * Another user's process is killed when somebody has agreed to that; whoever has agreed already spares us the look. A
+ * person takes their time, and the port may be another's by then: the yes is to those who were named, and no others.
+ */
 async function mayFree(
   { port, host }: PortTarget,
   { tree, backend }: { readonly tree: boolean; readonly backend: BackendName | undefined },
   context: Context,
 ): Promise<boolean> {
   if (context.consent.isGiven || !mayKillOthers()) return true;
-  const { kill, listeners } = await freePort(port, { host, tree, backend, dryRun: true, signal: context.signal });
-  const strangers = kill ? strangersOf(kill, listeners) : [];
-  if (strangers.length === 0) return true;
-  return confirm(
-    { act: `free port ${port} by killing ${nameVictims(strangers)}`, facts: renderVictims(strangers) },
-    context,
-  );
+  let agreed: readonly Victim[] = [];
+  for (;;) {
+    const { kill, listeners } = await freePort(port, { host, tree, backend, dryRun: true, signal: context.signal });
+    const strangers = kill ? strangersOf(kill, listeners) : [];
+    if (strangers.every((one) => agreed.some((other) => isSame(one, other)))) return true;
+    const act = `free port ${port} by killing ${nameVictims(strangers)}`;
+    if (!(await confirm({ act, facts: renderVictims(strangers) }, context))) return false;
+    agreed = strangers;
+  }
 }
 
 /** Waits until a port is as wanted. A timeout is the library's ERR_TIMEOUT: 124. */

@@ -8,7 +8,7 @@ import { type Line, layTable, styled } from './render.js';
 import { formatAge, programOf } from './units.js';
 
 /** A process that would be killed, and where it listens. */
-export interface Victim extends Pick<ProcessInfo, 'pid' | 'user' | 'command' | 'ageS'> {
+export interface Victim extends Pick<ProcessInfo, 'pid' | 'startTicks' | 'user' | 'command' | 'ageS'> {
   readonly addresses: readonly string[];
 }
 

@@ -125,6 +125,24 @@ describe('what has to be agreed to', () => {
       expect(isAlive(pid)).to.equal(false);
     });
 
+    it('is not freed by a yes that was said of another', async function () {
+      need(this, 'pty');
+      const port = await freeLocalPort();
+      const named = await startStranger(port);
+      const terminal = onTerminal('free', String(port));
+      const isAskedOf = (pid: number) => async () => terminal.bytes().includes(`by killing pid ${pid} `);
+      expect(await until(isAskedOf(named), { timeoutMs: 10_000, everyMs: 10 }), terminal.bytes()).to.equal(true);
+      process.kill(named, 'SIGKILL');
+      expect(await until(() => !isAlive(named), { timeoutMs: 5000, everyMs: 10 })).to.equal(true);
+      const other = await startStranger(port);
+      terminal.type('y\r');
+      expect(await until(isAskedOf(other), { timeoutMs: 10_000, everyMs: 10 }), terminal.bytes()).to.equal(true);
+      expect(isAlive(other)).to.equal(true);
+      terminal.type('y\r');
+      expect(await terminal.ended).to.equal(0);
+      expect(isAlive(other)).to.equal(false);
+    });
+
     it('is not killed by its pid without a yes, and is with one', async () => {
       const pid = await startStranger(await freeLocalPort());
       expect((await run('kill', String(pid))).code).to.equal(2);

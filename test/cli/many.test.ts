@@ -80,11 +80,15 @@ describe('tunward and many tunnels', () => {
 
   it('keeps the order in which they were named, also by an id, whoever is ready first', async () => {
     const id = idOf(7);
+    let isQuickAsked = false;
     daemon.routes.set('POST /v1/tunnels/slow/restart', async () => {
-      await systemClock.sleep(200);
+      await until(() => isQuickAsked, { timeoutMs: 10_000, everyMs: 50 });
       return { body: operationRecord({ name: 'slow' }) };
     });
-    daemon.routes.set(`POST /v1/tunnels/${id}/restart`, () => ({ body: operationRecord({ id, name: 'quick' }) }));
+    daemon.routes.set(`POST /v1/tunnels/${id}/restart`, () => {
+      isQuickAsked = true;
+      return { body: operationRecord({ id, name: 'quick' }) };
+    });
     const { stdout } = await run('restart', 'slow', id, '--json');
     expect(JSON.parse(stdout).tunnels.map(({ name }: { name: string }) => name)).to.deep.equal(['slow', 'quick']);
   });

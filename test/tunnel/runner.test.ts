@@ -210,6 +210,16 @@ describe('createRunner()', () => {
       await startUp();
     });
 
+    it('after a failure is told as what was asked for, and not as the failure', async () => {
+      await startUp();
+      bench.engine.last().exit({ reason: 'timeout', lastError: null });
+      await bench.clock.settle();
+      expect(bench.runner.status().state).to.equal('backoff');
+      watch(bench.runner.restart());
+      await bench.clock.settle();
+      expect(bench.runner.status().lastRestart).to.deep.include({ asked: true, reason: null });
+    });
+
     it('of one that waits to be tried again does not wait', async () => {
       bench.engine.first = 'waiting';
       watch(bench.runner.start());

@@ -48,13 +48,15 @@ export function compatRoutes({ supervisor, operations, logs }: CompatContext): R
   function all(action: Action): Route {
     return compat('POST', `/${action}`, `${title(action)}s all, and answers when that is over`, async () => {
       const one = operations.begin(action, chooseTunnels(supervisor, { all: true }), { force: false });
-      await one.over;
-      const failed = one.tunnels.filter(({ state }) => state === 'failed');
-      const lines = one.tunnels.map(({ name, id, error }) =>
-        error ? `${name} (${id}): ${(error as { detail: string }).detail}` : `${name} (${id}): ${done[action]}`,
-      );
-      const status = failed.length === 0 ? 'success' : 'error';
-      return { status: failed.length === 0 ? 200 : 502, body: { status, output: lines.join('\n') } };
+      await operations.wait(one, ALL_MS);
+      const isWaiting = one.tunnels.some(({ state }) => state === 'waiting');
+      const isDone = one.tunnels.every(({ state }) => state === 'done');
+      const output = one.tunnels.map(({ name, id, state, error }) => {
+        const failure = error as { readonly detail: string } | undefined;
+        return `${name} (${id}): ${failure?.detail ?? (state === 'done' ? done[action] : 'not over yet')}`;
+      });
+      const body = { status: isDone ? 'success' : 'error', output: output.join('\n') };
+      return { status: isDone ? 200 : isWaiting ? 504 : 502, body };
     });
   }
 
@@ -135,6 +137,9 @@ function wordFor({ state, reason }: TunnelStatus): string {
   if (state === 'stopped') return 'STOPPED';
   return state === 'fatal' ? 'DEAD' : 'STARTING';
 }
+
+/** 500 tunnels to one server take a minute; whoever asks is not kept for ever. */
+const ALL_MS = 300_000;
 
 const done: Readonly<Record<Action, string>> = { start: 'started', stop: 'stopped', restart: 'restarted' };
 

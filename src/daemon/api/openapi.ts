@@ -1,40 +1,12 @@
 import * as z from 'zod';
 import { errorCodes } from '../../errors.js';
 import type { Answer, Route } from './route.js';
-import {
-  changes,
-  configProblem,
-  health,
-  killReport,
-  operation,
-  operationResult,
-  phases,
-  portReport,
-  problem,
-  processTree,
-  readiness,
-  session,
-  tunnel,
-  tunnelProcess,
-} from './shapes.js';
+import * as shapes from './shapes.js';
 
 /** What is described once, and named where it is used. */
-const named: readonly z.ZodType[] = [
-  changes,
-  configProblem,
-  health,
-  killReport,
-  operation,
-  operationResult,
-  phases,
-  portReport,
-  problem,
-  processTree,
-  readiness,
-  session,
-  tunnel,
-  tunnelProcess,
-];
+const named = Object.values(shapes).filter(
+  (shape): shape is Extract<typeof shape, z.ZodType> => shape instanceof z.ZodType && shape.meta()?.id !== undefined,
+);
 
 /** The API as OpenAPI 3.1, from the table that answers it. */
 export function describeApi(routes: readonly Route[], version: string): Record<string, unknown> {

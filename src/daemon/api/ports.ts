@@ -83,7 +83,11 @@ async function requireOurs(specs: readonly TunnelSpec[], port: number, host: str
   if (only === undefined || !isOurs) {
     throw forbidden(`No tunnel of this daemon listens on ${host === undefined ? '' : `${host}, `}port ${port}`, port);
   }
-  const wanted = host ?? (others.length === 0 ? only : undefined);
+  if (host === undefined && others.length > 0) {
+    const message = `host: expected one of ${[only, ...others].join(', ')}, where tunnels listen on port ${port}`;
+    throw new TunwardError('ERR_BAD_REQUEST', message, { port });
+  }
+  const wanted = host ?? only;
   const stranger = findStranger(await inspectPort(port, { host: wanted }));
   if (stranger !== undefined) throw forbidden(`Port ${port} is held by ${stranger}`, port);
   return wanted;

@@ -1,6 +1,9 @@
 import http from 'node:http';
 import { expect } from 'chai';
+import { compatRoutes } from '#lib/daemon/api/compat.js';
+import type { Operations } from '#lib/daemon/api/operations.js';
 import { type Daemon, startDaemon } from '#lib/daemon/daemon.js';
+import type { TunnelLogs } from '#lib/daemon/log.js';
 import { makeHome } from '../../support/daemon.js';
 import { need } from '../../support/need.js';
 import { freeLocalPort } from '../../support/port.js';
@@ -133,6 +136,22 @@ describe('the routes of autossh-tunnel-dockerized', () => {
   it('GET /health', async () => {
     const { status, body } = await call('GET', '/health', {});
     expect([status, body.status]).to.deep.equal([200, 'ok']);
+  });
+
+  it('POST /start answers also when not all of them are over, and says which', async () => {
+    const parts = [
+      { id: 'a', name: 'quick', state: 'done' },
+      { id: 'b', name: 'slow', state: 'waiting' },
+    ];
+    const operations = { begin: () => ({ tunnels: parts }), wait: async () => undefined } as unknown as Operations;
+    const rows = compatRoutes({ supervisor: daemon.supervisor, logs: {} as TunnelLogs, operations });
+    const row = rows.find(({ path }) => path === '/start');
+    const incoming = { headers: {} } as http.IncomingMessage;
+    const answer = await row?.handle({ params: {}, query: {}, body: undefined, access: null, incoming });
+    expect(answer).to.deep.include({
+      status: 504,
+      body: { status: 'error', output: 'quick (a): started\nslow (b): not over yet' },
+    });
   });
 
   it('fails in its words', async () => {

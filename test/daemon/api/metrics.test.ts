@@ -1,6 +1,9 @@
 import type http from 'node:http';
 import { expect } from 'chai';
 import { metricRoutes } from '#lib/daemon/api/metrics.js';
+import { createJournal } from '#lib/daemon/events.js';
+import { systemClock } from '#lib/time.js';
+import type { Reason } from '#lib/tunnel/engine.js';
 import type { TunnelStatus } from '#lib/tunnel/runner.js';
 
 describe('GET /metrics', () => {
@@ -48,5 +51,39 @@ describe('GET /metrics', () => {
     expect((await scrape(row)).match(/^tunward_tunnel_up\{/gm)).to.have.length(2);
     statuses = statuses.slice(1);
     expect(await scrape(row)).not.to.include(many[0]?.id);
+  });
+
+  it('counts what has happened: restarts and why, how long they took, and the dead by their layers', async () => {
+    const journal = createJournal(systemClock);
+    const [row] = metricRoutes({ overview: { statuses: async () => [] }, journal, version: '1' });
+    const up = (restarts: number, asked: boolean, reason: Reason | null) => {
+      const phases = { stopMs: 30, freeMs: 10, startMs: 160 };
+      const lastRestart = { at: '', asked, reason, tookMs: 200, phases };
+      const status = { restarts, lastRestart } as TunnelStatus;
+      journal.append({ type: 'tunnel.up', tunnel: 'a', from: 'starting', asked, status });
+    };
+    expect(await scrape(row)).to.include('tunward_restarts_total{reason="requested"} 0\n');
+    up(0, true, null); // its first start is none
+    up(1, true, null);
+    up(2, false, 'timeout');
+    up(3, false, 'timeout');
+    const kill = { killed: [], left: [], survivors: [], tookMs: 1 };
+    journal.append({ type: 'process.killed', tunnel: 'a', kill, layers: { chain: 2, port: 1 } });
+    journal.append({ type: 'port.freed', port: 1, free: true, explanation: '', kill, layers: { asked: 3 } });
+    const text = await scrape(row);
+    for (const line of [
+      'tunward_restarts_total{reason="requested"} 1',
+      'tunward_restarts_total{reason="timeout"} 2',
+      'tunward_restart_seconds_bucket{le="0.1"} 0',
+      'tunward_restart_seconds_bucket{le="0.25"} 3',
+      'tunward_port_release_seconds_bucket{le="0.025"} 0',
+      'tunward_port_release_seconds_bucket{le="0.05"} 3',
+      'tunward_processes_killed_total{layer="chain"} 2',
+      'tunward_processes_killed_total{layer="port"} 1',
+      'tunward_processes_killed_total{layer="asked"} 3',
+      'tunward_processes_killed_total{layer="marker"} 0',
+    ]) {
+      expect(text).to.include(`${line}\n`);
+    }
   });
 });

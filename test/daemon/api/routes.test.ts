@@ -427,6 +427,18 @@ describe('the API', () => {
       elsewhere.close();
     });
 
+    it('of several tunnels is freed at the address that is named', async () => {
+      const twin = { name: 'twin', remote_host: '127.0.0.1', remote_port: '80', enabled: false };
+      const added = await call('POST', '/v1/tunnels', { body: { ...twin, local_port: `127.0.0.9:${port}` } });
+      expect(added.status, JSON.stringify(added.body)).to.equal(201);
+      const vague = await call('POST', `/v1/ports/${port}/free`);
+      expect([vague.status, vague.body.code]).to.deep.equal([400, 'ERR_BAD_REQUEST']);
+      expect(vague.body.detail).to.match(/^host: expected one of localhost, 127\.0\.0\.9, where tunnels listen/);
+      const named = await call('POST', `/v1/ports/${port}/free`, { body: { host: '127.0.0.9' } });
+      expect(named.body).to.include({ free: true, host: '127.0.0.9' });
+      await call('DELETE', '/v1/tunnels/twin');
+    });
+
     it('is planned for whoever asks, and that harms nobody', async () => {
       const plan = await call('POST', `/v1/ports/${held}/free`, { body: { dry_run: true } });
       expect(plan.status).to.equal(200);
