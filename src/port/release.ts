@@ -159,11 +159,11 @@ function isStranger({ user }: FreeContext, process: ProcessInfo): boolean {
   return user !== undefined && process.user !== user;
 }
 
-/** As good as it is: whoever else has the port, it stays bound. */
 function hasToo({ pid }: ProcessStat): string {
   return `spared, since pid ${pid} has the port too and is never killed`;
 }
 
+/** Whoever else has the port, it stays bound: nobody has to die for that. */
 function spare(proc: Proc, stat: ProcessStat, why: string): KillReport {
   const left = [{ pid: stat.pid, startTicks: stat.startTicks, command: readCommand(proc, stat), why }];
   return { killed: [], left, survivors: [], tookMs: 0 };
