@@ -7,6 +7,7 @@ export const errorCodes = {
   ERR_BAD_REQUEST: { status: 400, exit: 2 },
   ERR_ROUTE_UNKNOWN: { status: 404, exit: 2 },
   ERR_METHOD_NOT_ALLOWED: { status: 405, exit: 2 },
+  ERR_UPGRADE_REQUIRED: { status: 426, exit: 2 },
   ERR_BODY_TOO_LARGE: { status: 413, exit: 2 },
   ERR_MEDIA_TYPE: { status: 415, exit: 2 },
   ERR_MISDIRECTED: { status: 421, exit: 5 },

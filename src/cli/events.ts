@@ -28,6 +28,7 @@ export const eventTypes = Object.keys({
   'tunnel.backoff': true,
   'tunnel.degraded': true,
   'tunnel.fatal': true,
+  'tunnel.needs_auth': true,
   'tunnel.output': true,
   'tunnel.recovered': true,
   'tunnel.starting': true,

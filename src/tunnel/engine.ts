@@ -1,5 +1,6 @@
 import type { KillReport } from '../kill.js';
 import type { ProcessRef } from '../proc/stat.js';
+import type { Person } from './asking/person.js';
 import type { EngineName, TunnelSpec } from './spec.js';
 
 /** Why a tunnel is not up. */
@@ -61,6 +62,8 @@ export interface LinkOptions {
   onOutput(line: string): void;
   /** Ends a start in progress: rejects with the signal's reason, and leaves nothing behind. */
   signal: AbortSignal;
+  /** Who answers what ssh asks; not given: nobody, and ssh does not ask. */
+  person?: Person | undefined;
 }
 
 /** What starts links. `start` rejects with ERR_SPAWN_FAILED when the program cannot be run at all. */

@@ -2,6 +2,7 @@ import { TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, until } from '../time.js';
+import type { Patience, Person } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
@@ -41,6 +42,13 @@ export type TunnelEvent =
       readonly status: TunnelStatus;
     }
   | { readonly type: 'tunnel.degraded' | 'tunnel.recovered'; readonly tunnel: string; readonly status: TunnelStatus }
+  /** An interactive one that is enabled waits for a person: since the boot, or because it was up and was lost. */
+  | {
+      readonly type: 'tunnel.needs_auth';
+      readonly tunnel: string;
+      readonly why: 'boot' | 'lost';
+      readonly status: TunnelStatus;
+    }
   | { readonly type: 'tunnel.output'; readonly tunnel: string; readonly line: string }
   | {
       readonly type: 'process.killed';
@@ -75,6 +83,13 @@ export interface RequestOptions {
   readonly isPatient?: boolean | undefined;
 }
 
+export interface AuthenticateOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly patience?: Patience | undefined;
+  /** ssh has been put on a terminal (`pty`), or asks through SSH_ASKPASS and is answered at it. */
+  readonly onOpen?: ((via: 'pty' | 'askpass') => void) | undefined;
+}
+
 /** One tunnel: its machine, and the hands that do what the machine decides. */
 export interface Runner {
   readonly spec: () => TunnelSpec;
@@ -84,6 +99,8 @@ export interface Runner {
   readonly start: (options?: RequestOptions) => Promise<OperationResult>;
   readonly restart: (options?: RequestOptions) => Promise<OperationResult>;
   readonly stop: () => Promise<OperationResult>;
+  readonly authenticate: (person: Person, options?: AuthenticateOptions) => Promise<OperationResult>;
+  readonly whyNotAuthenticate: () => TunwardError | undefined;
   /** What is wanted from now on. Whatever asks for another tunnel restarts it, if it is not stopped. */
   readonly respec: (spec: TunnelSpec) => void;
   /** Stops it for good, in bounded time: what survives even that is left to the next life's sweep. Never rejects. */
@@ -125,7 +142,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** A launch or a teardown begins when the one before it has ended. */
   let tail: Promise<void> = Promise.resolve();
 
-  return { spec: () => spec, status, boot, start, restart, stop, respec, close };
+  return { spec: () => spec, status, boot, start, restart, stop, authenticate, whyNotAuthenticate, respec, close };
 
   // What people ask for.
 
@@ -152,6 +169,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (operation?.kind === 'stop') return operation.answer;
     if (condition.state === 'stopped') return resultOf(beginRoad(clock, byItself));
     return request('stop', { type: 'stop' });
+  }
+
+  async function authenticate(_person: Person, _options: AuthenticateOptions = {}): Promise<OperationResult> {
+    throw conflict('cannot be authenticated yet');
+  }
+
+  function whyNotAuthenticate(): TunwardError | undefined {
+    return conflict('cannot be authenticated yet');
   }
 
   function respec(next: TunnelSpec): void {

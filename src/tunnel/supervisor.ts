@@ -6,12 +6,14 @@ import { createCensus } from '../proc/census.js';
 import type { Marker } from '../proc/marker.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
+import type { Person } from './asking/person.js';
 import { type Chains, createChains, markerNames, markerOf } from './chain.js';
 import { createGate, type GateOptions } from './gate.js';
 import type { Ledger } from './ledger.js';
 import { type Cleared, countLayers, findLeftovers, type LayerCounts, type Leftover } from './leftovers.js';
 import { createRounds } from './rounds.js';
 import {
+  type AuthenticateOptions,
   createRunner,
   type OperationResult,
   type RequestOptions,
@@ -66,6 +68,16 @@ export interface Supervisor {
   start(which: string, options?: RequestOptions): Promise<OperationResult>;
   stop(which: string, options?: Pick<RequestOptions, 'isPatient'>): Promise<OperationResult>;
   restart(which: string, options?: RequestOptions): Promise<OperationResult>;
+  /**
+   * Starts an interactive tunnel with somebody there who answers; resolves once it is up, and from then on the person is not
+   * needed any more. Whatever ends the attempt before that (the signal, the patience) leaves nothing behind.
+   *
+   * @throws TunwardError ERR_TUNNEL_CONFLICT when it is up, asks nobody, or somebody else answers already;
+   * ERR_START_FAILED, ERR_PORT_HELD, ERR_TIMEOUT; the signal's reason.
+   */
+  authenticate(which: string, person: Person, options?: AuthenticateOptions): Promise<OperationResult>;
+  /** The conflict that `authenticate` would throw now, if any. */
+  whyNotAuthenticate(which: string): TunwardError | undefined;
   status(which: string): TunnelStatus;
   /** All, in the order of the specs. */
   list(): TunnelStatus[];
@@ -116,6 +128,8 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     start: (which, request) => bounded(which, (runner) => asked(runner).start(request), request),
     stop: (which, request) => bounded(which, (runner) => runner.stop(), request),
     restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request), request),
+    authenticate: (which, person, request) => asked(find(which)).authenticate(person, request),
+    whyNotAuthenticate: (which) => find(which).whyNotAuthenticate(),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
     specs: () => [...runners.values()].map((runner) => runner.spec()),
