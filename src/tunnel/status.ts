@@ -37,6 +37,8 @@ export interface TunnelStatus {
   readonly jump: readonly string[];
   readonly groups: readonly string[];
   readonly enabled: boolean;
+  /** It needs a person at its start. */
+  readonly interactive: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -160,6 +162,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
     enabled: spec.enabled,
+    interactive: spec.interactive,
     ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,
@@ -169,6 +172,11 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     lastError,
     logFile,
   };
+}
+
+/** Is it one that somebody has to start, who has not come yet? One that was stopped has no reason, and waits for nobody. */
+export function waitsForPerson({ interactive, enabled, state, reason }: TunnelStatus): boolean {
+  return interactive && enabled && state !== 'up' && reason !== null;
 }
 
 function toIso(ms: number): string {
