@@ -41,7 +41,7 @@ interface Failure {
 /** The bound on one try: from the look at the header's file to the end of the answer. */
 const TRY_MS = 5000;
 /** Before each try. */
-const PAUSES_MS = [0, 1000, 5000] as const;
+const PAUSES_MS = [0, 1000, 4000] as const;
 /** A boot announces all tunnels that wait for somebody in one moment. */
 const MOST_AT_ONCE = 8;
 /** So much of an answer is taken, and thrown away, so that a server sees its answer out. */

@@ -26,6 +26,7 @@ function makeStatus(name: string, fields: Partial<TunnelStatus> = {}): TunnelSta
     jump: [],
     groups: [],
     enabled: true,
+    interactive: false,
     pid: 812,
     chain: [],
     usage: null,
