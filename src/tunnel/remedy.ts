@@ -15,7 +15,7 @@ export function remedyOf(
   const { remoteHost, forward } = spec;
   switch (reason) {
     case 'auth_failed':
-      if (spec.interactive) return `try again with 'tunward auth ${whichOf(spec)}'`;
+      if (spec.interactive) return `try again: 'tunward auth ${whichOf(spec)}', or the panel`;
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive

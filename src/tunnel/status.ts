@@ -36,9 +36,9 @@ export interface TunnelStatus {
   /** The hosts it goes through, `[user@]host[:port]`, as far as the configuration names them. */
   readonly jump: readonly string[];
   readonly groups: readonly string[];
-  readonly enabled: boolean;
-  /** It needs a person at its start. */
+  /** Needs a person at each start. */
   readonly interactive: boolean;
+  readonly enabled: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -161,8 +161,8 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     remoteHost: spec.remoteHost,
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
-    enabled: spec.enabled,
     interactive: spec.interactive,
+    enabled: spec.enabled,
     ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,
