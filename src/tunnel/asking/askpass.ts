@@ -84,8 +84,9 @@ export async function openAskpass(options: AskpassOptions): Promise<Askpass> {
     over.abort(new Error('The question is over: nobody waits for the answer'));
     const closed = new Promise((resolve) => server.close(resolve));
     for (const connection of connections) connection.destroy();
-    await closed;
+    // At once: a program that ends in this very turn leaves nothing either.
     remove();
+    await closed;
   }
 
   function accept(socket: net.Socket): void {
