@@ -118,7 +118,7 @@ export async function openAskpass(options: AskpassOptions): Promise<Askpass> {
   }
 
   /** Undefined: nobody waits for it, or nobody answers. Never rejects. */
-  async function answerTo(request: Request, gone: AbortSignal): Promise<Buffer | undefined> {
+  async function answerTo(request: Request, gone: AbortSignal): Promise<Uint8Array | undefined> {
     if (gone.aborted || over.signal.aborted) return undefined;
     const done = new AbortController();
     const signal = AbortSignal.any([gone, over.signal, done.signal]);
@@ -193,33 +193,33 @@ function parseRequest(line: string | undefined): Request | undefined {
   return { nonce, text, hint };
 }
 
-/** Wiped as soon as it is in the kernel's hands. */
-async function send(socket: net.Socket, answer: Buffer): Promise<void> {
-  const frame = Buffer.alloc(HEADER_BYTES + answer.length);
-  frame.writeUInt32BE(answer.length);
-  answer.copy(frame, HEADER_BYTES);
+/**
+ * Wiped as soon as it is in the kernel's hands. V8 keeps a buffer of up to 64 bytes among its objects, moves it as it does
+ * them, and leaves what was there: so the room is a large one.
+ */
+async function send(socket: net.Socket, answer: Uint8Array): Promise<void> {
+  const room = Buffer.alloc(HEADER_BYTES + LONGEST_ANSWER);
+  room.writeUInt32BE(answer.length);
+  room.set(answer, HEADER_BYTES);
   answer.fill(0);
   await new Promise<void>((resolve) => {
     // Called with an error as well, when the program is gone.
-    socket.write(frame, () => resolve());
+    socket.write(room.subarray(0, HEADER_BYTES + answer.length), () => resolve());
   });
-  frame.fill(0);
+  room.fill(0);
 }
 
-/** @throws TypeError, RangeError for what ssh would not take as it is. */
-function toBytes(answer: unknown): Buffer {
+/** The same bytes, never by way of their ArrayBuffer: to ask for that copies a small one. @throws for what ssh would not take. */
+function toBytes(answer: unknown): Uint8Array {
   if (typeof answer !== 'string' && !(answer instanceof Uint8Array)) {
-    throw new TypeError(
-      `Cannot answer ssh with ${answer === null ? 'null' : typeof answer}: expected a string or a Buffer`,
-    );
+    const given = answer === null ? 'null' : typeof answer;
+    throw new TypeError(`Cannot answer ssh with ${given}: expected a string or a Buffer`);
   }
-  const bytes =
-    typeof answer === 'string' ? Buffer.from(answer) : Buffer.from(answer.buffer, answer.byteOffset, answer.byteLength);
+  const bytes = typeof answer === 'string' ? Buffer.from(answer) : answer;
   if (bytes.length <= LONGEST_ANSWER) return bytes;
   bytes.fill(0);
-  throw new RangeError(
-    `Cannot answer ssh with more than ${LONGEST_ANSWER} bytes: it would cut off what follows, in silence`,
-  );
+  const why = 'it would cut off what follows, in silence';
+  throw new RangeError(`Cannot answer ssh with more than ${LONGEST_ANSWER} bytes: ${why}`);
 }
 
 function wipe(answer: unknown): void {

@@ -36,10 +36,10 @@ export function createLine(longest: number): Line {
     },
     wipe: () => cut(0),
     copy() {
-      // Not from the pool that small buffers share.
-      const copy = Buffer.alloc(size);
+      // With room for all: a small buffer is moved about by V8, and is not wiped where it was.
+      const copy = Buffer.alloc(longest);
       bytes.copy(copy, 0, 0, size);
-      return copy;
+      return copy.subarray(0, size);
     },
     lastCharacter,
   };
