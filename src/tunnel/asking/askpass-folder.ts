@@ -43,10 +43,7 @@ export function makeAskpassFolder(parent: string, waitMs: number): AskpassFolder
   return { socket, nonce, program, remove };
 }
 
-/**
- * The way to the socket is in the program and not in the environment, which all that ssh starts would inherit. Its name
- * says CommonJS: a folder somewhere above may belong to a package of modules.
- */
+/** The way to the socket is in the program and not in the environment, which all that ssh starts would inherit. */
 function programText(interpreter: string, way: Way): string {
   const module = JSON.stringify(new URL('./program.js', import.meta.url).href);
   return `#!${interpreter}

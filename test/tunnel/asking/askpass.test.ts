@@ -239,12 +239,6 @@ describe('the askpass program', function () {
     });
   }
 
-  it('is not made of a package of modules that its folder may belong to', async () => {
-    writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-    expect((await run(await open(() => 'yes'), 'a').ended).said).to.equal('yes\n');
-    rmSync(join(folder, 'package.json'));
-  });
-
   it('refuses a folder whose path is too long for a socket', async () => {
     const long = join(folder, 'x'.repeat(100));
     mkdirSync(long);
