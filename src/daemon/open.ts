@@ -30,8 +30,8 @@ export interface OpenTunnelOptions {
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   /**
    * Answers what ssh asks (a password, a one-time code, a passphrase, whether a host key is the right one), one question at a
-   * time: at the first start and at each `restart()`, within 120 seconds for one answer and 300 in all. With it nothing is
-   * asked by itself: a tunnel that is lost stays `stopped` with the reason `needs_auth`, which `tunnel.needs_auth` tells
+   * time: at the first start and at each `restart()`, within 120 seconds for one answer and 300 in all. An answer has 1,023
+   * bytes at most, and ends at the first line end in it. With a prompt nothing is asked by itself: a tunnel that is lost stays `stopped` with the reason `needs_auth`, which `tunnel.needs_auth` tells
    * `onEvent`. Not given: ssh does not ask, and a login that needs an answer fails.
    */
   readonly prompt?: Prompt | undefined;
@@ -56,10 +56,9 @@ export interface OpenTunnel {
  * @example
  * await using tunnel = await openTunnel({ remoteHost: 'me@db.example', remotePort: 5432, localPort: 15432 });
  * @example
- * const prompt = async ({ text, echo, signal }) => {
- *   if (/\(yes\/no/.test(text)) return 'SHA256:p2RVgzTEzpr0GOmYBT2joSG54ukPoaYB3ULd3nrV2Cs'; // the host key's, or it fails
- *   if (/code/i.test(text)) return await fetchCode({ signal });
- *   return fs.readFileSync('/run/secrets/db-password'); // a Buffer, which is wiped when ssh has it
+ * const prompt = ({ text }) => {
+ *   if (!text.endsWith("'s password: ")) throw new Error(`Nothing to answer to ${text}`);
+ *   return fs.readFileSync('/run/secrets/db-password'); // a Buffer: it is wiped when ssh has it
  * };
  * await using tunnel = await openTunnel({ remoteHost: 'me@db.example', remotePort: 5432, localPort: 15432, prompt });
  */

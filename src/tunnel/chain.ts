@@ -268,6 +268,7 @@ async function spawnAskpass(
       join: () => ({ release, note: (line) => void answers.tell?.(line) }),
     });
     onOpen('askpass');
+    // Whoever is being asked is told at once, not when all is dead.
     return { ...link, stop: (signal) => askpass.close().then(() => link.stop(signal)) };
   } catch (error) {
     await askpass.close();

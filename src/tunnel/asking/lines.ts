@@ -71,11 +71,8 @@ export function createLineReader(terminal: Terminal, { clock, idleMs }: LineRead
     now?.touch();
     let drawing = '';
     for (const byte of bytes) drawing += now?.typing.take(byte) ?? '';
-    if (now?.typing.end()) {
-      // At once: what is typed from here on is ahead of the next question.
-      asking = undefined;
-      now.settle();
-    }
+    // At once: what is typed from here on is ahead of the next question.
+    if (now?.typing.end()) now.settle();
     return drawing;
   }
 

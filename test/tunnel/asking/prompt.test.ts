@@ -205,6 +205,19 @@ describe('a tunnel whose questions a function answers', function () {
     expect(questions).to.deep.equal(Array(2).fill(`Enter passphrase for key '${sshd.identityFile}': `));
   });
 
+  it('answers PAM with a password and a code', async function () {
+    need(this, 'sshd', 'pam');
+    const login = { password: 'secret', code: '123456', methods: 'keyboard-interactive' };
+    await using sshd = await startSshd({ login, known: false });
+    const { prompt, questions } = createTestPrompt([sshd.fingerprint, 'secret', '123456']);
+    await using tunnel = await open(sshd, prompt, { remotePort: sshd.port });
+    expect(tunnel.status().state).to.equal('up');
+    expect(questions.slice(1).map((text) => text.replace(/^\(.*\) /, ''))).to.deep.equal([
+      'Password: ',
+      'One-time code: ',
+    ]);
+  });
+
   it('goes through a host that asks as well', async () => {
     await using jump = await serve({ user: 'porter', factors: [byPassword('one')] });
     await using server = await serve({ factors: [byPassword('two')] });
