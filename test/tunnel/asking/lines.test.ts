@@ -151,6 +151,7 @@ describe('somebody who answers by lines', () => {
       await clock.advance(900);
       await screen.type('a');
     }
+    expect(screen.drawn()).to.equal('Password: ');
     await clock.advance(1000);
     const given = await outcome;
     expect('error' in given && isTunwardError(given.error, 'ERR_TIMEOUT')).to.equal(true);
