@@ -98,6 +98,7 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   const supervisor = createSupervisor({
     ...{ env, instance, isLiving, ledger, publish },
     knownHosts: path.join(config.stateDir, 'known_hosts'),
+    askpassFolder: config.stateDir,
     gate: config.start,
     logFileOf: ({ id }) => logs.fileOf(id),
   });

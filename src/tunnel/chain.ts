@@ -14,7 +14,7 @@ import { type Clock, createSlice, systemClock, until } from '../time.js';
 import { printable } from '../wire.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
 import { answersOf } from './asking/answers.js';
-import { openAskpass } from './asking/askpass.js';
+import { type Askpass, type AskpassOptions, openAskpass } from './asking/askpass.js';
 import { findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
@@ -34,6 +34,8 @@ export interface ChainOptions {
   readonly knownHosts: string | null;
   readonly proc: Proc;
   readonly clock: Clock;
+  /** A folder of our own, where programs may be run that ask for the time of a login; default: that of temporary files. */
+  readonly askpassFolder?: string | undefined;
   /** What others have seen just now of all processes. */
   readonly census?: Census | undefined;
 }
@@ -256,7 +258,11 @@ async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkO
       throw error;
     },
   );
-  if (trouble === undefined) onOpen('pty');
+  if (trouble !== undefined) {
+    await link.stop();
+    return spawnAskpass(plan, options, linkOptions, asking, `${pty} makes no terminal: ${trouble}`);
+  }
+  onOpen('pty');
   return link;
 }
 
@@ -266,10 +272,11 @@ async function spawnAskpass(
   options: ChainOptions,
   linkOptions: LinkOptions,
   { person, onOpen, ...bounds }: Asking,
+  trouble?: string,
 ): Promise<Link> {
-  const { clock, env } = options;
-  const answers = answersOf(person, plan.spec, { clock, ...bounds });
-  const askpass = await openAskpass({ folder: env.TMPDIR || '/tmp', ...answers });
+  const { clock } = options;
+  const answers = answersOf(person, plan.spec, { clock, trouble, ...bounds });
+  const askpass = await openAskpassSomewhere(options, answers);
   const release = () => void askpass.close();
   try {
     linkOptions.signal.throwIfAborted();
@@ -287,13 +294,28 @@ async function spawnAskpass(
   }
 }
 
+/** In our own folder; where no program can be run there (noexec, a path too long for a socket), among temporary files. */
+async function openAskpassSomewhere(
+  { askpassFolder, env }: ChainOptions,
+  answers: Omit<AskpassOptions, 'folder'>,
+): Promise<Askpass> {
+  const temporary = env.TMPDIR || '/tmp';
+  if (askpassFolder === undefined) return openAskpass({ folder: temporary, ...answers });
+  try {
+    return await openAskpass({ folder: askpassFolder, ...answers });
+  } catch (error) {
+    if (!isTunwardError(error)) throw error;
+    return openAskpass({ folder: temporary, ...answers });
+  }
+}
+
 /** Another way to run ssh than by itself, and what goes on with it beside what every chain does. */
 interface Way {
   readonly program: string;
   readonly words: readonly string[];
   readonly stdio: SpawnOptions['stdio'];
   readonly env?: Readonly<Record<string, string>>;
-  readonly join?: (child: ChildProcess) => Partial<Pick<Pty, 'exit' | 'note'>> & Pick<Pty, 'release'>;
+  readonly join?: (child: ChildProcess) => Partial<Pick<Pty, 'exit' | 'note' | 'isDrawn'>> & Pick<Pty, 'release'>;
 }
 
 function usualWay({ name, program, words }: Plan): Way {
@@ -323,7 +345,7 @@ async function spawnChain(
   });
   const joined = join?.(child);
   const release = () => joined?.release();
-  const exited = whenExited(child, said, { clock, exit: joined?.exit })
+  const exited = whenExited(child, said, { clock, ...joined })
     .finally(output.end)
     .finally(release)
     .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
@@ -362,12 +384,14 @@ const LAST_WORDS_MS = 100;
 async function whenExited(
   child: ChildProcess,
   said: Transcript,
-  { clock, exit }: { readonly clock: Clock; readonly exit: Pty['exit'] | undefined },
+  { clock, exit, isDrawn = () => true }: { readonly clock: Clock } & Partial<Pick<Pty, 'exit' | 'isDrawn'>>,
 ): Promise<LinkExit> {
   const isDrained = hear(child.stderr, said.take);
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
   await untilDrained(isDrained, clock);
   said.end();
+  // Somebody is to see why it failed; one who does not look is not waited for.
+  await until(isDrawn, { timeoutMs: LAST_WORDS_MS, clock });
   for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy();
   // What a helper has said of its ssh is about ssh.
   return classifyExit(said.lines(), exit?.() ?? { code, signal });

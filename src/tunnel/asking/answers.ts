@@ -9,6 +9,8 @@ import { ADD_PTY } from './pty.js';
 export interface AnswersOptions {
   readonly clock: Clock;
   readonly idleMs: number;
+  /** Why there is no terminal, where that is not for want of a package. */
+  readonly trouble?: string | undefined;
   /** They will not answer any more, and why. */
   readonly onGivenUp: (why: unknown) => void;
 }
@@ -20,11 +22,11 @@ const LINE_MS = 3_600_000;
 export function answersOf(
   person: Person,
   spec: TunnelSpec,
-  { clock, idleMs, onGivenUp }: AnswersOptions,
+  { clock, idleMs, trouble, onGivenUp }: AnswersOptions,
 ): Omit<AskpassOptions, 'folder'> {
   if ('prompt' in person) return { ask: person.prompt, clock, idleMs, onGivenUp };
   const { prompt, tell } = createLineReader(person.terminal, { clock, idleMs });
-  void tell(`ssh asks for each answer by itself: ${ADD_PTY}`);
+  void tell(trouble ?? `ssh asks for each answer by itself: ${ADD_PTY}`);
   return {
     ...{ ask: prompt, tell, clock, idleMs: LINE_MS },
     onGivenUp: (why) =>

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -78,6 +78,25 @@ describe('a tunnel that asks at a terminal, where node-pty is not installed', fu
     await screen.type('too late\r');
     expect(screen.drawn()).to.equal(before);
     expect(readdirSync(folder)).to.deep.equal([]);
+  });
+
+  it('comes up as well where a node-pty is installed that makes no terminal, and says what is wrong with it', async () => {
+    const broken = join(home, 'node_modules/node-pty');
+    mkdirSync(broken);
+    try {
+      writeFileSync(join(broken, 'package.json'), '{ "name": "node-pty", "main": "index.js" }');
+      writeFileSync(join(broken, 'index.js'), "throw new Error('Failed to load native module: pty.node');");
+      const screen = createTestTerminal();
+      const opened: string[] = [];
+      const login = supervisor.authenticate(spec.id, screen, { onOpen: (via) => opened.push(via) });
+      await screen.answer(/\(yes\/no\/\[fingerprint\]\)\? $/, 'yes\r');
+      await screen.answer(/Password: $/, 'secret\r');
+      await screen.answer(/One-time code: $/, '123456\r');
+      expect([(await login).state, ...opened]).to.deep.equal(['up', 'askpass']);
+      expect(screen.drawn()).to.match(/node_modules\/node-pty\S* makes no terminal: Failed to load native module/);
+    } finally {
+      rmSync(broken, { recursive: true });
+    }
   });
 
   it('is given up by Ctrl-C, and nothing is left', async () => {
