@@ -18,7 +18,7 @@ export function remedyOf(
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive
-        ? 'it needs a person at its start, which is not supported yet'
+        ? `'tunward auth ${nameOf(spec)}' starts it and asks there for what ssh wants to know; the panel does as well`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
       return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
@@ -39,6 +39,11 @@ export function remedyOf(
     default:
       return null;
   }
+}
+
+/** What a shell takes for one word; otherwise as much of the id as is enough. */
+function nameOf({ id, name }: TunnelSpec): string {
+  return name !== 'unnamed' && /^[\w.@:][\w.@:-]*$/.test(name) ? name : id.slice(0, 8);
 }
 
 /** ssh names the host as known_hosts does, and the line that contradicts. */
