@@ -1,6 +1,6 @@
 import type { ReadStream } from 'node:tty';
 import { isErrno, TunwardError } from '../errors.js';
-import { systemClock, until } from '../time.js';
+import { growing, systemClock, until } from '../time.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import type { Size } from './area.js';
@@ -9,7 +9,7 @@ import { type Context, Interruption } from './context.js';
 import { createFilter } from './filter.js';
 import { styled, type Window } from './render.js';
 import { routeOf } from './story.js';
-import type { Draw } from './terminal-client.js';
+import type { Draw, FarTerminal } from './terminal-client.js';
 import { formatMs } from './units.js';
 
 /**
@@ -55,29 +55,34 @@ interface Conversation extends Context {
   readonly window: Window;
 }
 
-/** Until it is up, fails, or is given up: the terminal is as it was then, and the cursor at the beginning of a line. */
+/**
+ * Until it is up, fails, or is given up: the terminal is as it was then, and the cursor at the beginning of a line. It is
+ * raw before anything is asked, so that what is typed too early is not to be seen either.
+ */
 async function converse(client: Client, which: string, conversation: Conversation): Promise<TunnelStatus> {
   const { input, window, signal } = conversation;
   const giveUp = new AbortController();
   const over = AbortSignal.any([signal, giveUp.signal]);
-  const printer = createPrinter(window, (error) => giveUp.abort(error));
-  const size = sizeOf(window);
-  const far = await client.terminal(which, size, printer.draw);
+  const printer = createPrinter(window, (why) => giveUp.abort(why));
+  let far: FarTerminal | undefined;
   const onKeys = (keys: Buffer) => {
-    if (keys.includes(ctrlC) || keys.includes(ctrlBackslash)) {
-      keys.fill(0);
-      giveUp.abort(new Interruption('Ctrl-C', 130));
-    } else far.type(withoutSuspend(keys));
+    const isEnough = keys.includes(ctrlC) || keys.includes(ctrlBackslash);
+    if (isEnough) giveUp.abort(new Interruption('Ctrl-C', 130));
+    if (isEnough || !far) keys.fill(0);
+    else far.type(withoutSuspend(keys));
   };
   const onGone = () => giveUp.abort(new Interruption('the terminal is gone', 129));
   try {
-    input.setRawMode(true);
-    input.on('data', onKeys).on('end', onGone).on('error', onGone);
-    window.onResize(() => far.resize(sizeOf(window)));
-    if (!isSameSize(size, sizeOf(window))) far.resize(sizeOf(window));
-    return await Promise.race([far.ended, rejectedBy(over)]);
+    input.on('error', onGone).setRawMode(true);
+    input.on('data', onKeys).on('end', onGone);
+    const size = sizeOf(window);
+    far = await client.terminal(which, size, printer.draw, over);
+    const { resize, ended } = far;
+    window.onResize(() => resize(sizeOf(window)));
+    if (!isSameSize(size, sizeOf(window))) resize(sizeOf(window));
+    return await Promise.race([ended, rejectedBy(over)]);
   } finally {
-    far.close();
+    far?.close();
     input.off('data', onKeys).off('end', onGone).pause();
     if (!over.aborted) await printer.flush();
     printer.end();
@@ -119,7 +124,7 @@ function rejectedBy(signal: AbortSignal): Promise<never> {
 /** So much waits for a terminal that takes nothing before the daemon is kept waiting, and from so little on it goes on; in bytes. */
 const HIGH = 2 ** 18;
 const LOW = 2 ** 16;
-/** How often a terminal is asked that took nothing, and how long the end waits for it, in milliseconds. */
+/** How often a terminal is asked at the least that took nothing, and how long the end waits for it, in milliseconds. */
 const EVERY_MS = 10;
 const FLUSH_MS = 1000;
 
@@ -162,6 +167,8 @@ function createPrinter(window: Window, onGone: (why: Interruption) => void): Pri
 
   async function write(): Promise<void> {
     isWriting = true;
+    const pause = growing(EVERY_MS);
+    let refused = 0;
     try {
       for (let [next] = queue; next && !isOver; [next] = queue) {
         const taken = window.some(next);
@@ -169,7 +176,8 @@ function createPrinter(window: Window, onGone: (why: Interruption) => void): Pri
         if (taken === next.length) queue.shift();
         else queue[0] = next.subarray(taken);
         if (waiting <= LOW) makeRoom();
-        if (taken === 0) await systemClock.sleep(EVERY_MS);
+        refused = taken === 0 ? refused + 1 : 0;
+        if (refused > 0) await systemClock.sleep(pause(refused));
       }
     } finally {
       isWriting = false;
@@ -184,7 +192,7 @@ function createPrinter(window: Window, onGone: (why: Interruption) => void): Pri
     if (isOver) return;
     try {
       if (isColoured) window.some(Buffer.from('\u001b[m'));
-      if (!isAtBegin) window.some(Buffer.from('\r\n'));
+      if (!isAtBegin) window.some(Buffer.from('\n'));
     } catch (error) {
       gone(error);
     }

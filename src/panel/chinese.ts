@@ -68,6 +68,7 @@ export const chinese: Words = {
     ERR_BAD_REQUEST: '守护进程不接受此请求',
     ERR_ROUTE_UNKNOWN: '此守护进程不支持该操作',
     ERR_METHOD_NOT_ALLOWED: '此守护进程不支持该操作',
+    ERR_UPGRADE_REQUIRED: '此路径只用于 WebSocket 连接',
     ERR_BODY_TOO_LARGE: '内容超过守护进程可读取的大小',
     ERR_MEDIA_TYPE: '守护进程不读取这种类型的内容',
     ERR_MISDIRECTED: '守护进程不为此地址应答',

@@ -67,6 +67,7 @@ export const english: Words = {
     ERR_BAD_REQUEST: 'The daemon does not accept this',
     ERR_ROUTE_UNKNOWN: 'This daemon does not know how to do that',
     ERR_METHOD_NOT_ALLOWED: 'This daemon does not know how to do that',
+    ERR_UPGRADE_REQUIRED: 'That is for WebSocket connections alone',
     ERR_BODY_TOO_LARGE: 'That is more than the daemon reads',
     ERR_MEDIA_TYPE: 'The daemon does not read this kind of text',
     ERR_MISDIRECTED: 'The daemon does not answer for this address',

@@ -1,5 +1,5 @@
 import type { Reason } from './engine.js';
-import type { TunnelSpec } from './spec.js';
+import { type TunnelSpec, wordFor } from './spec.js';
 
 /**
  * What somebody can do about it, in one sentence; null where nothing but waiting helps, or the error says it all.
@@ -15,10 +15,11 @@ export function remedyOf(
   const { remoteHost, forward } = spec;
   switch (reason) {
     case 'auth_failed':
+      if (spec.interactive) return `try again: 'tunward auth ${wordFor(spec)}', or the panel`;
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive
-        ? `'tunward auth ${nameOf(spec)}' starts it and asks there for what ssh wants to know; the panel does as well`
+        ? `it waits for a person: 'tunward auth ${wordFor(spec)}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
       return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
@@ -39,11 +40,6 @@ export function remedyOf(
     default:
       return null;
   }
-}
-
-/** What a shell takes for one word; otherwise as much of the id as is enough. */
-function nameOf({ id, name }: TunnelSpec): string {
-  return name !== 'unnamed' && /^[\w.@:][\w.@:-]*$/.test(name) ? name : id.slice(0, 8);
 }
 
 /** ssh names the host as known_hosts does, and the line that contradicts. */
