@@ -20,7 +20,7 @@ export function addTunnelCommands(program: Command, run: Run): void {
   addOperation(program, run, 'restart');
   toDaemon(withExample(program.command('auth'), 'tunward auth office'))
     .argument('<id|name|prefix>', 'a tunnel with interactive: true')
-    .description('start a tunnel that asks (a password, a code), and answer here')
+    .description('start a tunnel that asks, and answer here')
     .action((which: string, options: DaemonOptions) =>
       run(async (context) => (await import('../auth.js')).auth(which, options, context)),
     );
