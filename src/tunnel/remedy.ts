@@ -1,5 +1,5 @@
 import type { Reason } from './engine.js';
-import { type TunnelSpec, wordFor } from './spec.js';
+import type { TunnelSpec } from './spec.js';
 
 /**
  * What somebody can do about it, in one sentence; null where nothing but waiting helps, or the error says it all.
@@ -12,14 +12,14 @@ export function remedyOf(
   reason: Reason | null,
   { spec, lastError }: { readonly spec: TunnelSpec; readonly lastError: string | null },
 ): string | null {
-  const { remoteHost, forward } = spec;
+  const { remoteHost, forward, name } = spec;
   switch (reason) {
     case 'auth_failed':
-      if (spec.interactive) return `try again: 'tunward auth ${wordFor(spec)}', or the panel`;
+      if (spec.interactive) return `try again: 'tunward auth ${name}', or the panel`;
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive
-        ? `it waits for a person: 'tunward auth ${wordFor(spec)}', or the panel`
+        ? `it waits for a person: 'tunward auth ${name}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
       return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;

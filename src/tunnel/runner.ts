@@ -34,7 +34,7 @@ import {
 import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
-import { entryOf, isSameSpec, type Takeover, type TunnelSpec, wordFor } from './spec.js';
+import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import type { Health, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
@@ -243,7 +243,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function refuse(): void {
     if (isClosed) throw conflict('has been closed');
     if (!spec.interactive) return;
-    const why = `is interactive: it needs a person at its start ('tunward auth ${wordFor(spec)}', or the panel)`;
+    const why = `is interactive: it needs a person at its start ('tunward auth ${spec.name}', or the panel)`;
     throw conflict(why, { reason: 'needs_auth' });
   }
 

@@ -123,11 +123,6 @@ export function normalizeAddress(host: string): string {
   return new SocketAddress({ address: host, family: 'ipv6' }).address;
 }
 
-/** What somebody types for a tunnel: its name where a shell takes that for one word, else as much of its id as is enough. */
-export function wordFor({ id, name }: Pick<TunnelSpec, 'id' | 'name'>): string {
-  return name !== 'unnamed' && /^[\w.@:][\w.@:-]*$/.test(name) ? name : id.slice(0, 8);
-}
-
 /** `host:port`, an IPv6 address in brackets. */
 export function formatEndpoint({ host, port }: Endpoint): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`;
