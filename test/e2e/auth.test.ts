@@ -24,6 +24,7 @@ import { type OnTerminal, runOnTerminal } from '../support/terminal.js';
 const PASSWORD = 'correct horse';
 const CODE = '424242';
 
+// What ssh says besides (of a wrong answer, of a new host) may come behind its next question.
 describe('tunward auth, all the way', function () {
   this.timeout(60_000);
   const reaper = createReaper();
@@ -76,14 +77,15 @@ describe('tunward auth, all the way', function () {
     await using server = await asking({ factors: [byPasswordAndCode(PASSWORD, CODE)] });
     const listed = await tunward(reaper, ['ls', '--socket', home.socket]);
     expect(listed.stdout).to.contain('needs_auth').and.contain('tunward auth vault');
+    expect(daemon.stderr()).to.match(/ vault {2}needs a person {2}.*tunward auth vault/);
     const refused = await tunward(reaper, ['start', 'vault', '--socket', home.socket]);
     expect(refused.code).to.equal(1);
     expect(refused.stderr).to.contain('tunward auth vault');
     const terminal = auth();
-    await answer(terminal, /Password: $/, PASSWORD);
+    await answer(terminal, /Password: /, PASSWORD);
     const between = await vault();
     expect(between).to.include({ state: 'starting' });
-    await answer(terminal, /One-time code: $/, CODE);
+    await answer(terminal, /One-time code: /, CODE);
     expect(await terminal.ended).to.equal(0);
     expect(await lastOf(terminal)).to.match(/✔ vault {2}up in .* {2}127\.0\.0\.1:\d+ → 127\.0\.0\.1:1 via rig/);
     expect(terminal.bytes()).not.to.contain(PASSWORD).and.not.contain(CODE);
@@ -106,7 +108,6 @@ describe('tunward auth, all the way', function () {
   it('ends with 1 when the password is wrong, and is not tried again', async () => {
     await using server = await asking({ factors: [byPassword(PASSWORD)] });
     const terminal = auth();
-    // What ssh says of the one before may come behind the next question.
     for (let attempt = 0; attempt < 3; attempt++) await answer(terminal, /password: /i, 'wrong');
     expect(await terminal.ended).to.equal(1);
     expect(await lastOf(terminal))
@@ -116,20 +117,20 @@ describe('tunward auth, all the way', function () {
     expect(server.logins()).to.equal(0);
     // The next one may try again.
     const again = auth();
-    await answer(again, /password: $/i, PASSWORD);
+    await answer(again, /password: /i, PASSWORD);
     expect(await again.ended).to.equal(0);
   });
 
-  it('is given up by Ctrl-C at a prompt: within a second nothing of it is left', async () => {
+  it('is given up by Ctrl-C at a prompt: nothing of it is left', async () => {
     await using server = await asking({ factors: [byPassword(PASSWORD)] });
     const terminal = auth();
-    await question(terminal, /password: $/i);
+    await question(terminal, /password: /i);
     const { chain } = await vault();
     expect(chain).to.have.length.above(0);
     terminal.type('half of it\u0003');
     expect(await terminal.ended).to.equal(130);
     const alive = () => chain.filter((one: { pid: number; start_ticks: number }) => isAlive(one.pid, one.start_ticks));
-    expect(await until(() => alive().length === 0, { timeoutMs: 1000, everyMs: 5 }), JSON.stringify(alive())).to.equal(
+    expect(await until(() => alive().length === 0, { timeoutMs: 5000, everyMs: 5 }), JSON.stringify(alive())).to.equal(
       true,
     );
     const isStopped = async () => (await vault()).state === 'stopped';
@@ -142,7 +143,7 @@ describe('tunward auth, all the way', function () {
   it('is one person’s at a time', async () => {
     await using _server = await asking({ factors: [byPassword(PASSWORD)] });
     const first = auth();
-    await question(first, /password: $/i);
+    await question(first, /password: /i);
     const second = auth();
     expect(await second.ended).to.equal(1);
     expect(await lastOf(second)).to.contain('somebody else');
@@ -153,7 +154,7 @@ describe('tunward auth, all the way', function () {
   it('ends with 75 when the daemon is killed at a prompt, and nothing of it is left', async () => {
     await using _server = await asking({ factors: [byPassword(PASSWORD)] });
     const terminal = auth();
-    await question(terminal, /password: $/i);
+    await question(terminal, /password: /i);
     const { chain } = await vault();
     await daemon.end('SIGKILL');
     expect(await terminal.ended).to.equal(75);
@@ -169,10 +170,10 @@ describe('tunward auth, all the way', function () {
       const file = join(home.stateDir, 'known_hosts');
       const known = () => (existsSync(file) ? readFileSync(file, 'utf8') : '');
       const terminal = auth();
-      const shown = await answer(terminal, /\(yes\/no\/\[fingerprint\]\)\? $/, says);
+      const shown = await answer(terminal, /\(yes\/no\/\[fingerprint\]\)\? /, says);
       expect(shown.replace(/\s+/g, '')).to.contain(server.fingerprint());
       if (says === 'yes') {
-        await answer(terminal, /password: $/i, PASSWORD);
+        await answer(terminal, /password: /i, PASSWORD);
         expect(await terminal.ended).to.equal(0);
         // The daemon has a file of its own, before the person's.
         expect(known()).to.contain('ssh-ed25519');
@@ -191,9 +192,9 @@ describe('tunward auth, all the way', function () {
     await using sshd = await startSshd({ passphrase: 'of the key', login });
     await serve(sshd);
     const terminal = auth('--json');
-    await answer(terminal, /passphrase for key .*: $/, 'of the key');
-    await answer(terminal, /Password: $/, PASSWORD);
-    await answer(terminal, /One-time code: $/, CODE);
+    await answer(terminal, /passphrase for key .*: /, 'of the key');
+    await answer(terminal, /Password: /, PASSWORD);
+    await answer(terminal, /One-time code: /, CODE);
     expect(await terminal.ended).to.equal(0);
     const record = JSON.parse(terminal.bytes().slice(terminal.bytes().indexOf('{')));
     expect(record).to.include({ name: 'vault', state: 'up' });
