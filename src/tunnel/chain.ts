@@ -13,7 +13,9 @@ import { type ProcessRef, readStat } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock, until } from '../time.js';
 import { printable } from '../wire.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
-import { ADD_PTY, findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
+import { answersOf } from './asking/answers.js';
+import { openAskpass } from './asking/askpass.js';
+import { findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
@@ -238,9 +240,7 @@ interface Plan {
 async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkOptions, asking: Asking): Promise<Link> {
   const { person, onOpen } = asking;
   const pty = 'terminal' in person ? findPty() : undefined;
-  if (!('terminal' in person) || pty === undefined) {
-    throw new TunwardError('ERR_SPAWN_FAILED', `Cannot ask: ${ADD_PTY}`, {});
-  }
+  if (!('terminal' in person) || pty === undefined) return spawnAskpass(plan, options, linkOptions, asking);
   const [program = '', ...words] = [process.execPath, ...ptyCommand(pty, person.terminal, [plan.ssh, ...plan.words])];
   let joined: Pty | undefined;
   const link = await spawnChain(plan, options, linkOptions, {
@@ -258,6 +258,33 @@ async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkO
   );
   if (trouble === undefined) onOpen('pty');
   return link;
+}
+
+/** ssh asks through a program of ours: for somebody who answers by a function, and where nothing makes terminals. */
+async function spawnAskpass(
+  plan: Plan,
+  options: ChainOptions,
+  linkOptions: LinkOptions,
+  { person, onOpen, ...bounds }: Asking,
+): Promise<Link> {
+  const { clock, env } = options;
+  const answers = answersOf(person, plan.spec, { clock, ...bounds });
+  const askpass = await openAskpass({ folder: env.TMPDIR || '/tmp', ...answers });
+  const release = () => void askpass.close();
+  try {
+    linkOptions.signal.throwIfAborted();
+    const link = await spawnChain(plan, options, linkOptions, {
+      ...usualWay({ ...plan, name: 'ssh', program: plan.ssh }),
+      env: askpass.env,
+      join: () => ({ release, note: (line) => void answers.tell?.(line) }),
+    });
+    onOpen('askpass');
+    // Whoever is being asked is told at once, not when all is dead.
+    return { ...link, stop: (signal) => askpass.close().then(() => link.stop(signal)) };
+  } catch (error) {
+    await askpass.close();
+    throw error;
+  }
 }
 
 /** Another way to run ssh than by itself, and what goes on with it beside what every chain does. */

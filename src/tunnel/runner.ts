@@ -194,7 +194,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const why = whyNotAuthenticate();
     if (why) throw why;
     signal?.throwIfAborted();
-    const mine = createAttendance({ person, patience, onOpen, clock });
+    const onGivenUp = (reason: unknown) => giveUpOn(mine, reason);
+    const mine = createAttendance({ person, patience, onOpen, onGivenUp, clock });
     attendance = mine;
     wasUp = false;
     const giveUp = () => giveUpOn(mine, signal?.reason);
