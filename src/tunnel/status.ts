@@ -36,6 +36,8 @@ export interface TunnelStatus {
   /** The hosts it goes through, `[user@]host[:port]`, as far as the configuration names them. */
   readonly jump: readonly string[];
   readonly groups: readonly string[];
+  /** Needs a person at each start. */
+  readonly interactive: boolean;
   readonly enabled: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
@@ -159,6 +161,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     remoteHost: spec.remoteHost,
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
+    interactive: spec.interactive,
     enabled: spec.enabled,
     ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),

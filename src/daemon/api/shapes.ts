@@ -70,6 +70,7 @@ export const tunnel = z
     remote_host: z.string(),
     jump: z.array(z.string()),
     groups: z.array(z.string()),
+    interactive: z.boolean().describe('Needs a person at each start'),
     enabled: z.boolean(),
     pid: z.int().nullable().describe('The root of the chain'),
     chain: z.array(z.strictObject({ pid: z.int(), start_ticks: z.number(), command: z.string() })),
