@@ -68,7 +68,7 @@ export function openSocketTerminal(socket: WebSocket, first: Size, clock: Clock)
     get rows() {
       return size.rows;
     },
-    show,
+    show: put,
     listen(given) {
       keyboard = given;
       void pass();
@@ -77,10 +77,6 @@ export function openSocketTerminal(socket: WebSocket, first: Size, clock: Clock)
   return { terminal, gone: over.signal, tell, end };
 
   // What is drawn and told.
-
-  async function show(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length; at += MAX_MESSAGE) await put(bytes.subarray(at, at + MAX_MESSAGE));
-  }
 
   function tell(message: unknown): void {
     void put(toJson(message));
@@ -96,14 +92,26 @@ export function openSocketTerminal(socket: WebSocket, first: Size, clock: Clock)
   }
 
   function put(data: Uint8Array | string): Promise<void> {
-    sent = sent.then(() => {
-      if (over.signal.aborted) return undefined;
-      return new Promise((resolve) => {
-        release = resolve;
-        socket.send(data, () => resolve());
+    sent = sent.then(() => hand(data));
+    return sent;
+  }
+
+  /** One message of 64 KiB at a time: it is kept until the socket has taken it. */
+  async function hand(data: Uint8Array | string): Promise<void> {
+    if (typeof data === 'string') return send(data);
+    for (let at = 0; at < data.length; at += MAX_MESSAGE) await send(data.subarray(at, at + MAX_MESSAGE));
+  }
+
+  function send(data: Uint8Array | string): Promise<void> {
+    if (over.signal.aborted) return Promise.resolve();
+    return new Promise((resolve) => {
+      release = resolve;
+      socket.send(data, (error) => {
+        // At once: whoever draws in a loop leaves no turn for the end of the connection to be told.
+        if (error) leave();
+        resolve();
       });
     });
-    return sent;
   }
 
   // What is typed.
