@@ -126,8 +126,8 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
     if (isReleased) return;
     isReleased = true;
     tell({ type: 'release' });
-    // The helper's ends stay open: it passes nothing on any more.
-    screen?.resume();
+    keys?.destroy();
+    screen?.destroy();
   }
 
   function tell(message: ToHelper): void {
