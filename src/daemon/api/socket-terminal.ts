@@ -71,6 +71,8 @@ export function openSocketTerminal(socket: WebSocket, first: Size, clock: Clock)
     show: put,
     listen(given) {
       keyboard = given;
+      // Resized meanwhile: how large it was first is known already.
+      if (size !== first) given.resize(size.columns, size.rows);
       void pass();
     },
   };

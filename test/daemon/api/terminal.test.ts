@@ -136,8 +136,11 @@ describe('the terminal by WebSocket', () => {
       await eventually('resized', () => sitting.terminal.rows === 1000);
       sitting.listen();
       visitor.socket.send('{"type":"resize","columns":90,"rows":20}');
-      await eventually('told', () => sitting.sizes().length > 0);
-      expect(sitting.sizes()).to.deep.equal([[90, 20]]);
+      await eventually('told', () => sitting.sizes().length > 1);
+      expect(sitting.sizes()).to.deep.equal([
+        [1, 1000],
+        [90, 20],
+      ]);
     });
 
     it('keeps what is typed before anybody listens, in order', async () => {
