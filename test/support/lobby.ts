@@ -5,7 +5,7 @@ import { until } from '#lib/time.js';
 import { type Home, makeHome, type RunningDaemon, startUp } from './daemon.js';
 import { listeningInodes } from './listening.js';
 import { freeLocalPort } from './port.js';
-import { commandOf, environOf, allPids, isAlive, type Ref, statOf } from './proc.js';
+import { allPids, commandOf, environOf, isAlive, type Ref, statOf } from './proc.js';
 import type { Reaper } from './reaper.js';
 
 export interface Lobby {
@@ -50,7 +50,9 @@ export async function openLobby(
       .filter((pid) => environOf(pid).includes(mark))
       .flatMap((pid) => {
         const { startTicks } = statOf(pid) ?? {};
-        return startTicks !== undefined && isAlive(pid, startTicks) ? [{ pid, startTicks, command: commandOf(pid) }] : [];
+        return startTicks !== undefined && isAlive(pid, startTicks)
+          ? [{ pid, startTicks, command: commandOf(pid) }]
+          : [];
       });
   return {
     ...{ home, daemon, port, localPort, id: name, status, cast },
