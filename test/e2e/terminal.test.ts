@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
@@ -8,7 +8,7 @@ import { type Lobby, openLobby } from '../support/lobby.js';
 import { need } from '../support/need.js';
 import { createReaper, type Reaper } from '../support/reaper.js';
 import { startSshd } from '../support/sshd.js';
-import { outcomeOf, type Visit, type Visitor, visit, visitOpen } from '../support/visitor.js';
+import { outcomeOf, rawOf, type Visit, type Visitor, visit, visitOpen } from '../support/visitor.js';
 
 const PASSWORD = 'hunter2-is-secret';
 
@@ -166,6 +166,33 @@ describe('a login by WebSocket', function () {
     expect(lobby.cast()).to.deep.equal([]);
   });
 
+  it('leaves nothing of what was typed in the memory of the daemon and of the helper', async () => {
+    const visitor = await visitOpen({ at: lobby.home.socket, id: lobby.id });
+    await visitor.sees('password: ');
+    // Wrong ones, by one write: two messages, and one in three frames.
+    const words = ['Zanzibar1', 'Yucatan-2', 'Xanthippe3', 'Wollongong4', 'Vladivostok5'];
+    const [one = '', two = '', three = '', four = '', five = ''] = words;
+    const { socket } = visitor;
+    const raw = rawOf(visitor);
+    raw.cork();
+    visitor.type(one);
+    visitor.type(two);
+    socket.send(Buffer.from(three), { binary: true, fin: false });
+    socket.send(Buffer.from(four), { binary: true, fin: false });
+    socket.send(Buffer.from(`${five}\r`), { binary: true, fin: true });
+    raw.uncork();
+    await visitor.sees(/password: .*password: /s);
+    // Right, and read: what has been typed has gone through all hands.
+    visitor.type(`${PASSWORD}\r`);
+    expect((await visitor.closed).code).to.equal(1000);
+    expect(visitor.messages().at(-1)).to.include({ outcome: 'up' });
+    expect(server.attempts()).to.equal(2);
+    const helper = lobby.cast().find(({ command }) => command.includes('pty-process'))?.pid ?? 0;
+    expect(remembers(lobby.daemon.pid, [lobby.home.socket]), 'it is its memory').to.have.length(1);
+    expect(remembers(lobby.daemon.pid, [...words, PASSWORD]), 'the daemon').to.deep.equal([]);
+    expect(remembers(helper, [...words, PASSWORD]), 'the helper').to.deep.equal([]);
+  });
+
   it('leaves nothing of what was typed in logs and events', async () => {
     await logIn({ at: lobby.home.socket, id: lobby.id });
     const { id } = await lobby.status();
@@ -178,6 +205,35 @@ describe('a login by WebSocket', function () {
     }
   });
 });
+
+/** Is one of these texts in what a process has of its own in memory? */
+function remembers(pid: number, texts: readonly string[]): string[] {
+  const found = new Set<string>();
+  const memory = openSync(`/proc/${pid}/mem`, 'r');
+  const page = Buffer.alloc(1 << 20);
+  try {
+    for (const [, from = '', to = ''] of readFileSync(`/proc/${pid}/maps`, 'utf8').matchAll(/^(\w+)-(\w+) rw/gm)) {
+      const end = Number.parseInt(to, 16);
+      // What lies across two pieces is seen in the next one.
+      for (let at = Number.parseInt(from, 16); at < end; at += page.length - 64) {
+        const read = readMemory(memory, page, at, Math.min(page.length, end - at));
+        for (const text of texts) if (page.subarray(0, read).includes(text, 0, 'latin1')) found.add(text);
+      }
+    }
+  } finally {
+    closeSync(memory);
+  }
+  return [...found];
+}
+
+/** 0 where nothing is to be read: a guard, a device. */
+function readMemory(memory: number, page: Buffer, at: number, length: number): number {
+  try {
+    return readSync(memory, page, 0, length, at);
+  } catch {
+    return 0;
+  }
+}
 
 /** `rows columns` of the terminal that a process has open. */
 function windowOf(pid: number): string {

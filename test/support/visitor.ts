@@ -1,5 +1,6 @@
 /** Somebody at the other end of `/v1/tunnels/{id}/terminal`. */
 import type { IncomingMessage } from 'node:http';
+import type net from 'node:net';
 import { WebSocket } from 'ws';
 import { until } from '#lib/time.js';
 
@@ -85,4 +86,9 @@ export async function outcomeOf(how: Visit): Promise<string> {
   const answer = await visit(how);
   if ('status' in answer) return `${answer.status} ${answer.body.code}`;
   return '101';
+}
+
+/** The connection below it: for what ws itself would not send. */
+export function rawOf({ socket }: Pick<Visitor, 'socket'>): net.Socket {
+  return (socket as unknown as { readonly _socket: net.Socket })._socket;
 }

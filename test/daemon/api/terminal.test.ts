@@ -14,7 +14,7 @@ import type { Keyboard, Person, Terminal } from '#lib/tunnel/asking/person.js';
 import type { AuthenticateOptions } from '#lib/tunnel/runner.js';
 import type { Supervisor } from '#lib/tunnel/supervisor.js';
 import { createFakeClock } from '../../support/fakeclock.js';
-import { outcomeOf, type Refusal, type Visit, type Visitor, visit, visitOpen } from '../../support/visitor.js';
+import { outcomeOf, type Refusal, rawOf, type Visit, type Visitor, visit, visitOpen } from '../../support/visitor.js';
 
 /** Somebody who sits at the terminal, as whoever puts ssh on it has them. */
 interface Sitting {
@@ -557,11 +557,6 @@ describe('the terminal by WebSocket', () => {
     expect(readFileSync(file, 'utf8')).not.to.match(/^import .*'ws'/m);
   });
 });
-
-/** The connection below it: what ws itself would not send. */
-function rawOf({ socket }: Visitor): net.Socket {
-  return (socket as unknown as { _socket: net.Socket })._socket;
-}
 
 /** A frame as a client sends it. */
 function mask(first: number, text: Buffer): Buffer {
