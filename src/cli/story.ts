@@ -60,6 +60,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('red', 'state could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'hook.failed':
+      return [styled('bold', nameOf(event.tunnel)), styled('yellow', '  nobody was told'), `  ${event.message}`];
     case 'init.missing':
       return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
     case 'port.freed':

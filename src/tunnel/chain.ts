@@ -183,6 +183,17 @@ export async function readProgram(
   return { file, version: printable((stderr || stdout).split('\n')[0] ?? '') };
 }
 
+/**
+ * Can Node load this file? undefined: it can; else what it said. Tried in a process of its own, since a native addon can
+ * do to one whatever it likes.
+ */
+export async function tryToLoad(file: string, env: ChainOptions['env']): Promise<string | undefined> {
+  const { code, stderr } = await run(process.execPath, ['-e', 'require(process.argv[1])', file], environmentFor(env));
+  if (code === 0) return undefined;
+  const said = stderr.split('\n').find((line) => /^\w*Error\b/.test(line));
+  return printable(said ?? `Node ended with ${code ?? 'a signal'}`);
+}
+
 /** `ssh -G` answers in 10 ms, unless the person's own `Match exec` does not. */
 const FACTS_MS = 5000;
 

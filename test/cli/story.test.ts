@@ -32,6 +32,19 @@ describe('createStory()', () => {
     );
   });
 
+  it('says who was not told that a tunnel waits for a person', () => {
+    const message = 'http://h was not told, after 3 tries: it answered 500';
+    const failed = {
+      type: 'hook.failed',
+      tunnel: 'a'.repeat(32),
+      url: 'http://h',
+      httpStatus: 500,
+      tries: 3,
+      message,
+    } as const;
+    expect(tell(failed)).to.equal(`aaaaaaaa  nobody was told  ${message}`);
+  });
+
   it('says that there is no init, how many zombies there are, and what to do', () => {
     const missing = { type: 'init.missing', pid: 1, message: 'put one in front' } as const;
     expect(tell({ ...missing, zombies: 1 })).to.equal('no init  put one in front (1 zombie now)');

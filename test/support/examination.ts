@@ -75,7 +75,7 @@ export interface Examination {
   release(): void;
   /** Hangs up on everybody who has not proved everything. */
   hangUp(): void;
-  /** Asks nobody any more. */
+  /** Nobody is waited for any more. */
   end(): void;
 }
 
@@ -84,14 +84,16 @@ export function openExamination(factors: readonly Factor[], { user, identityFile
   const counts: Counts = { asked: 0, attempts: 0, wrong: 0, logins: 0 };
   const strangers = new Map<Connection, () => void>();
   const over = new AbortController();
-  const released = new AbortController();
-  if (!held) released.abort();
+  let release = (): void => undefined;
+  const released = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  if (!held) release();
   const key = identityFile === undefined ? undefined : parseKey(identityFile);
 
   const mayAsk = async (): Promise<void> => {
     if (delayMs > 0) await systemClock.sleep(delayMs, over.signal);
-    await aborted(AbortSignal.any([released.signal, over.signal]));
-    over.signal.throwIfAborted();
+    await released;
     counts.asked += 1;
   };
   /** Right, wrong, or, where ssh did something else than to answer, neither. */
@@ -148,7 +150,7 @@ export function openExamination(factors: readonly Factor[], { user, identityFile
         );
       });
     },
-    release: () => released.abort(),
+    release,
     hangUp() {
       for (const end of strangers.values()) end();
     },
@@ -187,11 +189,4 @@ function parseKey(identityFile: string): ssh2.ParsedKey {
   const key = ssh2.utils.parseKey(readFileSync(`${identityFile}.pub`));
   if (key instanceof Error) throw key;
   return key;
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

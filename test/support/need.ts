@@ -22,6 +22,7 @@ export type Need =
   | 'bash'
   | 'zsh'
   | 'fish'
+  | 'openssl'
   | 'pty'
   | 'pam'
   | 'chromium';
@@ -62,6 +63,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   userns: lacksUserNamespaces,
   ip: () => lacksProgram('ip', 'iproute2'),
   ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
+  openssl: () => lacksProgram('openssl', 'openssl'),
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),

@@ -96,13 +96,14 @@ describe('startSshd() that asks', () => {
       expect(systemFiles()).to.deep.equal(before);
     });
 
-    it('is another process than the one of before, and ends whole', async () => {
+    it('ends in the middle of a question, and ssh when it is answered', async () => {
       await using sshd = await startSshd({ login: { password: 'secret' } });
       const ssh = logIn(sshd, sshd.host, 'true');
       await question(ssh, /Password: $/);
       await sshd.stop();
       ssh.type('secret\r');
-      expect(await ssh.ended).to.equal(255);
+      expect(await ssh.ended, ssh.bytes()).to.equal(255);
+      expect(ssh.bytes()).to.match(/Connection (closed|reset) by 127\.0\.0\.1/);
     });
   });
 });
