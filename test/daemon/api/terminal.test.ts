@@ -552,6 +552,24 @@ describe('the terminal by WebSocket', () => {
     await eventually('given up', () => sitting.signal.aborted);
   });
 
+  it('does not keep a daemon that stops, whoever still waits to be let in', async () => {
+    const at = join(dir, 'api.sock');
+    let isAsked = false;
+    const open = () => {
+      isAsked = true;
+      return new Promise<void>(() => undefined);
+    };
+    const rows = terminalRoutes({ supervisor, clock: systemClock }).map((row) => ({
+      ...row,
+      upgrade: { protocol: 'tunward.terminal.v1', open },
+    }));
+    const door = await openSocketDoor(at, rows);
+    const waiting = visit({ at, id }).catch((error: unknown) => error);
+    await eventually('asked', () => isAsked);
+    await door.close();
+    expect(await waiting).to.be.an('error');
+  });
+
   it('loads the package when the first one comes', () => {
     const file = new URL(import.meta.resolve('#lib/daemon/api/upgrade.js'));
     expect(readFileSync(file, 'utf8')).not.to.match(/^import .*'ws'/m);
