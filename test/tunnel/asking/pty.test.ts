@@ -1,9 +1,12 @@
 import { execFileSync } from 'node:child_process';
+import { EventEmitter } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
+import { joinTerminal } from '#lib/tunnel/asking/pty.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { createSupervisor, type Supervisor, type SupervisorEvent } from '#lib/tunnel/supervisor.js';
+import { createFakeClock } from '../../support/fakeclock.js';
 import { need } from '../../support/need.js';
 import { createTestTerminal } from '../../support/person.js';
 import { freeLocalPort } from '../../support/port.js';
@@ -88,6 +91,15 @@ describe('a tunnel that asks, on a pseudo-terminal', function () {
     expect(screen.drawn()).to.include('Permission denied');
   });
 
+  it('takes a Ctrl-\\ for a Ctrl-C: ssh is to dump nothing of what was typed', async () => {
+    const screen = createTestTerminal();
+    const login = supervisor.authenticate(spec.id, screen).catch((error: unknown) => error);
+    await screen.answer(/Enter passphrase for key/, 'half of i\x1c');
+    expect(await login).to.have.property('code', 'ERR_START_FAILED');
+    const { reason, lastError } = supervisor.status(spec.id);
+    expect({ reason, lastError }).to.deep.equal({ reason: 'needs_auth', lastError: 'given up at the prompt' });
+  });
+
   it('is gone within a second when the person is', async () => {
     const screen = createTestTerminal();
     const presence = new AbortController();
@@ -157,3 +169,23 @@ function mastersOf(pid = 0): number {
     }
   }).length;
 }
+
+describe('joinTerminal()', () => {
+  it('waits 15 s for a helper that says nothing, and leaves no timer where it says something', async () => {
+    for (const message of [undefined, { type: 'started' }, { type: 'unavailable', message: 'no /dev/ptmx' }]) {
+      const clock = createFakeClock();
+      const helper = Object.assign(new EventEmitter(), { stdin: null, stdout: null, connected: false });
+      const { started } = joinTerminal(
+        { ...helper, send: () => true, on: helper.on.bind(helper), once: helper.once.bind(helper) },
+        createTestTerminal().terminal,
+        clock,
+      );
+      expect(clock.sleepers()).to.equal(1);
+      if (message) helper.emit('message', message);
+      else await clock.advance(15_000);
+      expect(await started).to.equal(message ? message.message : 'its helper has said nothing for 15 s');
+      await clock.settle();
+      expect(clock.sleepers()).to.equal(0);
+    }
+  });
+});
