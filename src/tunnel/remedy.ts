@@ -36,6 +36,8 @@ export function remedyOf(
     case 'target_refused':
       return `the tunnel is up; see why nothing answers at ${forward.target.host}:${forward.target.port}${forward.side === 'local' ? ' on the far side' : ''}`;
     case 'frozen':
+      if (spec.interactive)
+        return `continue the chain (kill -CONT) if it is still there, else 'tunward auth ${whichOf(spec)}'`;
       return 'continue the chain (kill -CONT), or restart the tunnel';
     default:
       return null;
