@@ -212,8 +212,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function giveUpOn(one: Attendance, why: unknown): void {
     if (attendance !== one || condition.state === 'up') return;
     attendance = undefined;
-    // Of what a function has thrown nothing is kept: it may be about what it was to answer.
-    lastError = isTunwardError(why) ? why.message : 'given up';
+    lastError = describeGivenUp(why);
     operation?.reject(why instanceof Error ? why : conflict('was given up'));
     operation = undefined;
     dispatch({ type: 'stop', reason: 'needs_auth' });
@@ -594,6 +593,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 function reasonForPerson({ reason, signal }: LinkExit): Reason {
   if (signal === 'SIGINT') return 'needs_auth';
   return reason === 'needs_auth' ? 'auth_failed' : reason;
+}
+
+/** Of what a person's own function has thrown nothing is kept: it may be about what it was to answer. */
+function describeGivenUp(why: unknown): string {
+  if (!isTunwardError(why)) return 'given up';
+  const { lastError } = why.info as { readonly lastError?: unknown };
+  return typeof lastError === 'string' ? lastError : why.message;
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
