@@ -22,8 +22,11 @@ export function remedyOf(
         ? `it waits for a person: 'tunward auth ${whichOf(spec)}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
-      return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
+      return `if the server was really set up anew, ${forgetKey(lastError)}, then ${spec.interactive ? `'tunward auth ${whichOf(spec)}'` : 'start the tunnel'}`;
     case 'host_key_unknown':
+      // ssh has asked, and was not told yes.
+      if (spec.interactive && !lastError?.startsWith('No '))
+        return `answer yes once the fingerprint is known to be the right one: 'tunward auth ${whichOf(spec)}', or the panel`;
       return `no known_hosts file has the server's key: connect once by hand ('ssh ${remoteHost}'), and check its fingerprint`;
     case 'local_port_busy':
       return `see who holds it with 'tunward who ${forward.listen.port}'; --force or 'takeover: any' takes the port from anyone`;

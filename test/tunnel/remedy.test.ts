@@ -14,6 +14,16 @@ describe('remedyOf() an interactive tunnel', () => {
     expect(remedy('auth_failed', false)).to.contain('ssh-copy-id');
   });
 
+  it('is an answer to the question of its host key, where ssh has asked', () => {
+    const spec = { ...makeSpec(), name: 'vault', interactive: true };
+    const unknown = (lastError: string) => remedyOf('host_key_unknown', { spec, lastError });
+    expect(unknown('Host key verification failed.')).to.match(/^answer yes .*'tunward auth vault'/);
+    expect(unknown('No ED25519 host key is known for web and you have requested strict checking.')).to.contain(
+      'by hand',
+    );
+    expect(remedyOf('host_key_changed', { spec, lastError: null })).to.match(/, then 'tunward auth vault'$/);
+  });
+
   it('names it as a shell takes it: by its id where the name is none, or more than one plain word', () => {
     const id = '0123456789abcdef'.repeat(2);
     const names = ['db-1.eu', 'unnamed', 'my db', "x'; rm", '-f', ''];
