@@ -70,6 +70,7 @@ export interface Pty {
 const START_MS = 15_000;
 /** ssh would dump its memory at a Ctrl-\, with what was typed in it: for the person it is one more way to give up. */
 const [CTRL_C, CTRL_BACKSLASH] = [0x03, 0x1c];
+const [LINE_FEED, ENTER, BLANK] = [0x0a, 0x0d, 0x20];
 /** Lines of ssh that may wait until the terminal takes them, in bytes. */
 const MOST_NOTES = 65_536;
 
@@ -79,6 +80,8 @@ export function joinTerminal(helper: Helper, terminal: Terminal, clock: Clock = 
   let isReleased = false;
   let noted = 0;
   let pending = 0;
+  /** Something was drawn since Enter was pressed. */
+  let isAsked = false;
   /** What is drawn is drawn one after another. */
   let drawn: Promise<void> = Promise.resolve();
   const { stdin: keys, stdout: screen } = helper;
@@ -103,6 +106,7 @@ export function joinTerminal(helper: Helper, terminal: Terminal, clock: Clock = 
   screen?.on('data', (bytes: Buffer) => {
     screen.pause();
     pending++;
+    isAsked ||= bytes.some((byte) => byte > BLANK);
     // What ssh said before it asked has come by another way, and may be read in this very turn: it is drawn first.
     void clock
       .sleep(0)
@@ -140,10 +144,26 @@ export function joinTerminal(helper: Helper, terminal: Terminal, clock: Clock = 
         bytes.fill(0);
         resolve();
       };
-      for (let at = bytes.indexOf(CTRL_BACKSLASH); at !== -1; at = bytes.indexOf(CTRL_BACKSLASH)) bytes[at] = CTRL_C;
-      if (isReleased || !keys?.writable) passed();
-      else keys.write(bytes, passed);
+      const size = isReleased || !keys?.writable ? 0 : answerIn(bytes);
+      if (size === 0) passed();
+      else keys?.write(bytes.subarray(0, size), passed);
     });
+  }
+
+  /**
+   * How much of it, from its beginning, is for ssh. A terminal shows what is typed until ssh has it hide that, which it does
+   * just before it asks; and it forgets then what it has not read. So what is typed between two questions is of no use, and
+   * a secret that is typed too early would be seen.
+   */
+  function answerIn(bytes: Buffer): number {
+    if (bytes.includes(CTRL_C) || bytes.includes(CTRL_BACKSLASH)) {
+      bytes[0] = CTRL_C;
+      return 1;
+    }
+    if (!isAsked) return 0;
+    const end = bytes.findIndex((byte) => byte === ENTER || byte === LINE_FEED);
+    isAsked = end === -1;
+    return isAsked ? bytes.length : end + 1;
   }
 
   function resize(columns: number, rows: number): void {
