@@ -232,6 +232,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     spec = next;
     if (isSame) return;
     if (attendance) giveUpOn(attendance, conflict('has been changed meanwhile'));
+    // It waits for a person then, who is to know why.
+    if (spec.interactive && condition.state === 'up') lastError = 'it was configured anew';
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
     checkUps.forget();
     dispatch({ type: 'respec' });

@@ -3,13 +3,15 @@ import { remedyOf, whichOf } from '#lib/tunnel/remedy.js';
 import { makeSpec } from '../support/specs.js';
 
 describe('remedyOf() an interactive tunnel', () => {
-  const remedy = (reason: 'needs_auth' | 'auth_failed' | 'frozen', interactive: boolean) =>
+  const remedy = (reason: 'needs_auth' | 'auth_failed' | 'frozen' | 'local_port_busy', interactive: boolean) =>
     remedyOf(reason, { spec: { ...makeSpec(), name: 'vault', interactive }, lastError: null });
 
   it('is a person, by the command or by the page', () => {
     expect(remedy('needs_auth', true)).to.equal("it waits for a person: 'tunward auth vault', or the panel");
     expect(remedy('auth_failed', true)).to.equal("try again: 'tunward auth vault', or the panel");
     expect(remedy('frozen', true)).to.contain('kill -CONT').and.contain("'tunward auth vault'");
+    expect(remedy('local_port_busy', true)).not.to.contain('--force');
+    expect(remedy('local_port_busy', false)).to.contain('--force');
     expect(remedy('needs_auth', false)).to.contain('ssh-add');
     expect(remedy('auth_failed', false)).to.contain('ssh-copy-id');
   });

@@ -1133,7 +1133,7 @@ describe('createRunner()', () => {
       it('is over when somebody stops it, changes it, or closes', async () => {
         const ends = [
           () => bench.runner.stop(),
-          () => bench.runner.respec({ ...bench.runner.spec(), startTimeoutMs: 1234 }),
+          () => bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: '1234' } }),
           () => bench.runner.close(),
         ];
         for (const end of ends) {
@@ -1231,7 +1231,7 @@ describe('createRunner()', () => {
             () => void bench.runner.stop(),
             () => void bench.runner.start().catch(() => undefined),
             () => bench.runner.boot(true),
-            () => bench.runner.respec({ ...bench.runner.spec(), startTimeoutMs: 5000 + next(100) }),
+            () => bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: `${next(5)}` } }),
             () => bench.engine.links.at(-1)?.exit({ reason: reasons[next(4)] ?? 'exited' }),
             () => {
               bench.engine.first = (['ready', 'waiting', 'frozen'] as const)[next(3)] ?? 'ready';
@@ -1267,6 +1267,18 @@ describe('createRunner()', () => {
           await bench.runner.close();
           expect(bench.clock.sleepers(), `round ${round}`).to.equal(0);
         }
+      });
+
+      it('is asked again for what makes another tunnel of it, which it says, and not for what its next start is like', async () => {
+        await logIn();
+        bench.runner.respec({ ...bench.runner.spec(), restartTimeoutMs: 1, takeover: 'any' });
+        await bench.clock.advance(1000);
+        expect(bench.runner.status().state).to.equal('up');
+        expect(bench.runner.spec().takeover).to.equal('any');
+        bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: '2222' } });
+        await bench.clock.advance(1000);
+        expect(bench.runner.status()).to.include({ ...waits, lastError: 'it was configured anew' });
+        expect(bench.states().at(-1)).to.equal('needs_auth');
       });
 
       it('asks nobody of one that asks nobody', async () => {
