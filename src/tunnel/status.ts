@@ -37,6 +37,8 @@ export interface TunnelStatus {
   readonly jump: readonly string[];
   readonly groups: readonly string[];
   readonly enabled: boolean;
+  /** A person starts it, and answers what ssh asks. */
+  readonly interactive: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -160,6 +162,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
     enabled: spec.enabled,
+    interactive: spec.interactive,
     ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,

@@ -71,6 +71,7 @@ export const tunnel = z
     jump: z.array(z.string()),
     groups: z.array(z.string()),
     enabled: z.boolean(),
+    interactive: z.boolean().describe('A person starts it, and answers what ssh asks'),
     pid: z.int().nullable().describe('The root of the chain'),
     chain: z.array(z.strictObject({ pid: z.int(), start_ticks: z.number(), command: z.string() })),
     usage: usage.nullable(),
