@@ -40,19 +40,26 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
   {
     door: 'processes are started',
     opens: /node:child_process/,
-    keepers: ['tunnel/chain.ts', 'cli/detach.ts', 'cli/demo/actors.ts', 'testing/spawn.ts'],
+    keepers: [
+      'tunnel/chain.ts',
+      'tunnel/asking/pty-process.ts',
+      'cli/detach.ts',
+      'cli/demo/actors.ts',
+      'testing/spawn.ts',
+    ],
   },
   // A program that stops itself, as Ctrl-Z asks it to, sends nobody a signal.
   {
     door: 'signals are sent',
     opens: /\bprocess\.kill\b(?!\(process\.pid, 'SIGTSTP'\))|\bchild\.kill\(/,
-    keepers: ['hunt.ts'],
+    // What puts ssh on a terminal ends its own child, which nobody else can have reaped.
+    keepers: ['hunt.ts', 'tunnel/asking/pty-process.ts'],
   },
   {
     door: 'time is told and waited for',
     opens: /\b(setTimeout|setInterval|setImmediate)\b|\bperformance\.now|\bDate\.now|\bnew Date\(\)|node:timers/,
     // A browser has a clock of its own.
-    keepers: ['time.ts', 'panel/clock.ts'],
+    keepers: ['time.ts', 'panel/clock.ts', 'tunnel/asking/pty-process.ts'],
   },
   {
     door: 'the environment is read',
@@ -64,7 +71,11 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     opens: /\bprocess\.(stdout|stderr)\b(?!\.isTTY)|\bconsole\./,
     keepers: ['cli/render.ts'],
   },
-  { door: 'the process is ended', opens: /\bprocess\.exit\(/, keepers: ['cli/main.ts', 'testing/actor.ts'] },
+  {
+    door: 'the process is ended',
+    opens: /\bprocess\.exit\(/,
+    keepers: ['cli/main.ts', 'testing/actor.ts', 'tunnel/asking/pty-process.ts'],
+  },
   {
     door: 'files are watched',
     opens: /\bfs\.watch|\bwatchFile\b.*'node:fs|\bFSWatcher\b|import \{[^}]*\bwatch\b[^}]*\} from 'node:fs/,

@@ -50,6 +50,14 @@ export function destinationArguments(spec: TunnelSpec): string[] {
   return [...words, '--', spec.remoteHost.replace(/\[(.*)\]$/, '$1')];
 }
 
+/** How ssh is to behave where it would turn to a person. */
+export interface Manners {
+  /** A known_hosts file of our own for keys met for the first time; null: the person's own file takes them. */
+  readonly knownHosts: string | null;
+  /** Somebody is there who is asked. */
+  readonly asks?: boolean;
+}
+
 /**
  * The whole command line. ssh takes the first value it meets for an option, so what must hold comes first, then the
  * spec's own, then the defaults that a spec may change.
@@ -58,7 +66,7 @@ export function sshArguments(
   spec: TunnelSpec,
   binds: readonly Bind[],
   facts: SshFacts,
-  knownHosts: string | null,
+  { knownHosts, asks = false }: Manners,
 ): string[] {
   const fixed = [
     'ControlMaster=no',
@@ -66,7 +74,7 @@ export function sshArguments(
     'ExitOnForwardFailure=yes',
     'ClearAllForwardings=no',
     'PermitLocalCommand=no',
-    'BatchMode=yes',
+    `BatchMode=${asks ? 'no' : 'yes'}`,
     // A remote forward is granted in silence at the default level; at DEBUG1 ssh says so. A local one is seen in /proc.
     `LogLevel=${spec.forward.side === 'remote' ? 'DEBUG1' : 'INFO'}`,
     ...(facts.canFork ? ['ForkAfterAuthentication=no'] : []),
@@ -76,7 +84,7 @@ export function sshArguments(
     `ServerAliveInterval=${spec.check ? 5 : 15}`,
     'ServerAliveCountMax=3',
     'ConnectTimeout=10',
-    ...hostKeyOptions(facts, knownHosts),
+    ...hostKeyOptions(facts, { knownHosts, asks }),
   ];
   const destination = destinationArguments(spec);
   const end = destination.indexOf('--');
@@ -92,14 +100,15 @@ export function sshArguments(
 
 /**
  * Never weaker than the person's own checking: only where ssh would ask somebody is a key taken at the first meeting,
- * into our file, and both files are checked from then on; a key that changed is refused.
+ * into our file, and both files are checked from then on; a key that changed is refused. Where somebody is there, ssh asks.
  */
-export function hostKeyOptions(facts: SshFacts, knownHosts: string | null): string[] {
+export function hostKeyOptions(facts: SshFacts, { knownHosts, asks = false }: Manners): string[] {
   if (facts.strictHostKeyChecking !== 'ask') return [];
-  if (knownHosts === null) return ['StrictHostKeyChecking=accept-new'];
+  const checking = `StrictHostKeyChecking=${asks ? 'ask' : 'accept-new'}`;
+  if (knownHosts === null) return [checking];
   // `none` must stand alone: ssh would refuse the whole command line.
   const theirs = facts.userKnownHostsFile === 'none' ? '' : ` ${facts.userKnownHostsFile}`;
-  return ['StrictHostKeyChecking=accept-new', `UserKnownHostsFile=${quotePath(knownHosts)}${theirs}`];
+  return [checking, `UserKnownHostsFile=${quotePath(knownHosts)}${theirs}`];
 }
 
 /** A path as one word of an option of ssh: in quotes, and no `%` of it a token to be expanded. */

@@ -13,8 +13,9 @@ import { type ProcessRef, readStat } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock, until } from '../time.js';
 import { printable } from '../wire.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
+import { ADD_PTY, findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
-import type { Engine, Link, LinkExit, LinkOptions } from './engine.js';
+import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
 import { type Bind, bindSet, type EngineName, formatHop, type TunnelSpec } from './spec.js';
@@ -92,12 +93,13 @@ export function createChains(options: ChainOptions): Chains {
     const left = describeLeft(steps, effective);
     if (left !== undefined) linkOptions.onOutput(left);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
-    const { knownHosts } = options;
-    const words = [...proxyArguments(steps, { ssh, knownHosts }), ...sshArguments(spec, binds, effective, knownHosts)];
+    const { asking } = linkOptions;
+    const manners = { knownHosts: options.knownHosts, asks: asking !== undefined };
+    const words = [...proxyArguments(steps, { ssh, ...manners }), ...sshArguments(spec, binds, effective, manners)];
     const allowance = allowances.get(spec) ?? createAllowance(options.clock);
     allowances.set(spec, allowance);
     const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance, pins };
-    return spawnChain(plan, options, linkOptions);
+    return asking ? spawnAsking(plan, options, linkOptions, asking) : spawnChain(plan, options, linkOptions);
   }
 
   function factsOf(words: readonly string[]): Promise<SshFacts> {
@@ -220,20 +222,71 @@ interface Plan {
   readonly pins: PinBudget;
 }
 
-async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkOptions): Promise<Link> {
+/** ssh, and somebody who answers it. Never autossh: what it starts again would ask again. */
+async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkOptions, asking: Asking): Promise<Link> {
+  const { person, onOpen } = asking;
+  const pty = 'terminal' in person ? findPty() : undefined;
+  if (!('terminal' in person) || pty === undefined) {
+    throw new TunwardError('ERR_SPAWN_FAILED', `Cannot ask: ${ADD_PTY}`, {});
+  }
+  const [program = '', ...words] = [process.execPath, ...ptyCommand(pty, person.terminal, [plan.ssh, ...plan.words])];
+  let joined: Pty | undefined;
+  const link = await spawnChain(plan, options, linkOptions, {
+    ...{ program, words, stdio: ['pipe', 'pipe', 'pipe', 'ipc'] },
+    join: (child) => {
+      joined = joinTerminal(child, person.terminal);
+      return joined;
+    },
+  });
+  const trouble = await unlessAborted(joined?.started ?? Promise.resolve(undefined), linkOptions.signal).catch(
+    async (error) => {
+      await link.stop();
+      throw error;
+    },
+  );
+  if (trouble === undefined) onOpen('pty');
+  return link;
+}
+
+/** Another way to run ssh than by itself, and what goes on with it beside what every chain does. */
+interface Way {
+  readonly program: string;
+  readonly words: readonly string[];
+  readonly stdio: SpawnOptions['stdio'];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly join?: (child: ChildProcess) => Partial<Pick<Pty, 'exit' | 'note'>> & Pick<Pty, 'release'>;
+}
+
+function usualWay({ name, program, words }: Plan): Way {
+  return { program, words: name === 'autossh' ? ['-M', '0', ...words] : words, stdio: ['ignore', 'ignore', 'pipe'] };
+}
+
+async function spawnChain(
+  plan: Plan,
+  options: ChainOptions,
+  { onOutput }: LinkOptions,
+  { program, words, stdio, env, join }: Way = usualWay(plan),
+): Promise<Link> {
   const { spec, binds, allowance } = plan;
   const { proc, clock, instance } = options;
   const output = createThrottle(onOutput, { allowance, clock });
   // Hears everything: what explains an exit may be among the lines that are too many.
-  const said = createTranscript(output.take);
-  const child = await spawnProgram(plan.program, plan.name === 'autossh' ? ['-M', '0', ...plan.words] : plan.words, {
-    env: { ...environmentOf(plan, options), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) },
-    stdio: ['ignore', 'ignore', 'pipe'],
+  const said = createTranscript((line) => {
+    output.take(line);
+    joined?.note?.(line);
+  });
+  const own = { ...environmentOf(plan, options), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) };
+  const child = await spawnProgram(program, words, {
+    env: { ...own, ...env },
+    ...(stdio === undefined ? {} : { stdio }),
     // A session of its own: a Ctrl-C at our terminal is not its business, and its offspring is known by the session.
     detached: true,
   });
-  const exited = whenExited(child, said, clock)
+  const joined = join?.(child);
+  const release = () => joined?.release();
+  const exited = whenExited(child, said, { clock, exit: joined?.exit })
     .finally(output.end)
+    .finally(release)
     .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
@@ -242,7 +295,7 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
   void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
   const { lastLine, allocatedPort, refusals } = said;
-  return { root, exited, check: async () => watch.look(), lastLine, allocatedPort, refusals, stop };
+  return { root, exited, check: async () => watch.look(), lastLine, allocatedPort, refusals, release, stop };
 
   function isGranted(): boolean {
     if (isLocal) return true;
@@ -267,13 +320,18 @@ async function spawnChain(plan: Plan, options: ChainOptions, { onOutput }: LinkO
 /** After the exit the pipe may still hold the line that explains it; an orphan that keeps it open is not waited for. */
 const LAST_WORDS_MS = 100;
 
-async function whenExited(child: ChildProcess, said: Transcript, clock: Clock): Promise<LinkExit> {
+async function whenExited(
+  child: ChildProcess,
+  said: Transcript,
+  { clock, exit }: { readonly clock: Clock; readonly exit: Pty['exit'] | undefined },
+): Promise<LinkExit> {
   const isDrained = hear(child.stderr, said.take);
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
   await untilDrained(isDrained, clock);
   said.end();
-  child.stderr?.destroy();
-  return classifyExit(said.lines(), { code, signal });
+  for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy();
+  // What a helper has said of its ssh is about ssh.
+  return classifyExit(said.lines(), exit?.() ?? { code, signal });
 }
 
 async function untilDrained(isDrained: () => boolean, clock: Clock): Promise<void> {

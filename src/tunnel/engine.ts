@@ -53,8 +53,19 @@ export interface Link {
   allocatedPort(): number | undefined;
   /** Connections through it that the target refused, and what was said of the last one. */
   refusals(): { readonly count: number; readonly last: string | null };
+  /** It is up: whoever has answered is let go, and nothing that they did is kept. Idempotent. */
+  release?(): void;
   /** Ends it and all that it started; resolves when nothing of it is left, or with the survivors. Bounded. Idempotent. */
   stop(signal?: AbortSignal): Promise<KillReport>;
+}
+
+/** Somebody who is there for the time of a login. */
+export interface Asking {
+  readonly person: Person;
+  /** How long one answer may take, in milliseconds. */
+  readonly idleMs: number;
+  /** ssh is on a terminal (`pty`), or asks through SSH_ASKPASS. */
+  readonly onOpen: (via: 'pty' | 'askpass') => void;
 }
 
 export interface LinkOptions {
@@ -63,7 +74,7 @@ export interface LinkOptions {
   /** Ends a start in progress: rejects with the signal's reason, and leaves nothing behind. */
   signal: AbortSignal;
   /** Who answers what ssh asks; not given: nobody, and ssh does not ask. */
-  person?: Person | undefined;
+  asking?: Asking | undefined;
 }
 
 /** What starts links. `start` rejects with ERR_SPAWN_FAILED when the program cannot be run at all. */

@@ -1,6 +1,6 @@
 import { TunwardError } from '../errors.js';
 import { printable } from '../wire.js';
-import { hostKeyOptions, type SshFacts } from './arguments.js';
+import { hostKeyOptions, type Manners, type SshFacts } from './arguments.js';
 import { formatHop, type Hop, parseHop, type TunnelSpec } from './spec.js';
 
 /*
@@ -107,12 +107,12 @@ export function hopArguments(spec: TunnelSpec, { destination, port }: Hop): stri
 /** What a destination behind these hops is to be given, before everything else; nothing where there are none. */
 export function proxyArguments(
   steps: readonly Step[],
-  { ssh, knownHosts }: { readonly ssh: string; readonly knownHosts: string | null },
+  { ssh, ...manners }: Manners & { readonly ssh: string },
 ): string[] {
   let words: string[] = [];
   for (const { facts, words: own, hop } of steps) {
     const end = own.length - 2;
-    const hopWords = [...words, ...fixedFor(facts), ...own.slice(0, end), ...defaultsFor(facts, knownHosts)];
+    const hopWords = [...words, ...fixedFor(facts, manners), ...own.slice(0, end), ...defaultsFor(facts, manners)];
     const command = [ssh, ...hopWords].map((word) => escapeWord(word.replaceAll('%', '%%')));
     // The tokens are for the ssh that runs this: where it wants to go.
     words = setProxy([...command, '-W', escapeWord(TOKENS), '--', hop.destination].join(' '));
@@ -125,26 +125,26 @@ function setProxy(command: string): string[] {
   return ['-o', `ProxyCommand=${command}`, '-o', 'ProxyUseFdpass=no'];
 }
 
-function fixedFor({ canFork }: SshFacts): string[] {
+function fixedFor({ canFork }: SshFacts, { asks = false }: Manners): string[] {
   const options = [
     'ControlMaster=no',
     'ControlPersist=no',
     'ExitOnForwardFailure=yes',
     'ClearAllForwardings=yes',
     'PermitLocalCommand=no',
-    'BatchMode=yes',
+    `BatchMode=${asks ? 'no' : 'yes'}`,
     'LogLevel=INFO',
     ...(canFork ? ['ForkAfterAuthentication=no'] : []),
   ];
   return ['-N', '-T', '-S', 'none', ...options.flatMap((option) => ['-o', option])];
 }
 
-function defaultsFor(facts: SshFacts, knownHosts: string | null): string[] {
+function defaultsFor(facts: SshFacts, manners: Manners): string[] {
   const options = [
     'ServerAliveInterval=15',
     'ServerAliveCountMax=3',
     'ConnectTimeout=10',
-    ...hostKeyOptions(facts, knownHosts),
+    ...hostKeyOptions(facts, manners),
   ];
   return options.flatMap((option) => ['-o', option]);
 }

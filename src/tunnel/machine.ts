@@ -30,7 +30,7 @@ export type EventType =
 
 export interface MachineEvent {
   readonly type: EventType;
-  /** With blocked, lost, exited, timeout and dead: why. */
+  /** With blocked, lost, exited, timeout and dead: why. With stop: why it is down then, when nobody has wished it. */
   readonly reason?: Reason;
   /** With exited: this tunnel is not to be tried again for that reason. */
   readonly isFinal?: boolean;
@@ -60,6 +60,32 @@ export function transition(now: Condition, event: MachineEvent): Transition {
   return table[now.state][event.type](now, event);
 }
 
+/** What is known of a tunnel that needs a person at each start. */
+export interface Attendance {
+  /** Somebody is there for the start that is under way. */
+  readonly isThere: boolean;
+  /** It has been up since somebody was last there. */
+  readonly wasUp: boolean;
+}
+
+/**
+ * The same of one that needs a person at each start: where another would wait for its next try, or start by itself, it stops
+ * and says why. What survived its stop is still gone after, but not to start it then.
+ */
+export function attendedTransition(now: Condition, event: MachineEvent, { isThere, wasUp }: Attendance): Transition {
+  const { next, effect } = transition(now, event);
+  const isStuck = next.reason === 'stuck';
+  const waitsForPerson = { ...initialCondition, reason: 'needs_auth' } as const;
+  if (effect === 'launch' && !isThere) return { next: waitsForPerson };
+  if (next.state === 'fatal' || (next.state === 'backoff' && !isStuck)) {
+    return { next: { ...waitsForPerson, reason: (wasUp ? null : next.reason) ?? 'needs_auth' } };
+  }
+  if (next.state === 'stopped' && now.state !== 'stopped') {
+    return { next: { ...next, reason: now.reason === 'stuck' ? 'needs_auth' : now.reason } };
+  }
+  return { next: isStuck ? { ...next, desired: 'down' } : next, ...(effect ? { effect } : {}) };
+}
+
 type Cell = (now: Condition, event: MachineEvent) => Transition;
 
 const ignore: Cell = (now) => ({ next: now });
@@ -85,8 +111,8 @@ const cycle: Cell = () => ({
   effect: 'teardown',
 });
 
-const takeDown: Cell = (now) => ({
-  next: { ...now, state: 'stopping', desired: 'down', reason: null },
+const takeDown: Cell = (now, { reason = null }) => ({
+  next: { ...now, state: 'stopping', desired: 'down', reason },
   effect: 'teardown',
 });
 

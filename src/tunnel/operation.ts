@@ -23,7 +23,7 @@ export interface Operation {
   readonly kind: 'start' | 'stop';
   readonly answer: Promise<OperationResult>;
   readonly resolve: (result: OperationResult) => void;
-  readonly reject: (error: TunwardError) => void;
+  readonly reject: (error: Error) => void;
   /** Whoever is in the way goes, this once. One caller who asks for it is enough. */
   force: boolean;
 }

@@ -12,13 +12,14 @@ export function remedyOf(
   reason: Reason | null,
   { spec, lastError }: { readonly spec: TunnelSpec; readonly lastError: string | null },
 ): string | null {
-  const { remoteHost, forward } = spec;
+  const { remoteHost, forward, name } = spec;
   switch (reason) {
     case 'auth_failed':
+      if (spec.interactive) return `try again: 'tunward auth ${name}', or the panel`;
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive
-        ? 'it needs a person at its start, which is not supported yet'
+        ? `it waits for a person: 'tunward auth ${name}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
       return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;

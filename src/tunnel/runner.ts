@@ -2,7 +2,8 @@ import { TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, until } from '../time.js';
-import type { Patience, Person } from './asking/person.js';
+import { type Attendance, createAttendance } from './asking/attendance.js';
+import { type Patience, type Person, usualPatience } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState } from './engine.js';
 import type { Gate, Place } from './gate.js';
@@ -10,7 +11,15 @@ import { type CheckUps, createCheckUps } from './health.js';
 import { createHistory } from './history.js';
 import type { Ledger } from './ledger.js';
 import type { Cleared, LayerCounts } from './leftovers.js';
-import { type Condition, type Effect, initialCondition, type MachineEvent, type State, transition } from './machine.js';
+import {
+  attendedTransition,
+  type Condition,
+  type Effect,
+  initialCondition,
+  type MachineEvent,
+  type State,
+  transition,
+} from './machine.js';
 import {
   beginRoad,
   byItself,
@@ -132,6 +141,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The least wait before the next attempt, as the server has said. */
   let retryAfterMs = 0;
   let isClosed = false;
+  /** Somebody is there, for the start of an interactive one. */
+  let attendance: Attendance | undefined;
+  let wasUp = false;
   let link: Link | undefined;
   let place: Place | undefined;
   let held: Held | undefined;
@@ -147,7 +159,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   // What people ask for.
 
   function boot(isSwept: boolean): void {
-    if (spec.interactive || !spec.enabled || condition.desired === 'up') return;
+    if (!spec.enabled || condition.desired === 'up') return;
+    if (spec.interactive) return announceNeed('boot');
     road = beginRoad(clock, { asked: true, cleanUp: isSwept ? 'swept' : spec.takeover });
     dispatch({ type: 'start' });
   }
@@ -171,18 +184,46 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     return request('stop', { type: 'stop' });
   }
 
-  async function authenticate(_person: Person, _options: AuthenticateOptions = {}): Promise<OperationResult> {
-    throw conflict('cannot be authenticated yet');
+  async function authenticate(person: Person, options: AuthenticateOptions = {}): Promise<OperationResult> {
+    const { signal, patience = usualPatience, onOpen = () => undefined } = options;
+    const why = whyNotAuthenticate();
+    if (why) throw why;
+    signal?.throwIfAborted();
+    const mine = createAttendance({ person, patience, onOpen, clock });
+    attendance = mine;
+    wasUp = false;
+    const giveUp = () => giveUpOn(mine, signal?.reason);
+    signal?.addEventListener('abort', giveUp, { once: true });
+    try {
+      return await request('start', { type: 'start' });
+    } finally {
+      signal?.removeEventListener('abort', giveUp);
+      if (attendance === mine) attendance = undefined;
+    }
+  }
+
+  /** Nobody is there any more. One that has come up in the same instant stays: it needs nobody. */
+  function giveUpOn(one: Attendance, why: unknown): void {
+    if (attendance !== one || condition.state === 'up') return;
+    attendance = undefined;
+    operation?.reject(why instanceof Error ? why : conflict('was given up'));
+    operation = undefined;
+    dispatch({ type: 'stop', reason: 'needs_auth' });
   }
 
   function whyNotAuthenticate(): TunwardError | undefined {
-    return conflict('cannot be authenticated yet');
+    if (isClosed) return conflict('has been closed');
+    if (!spec.interactive) return conflict("asks nobody: it starts by itself; 'interactive: true' makes it ask");
+    if (attendance) return conflict('is being authenticated by somebody else');
+    if (condition.state === 'up') return conflict('is up: there is nothing to authenticate');
+    return condition.state === 'stopping' ? conflict('is being stopped') : undefined;
   }
 
   function respec(next: TunnelSpec): void {
     const isSame = isSameSpec(spec, next);
     spec = next;
     if (isSame) return;
+    if (attendance) giveUpOn(attendance, conflict('has been changed meanwhile'));
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
     checkUps.forget();
     dispatch({ type: 'respec' });
@@ -190,6 +231,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   async function close(): Promise<void> {
     isClosed = true;
+    if (attendance) giveUpOn(attendance, conflict('has been closed'));
     await Promise.allSettled([stop()]);
     stage.abort(new Error(`tunnel ${spec.id} is closed`));
   }
@@ -197,7 +239,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function refuse(): void {
     if (isClosed) throw conflict('has been closed');
     if (!spec.interactive) return;
-    const why = 'is interactive: it needs a person at its start, which is not supported yet';
+    const why = `is interactive: it needs a person at its start ('tunward auth ${spec.name}', or the panel)`;
     throw conflict(why, { reason: 'needs_auth' });
   }
 
@@ -224,7 +266,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   function dispatch(event: MachineEvent): void {
     const from = condition.state;
-    const { next, effect } = transition(condition, event);
+    const { next, effect } = spec.interactive
+      ? attendedTransition(condition, event, { isThere: attendance !== undefined, wasUp })
+      : transition(condition, event);
     condition = next;
     const isMoved = next.state !== from;
     if (isMoved && from === 'up') leaveUp(next.reason);
@@ -253,8 +297,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const { state, reason } = condition;
     since = clock.wallTime();
     nextRetryAt = null;
-    if (state === 'up') history.noteUp(since, road);
-    if (state === 'up' || state === 'stopped') lastError = null;
+    if (state === 'up') {
+      history.noteUp(since, road);
+      wasUp = true;
+      // Whoever has answered may go.
+      link?.release?.();
+    }
+    // Why one is down that nobody has stopped stays known.
+    if (state === 'up' || (state === 'stopped' && reason === null)) lastError = null;
     if (from === 'starting') {
       place?.release(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
       place = undefined;
@@ -264,10 +314,21 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function announce(from: State): void {
     const { state } = condition;
     const walked = road;
-    const isEnd = state === 'up' || state === 'backoff' || state === 'fatal';
+    const isEnd = state === 'up' || state === 'backoff' || state === 'fatal' || waitsForPerson();
     if (isEnd) road = beginRoad(clock, byItself);
     publish({ type: `tunnel.${state}`, tunnel: spec.id, from, asked: walked.asked, status: status() });
     answer(walked);
+    if (!waitsForPerson() || !wasUp) return;
+    wasUp = false;
+    announceNeed('lost');
+  }
+
+  function waitsForPerson(): boolean {
+    return spec.interactive && condition.state === 'stopped' && condition.reason !== null;
+  }
+
+  function announceNeed(why: 'boot' | 'lost'): void {
+    if (spec.enabled) publish({ type: 'tunnel.needs_auth', tunnel: spec.id, why, status: status() });
   }
 
   /** Answers whoever waits, when the state says how it went: at the first failure, not when all is well at last. */
@@ -276,8 +337,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!operation) return;
     const { kind, resolve, reject } = operation;
     if (state === (kind === 'start' ? 'up' : 'stopped')) resolve(resultOf(walked));
-    else if (state === 'backoff' || state === 'fatal') reject(createFailure({ kind, spec, status: status(), held }));
-    else return;
+    else if (state === 'backoff' || state === 'fatal' || waitsForPerson()) {
+      reject(attendance?.failure() ?? createFailure({ kind, spec, status: status(), held }));
+    } else return;
     operation = undefined;
   }
 
@@ -309,7 +371,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     await takePlace(signal);
     const obstacle = await clear(signal);
     if (obstacle) return tell(signal, obstacle);
-    const started = await context.engineFor(spec).start(spec, { onOutput, signal });
+    const { asking } = attendance ?? {};
+    const started = await context.engineFor(spec).start(spec, { onOutput, signal, asking });
     // Also one whose start was called off on the way: the teardown that is next in the queue finds it here.
     link = started;
     started.exited
@@ -319,7 +382,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       });
     // On disk before it is trusted. Its handshake goes on meanwhile.
     if (started.root) await context.ledger?.record(spec.id, started.root);
-    await awaitReady(signal, spec.startTimeoutMs);
+    await awaitReady(signal, attendance?.leftMs() ?? spec.startTimeoutMs);
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
@@ -364,13 +427,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
     const current = link;
     if (!current) return;
-    const isReady = async () => (await stateOf(current)) === 'ready';
-    if (await until(isReady, { timeoutMs, everyMs: readyEveryMs, signal, clock })) {
+    const look = async () => ((await stateOf(current)) === 'ready' ? 'ready' : attendance?.isIdle() && 'idle');
+    if ((await until(look, { timeoutMs, everyMs: readyEveryMs, signal, clock })) === 'ready') {
       return tell(signal, { type: 'ready' });
     }
     const isFrozen = (await stateOf(current)) === 'frozen';
     signal.throwIfAborted();
-    lastError = isFrozen ? FROZEN : (current.lastLine() ?? `not ready after ${timeoutMs} ms`);
+    const late = attendance?.failure()?.message;
+    lastError = isFrozen ? FROZEN : (late ?? current.lastLine() ?? `not ready after ${timeoutMs} ms`);
     dispatch({ type: 'timeout', reason: isFrozen ? 'frozen' : 'timeout' });
   }
 
@@ -448,8 +512,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!noteKill(report)) forgetLink(ended);
     lastError = exit.lastError ?? describeExit(exit);
     retryAfterMs = exit.retryAfterMs ?? 0;
-    const isGivenUp = spec.authRetry === 'never' && scheduleOf(exit.reason) === 'login';
-    dispatch({ type: 'exited', reason: exit.reason, ...(isGivenUp ? { isFinal: true } : {}) });
+    // A key whose passphrase is not known needs somebody; who was there and did not know it has failed.
+    const reason = attendance && exit.reason === 'needs_auth' ? 'auth_failed' : exit.reason;
+    const isGivenUp = spec.authRetry === 'never' && scheduleOf(reason) === 'login';
+    dispatch({ type: 'exited', reason, ...(isGivenUp ? { isFinal: true } : {}) });
   }
 
   /** The present link, and nobody has begun to take it down. */

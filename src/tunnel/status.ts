@@ -36,6 +36,8 @@ export interface TunnelStatus {
   /** The hosts it goes through, `[user@]host[:port]`, as far as the configuration names them. */
   readonly jump: readonly string[];
   readonly groups: readonly string[];
+  /** Needs a person at each start. */
+  readonly interactive: boolean;
   readonly enabled: boolean;
   /** A person starts it, and answers what ssh asks. */
   readonly interactive: boolean;
@@ -161,6 +163,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     remoteHost: spec.remoteHost,
     jump: spec.jump.map(formatHop),
     groups: spec.groups,
+    interactive: spec.interactive,
     enabled: spec.enabled,
     interactive: spec.interactive,
     ...{ pid: null, chain: [], usage: null },

@@ -88,6 +88,7 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     remote_host: 'user@remote-host1',
     jump: [],
     groups: [],
+    interactive: false,
     enabled: true,
     pid: 812,
     chain: [{ pid: 812, start_ticks: 1, command: '/usr/lib/autossh/autossh -M 0' }],

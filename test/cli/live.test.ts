@@ -25,6 +25,7 @@ function makeStatus(name: string, fields: Partial<TunnelStatus> = {}): TunnelSta
     remoteHost: 'rig',
     jump: [],
     groups: [],
+    interactive: false,
     enabled: true,
     pid: 812,
     chain: [],

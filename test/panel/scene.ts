@@ -31,6 +31,7 @@ export function tunnel(number: number, name: string, fields: Json = {}): Json {
     remote_host: 'me@bastion.example',
     jump: [],
     groups: [],
+    interactive: false,
     enabled: true,
     pid: 800 + number,
     chain: [],

@@ -30,7 +30,7 @@ const kept = '/var/lib/tunward/known_hosts';
 
 /** The command line of a spec on a host with ::1, and the `-o` options in it, in order. */
 function commandOf(spec: TunnelSpec, facts: SshFacts = asking, knownHosts: string | null = kept) {
-  const words = sshArguments(spec, bindSet(spec.forward, true), facts, knownHosts);
+  const words = sshArguments(spec, bindSet(spec.forward, true), facts, { knownHosts });
   const valuesOf = (flag: string) => words.filter((_word, at) => words[at - 1] === flag);
   return { words, options: valuesOf('-o'), valuesOf };
 }

@@ -70,6 +70,7 @@ export const tunnel = z
     remote_host: z.string(),
     jump: z.array(z.string()),
     groups: z.array(z.string()),
+    interactive: z.boolean().describe('Needs a person at each start'),
     enabled: z.boolean(),
     interactive: z.boolean().describe('A person starts it, and answers what ssh asks'),
     pid: z.int().nullable().describe('The root of the chain'),

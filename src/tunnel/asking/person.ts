@@ -21,7 +21,10 @@ export type Prompt = (
 export interface Terminal {
   readonly columns: number;
   readonly rows: number;
-  /** Draws bytes. Resolves when there is room for more: whoever writes on before that fills somebody's memory. Never rejects. */
+  /**
+   * Draws bytes, which are wiped once it has resolved: there is room for more then, and whoever writes on before that fills
+   * somebody's memory. Never rejects.
+   */
   readonly show: (bytes: Uint8Array) => Promise<void>;
   /** From now on, what is typed and how large the window is go there. Called once, before the first `show`. */
   readonly listen: (keyboard: Keyboard) => void;
