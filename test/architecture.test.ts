@@ -82,6 +82,8 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     keepers: ['daemon/watch.ts'],
   },
   { door: 'the page asks the daemon', opens: /(?<![.\w])fetch\(/, keepers: ['panel/api.ts'] },
+  { door: 'the page asks the daemon by WebSocket', opens: /\bnew WebSocket\(/, keepers: ['panel/terminal-link.ts'] },
+  { door: 'the page loads xterm.js', opens: /\bimport\('@xterm/, keepers: ['panel/terminal-screen.ts'] },
   { door: 'the page listens to the daemon', opens: /\bEventSource\b/, keepers: ['panel/stream.ts'] },
   {
     door: 'the page keeps something',
@@ -144,6 +146,8 @@ describe('the architecture', () => {
     const foreign = panel.flatMap(({ name, imports }) =>
       imports
         .filter(({ to, kind }) => kind !== 'type' && !to.startsWith('panel/') && !/^lit-html(\/|$)/.test(to))
+        // Loaded when somebody opens a terminal.
+        .filter(({ to, kind }) => !(kind === 'lazy' && to.startsWith('@xterm/')))
         .map(({ to }) => `${name} → ${to}`),
     );
     expect(foreign).to.deep.equal([]);

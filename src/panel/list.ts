@@ -36,10 +36,9 @@ export function groupsOf(tunnels: Iterable<Tunnel>): readonly string[] {
   return [...new Set([...tunnels].flatMap(({ groups }) => groups))].sort((one, other) => one.localeCompare(other));
 }
 
-/** It waits for somebody to log in. One that somebody has stopped is as it should be, and has no reason. */
-export function needsPerson({ interactive, state, reason }: Tunnel): boolean {
-  const isDown = state === 'stopped' || state === 'backoff' || state === 'fatal';
-  return interactive && isDown && reason !== null;
+/** It waits for somebody to log in. One that somebody has stopped has no reason: it is as it was wished. */
+export function needsPerson({ interactive, enabled, state, reason }: Tunnel): boolean {
+  return interactive && enabled && state === 'stopped' && reason !== null;
 }
 
 function isOf(tunnel: Tunnel, filter: StateFilter): boolean {
@@ -55,7 +54,7 @@ function isOf(tunnel: Tunnel, filter: StateFilter): boolean {
       return needsPerson(tunnel);
     // It waits, has failed or is unwell: a start that takes its time is no trouble, unless one has failed before.
     case 'trouble':
-      return state === 'up' ? health === 'degraded' : reason !== null && state !== 'stopped' && !needsPerson(tunnel);
+      return state === 'up' ? health === 'degraded' : reason !== null && state !== 'stopped';
   }
 }
 

@@ -1,38 +1,28 @@
 /**
- * A document for xterm.js, which writes styles into the page, where the page's policy lets nobody write any. What it
- * makes here looks to it like what it asked for: a `<style>` stands for a style sheet made by script, and a `style`
- * given by `setAttribute` goes by `style.cssText`. Both the policy leaves to scripts.
+ * For xterm.js, which writes styles into the page, where the page's policy lets nobody write any: while it draws, a
+ * `<style>` that is made stands for a style sheet made by script, and what a `<span>` is given by
+ * `setAttribute('style', …)` goes by `style.cssText`. Both the policy leaves to scripts. xterm.js has an option for a
+ * document of its own and asks the page's all the same (6.0: for rows and scrollbars), so it is that one that is lent.
+ * The function that comes back takes it back.
  */
-export function createTerminalDocument(page: Document): Document {
-  return new Proxy(page, {
-    get(target, key) {
-      if (key === 'createElement') return (name: string) => create(target, name);
-      const value: unknown = Reflect.get(target, key, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
-
-/** While `act` runs, the page's own document makes elements in the same way: xterm.js 6 asks that one for a `<style>` as well. */
-export function lendDocument(page: Document, act: () => void): void {
-  const value = (name: string) => create(page, name);
-  Object.defineProperty(page, 'createElement', { configurable: true, value });
-  try {
-    act();
-  } finally {
-    Reflect.deleteProperty(page, 'createElement');
-  }
-}
-
-function create(page: Document, name: string): HTMLElement {
-  const make = (what: string): HTMLElement => Document.prototype.createElement.call(page, what);
-  if (name === 'style') return standForSheet(page, make('template'));
-  const element = make(name);
-  element.setAttribute = (attribute, value) => {
-    if (attribute === 'style') element.style.cssText = value;
-    else Element.prototype.setAttribute.call(element, attribute, value);
+export function lendDocument(page: Document): () => void {
+  const create = (name: string, options?: ElementCreationOptions): HTMLElement => {
+    const make = (what: string): HTMLElement => Document.prototype.createElement.call(page, what, options);
+    if (name === 'style') return standForSheet(page, make('template'));
+    const element = make(name);
+    if (name === 'span') element.setAttribute = setAttribute;
+    return element;
   };
-  return element;
+  Object.defineProperty(page, 'createElement', { configurable: true, value: create });
+  return () => {
+    // Unless somebody else has it by now.
+    if (page.createElement === create) Reflect.deleteProperty(page, 'createElement');
+  };
+}
+
+function setAttribute(this: HTMLElement, name: string, value: string): void {
+  if (name === 'style') this.style.cssText = value;
+  else Element.prototype.setAttribute.call(this, name, value);
 }
 
 /** A template is never shown, and its text is the text of the sheet. */

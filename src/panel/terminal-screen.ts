@@ -1,6 +1,6 @@
 import type { Terminal } from '@xterm/xterm';
 import { Unreachable } from './api.js';
-import { createTerminalDocument, lendDocument } from './terminal-document.js';
+import { lendDocument } from './terminal-document.js';
 import { createSpeech } from './terminal-speech.js';
 
 /** The terminal that somebody sees and types on. */
@@ -41,12 +41,12 @@ export async function createScreen(host: HTMLElement, options: ScreenOptions): P
     theme: { background: backgroundColor, foreground: color, cursor: color, cursorAccent: backgroundColor },
     // What a server colours is to be read in the dark and in the light.
     minimumContrastRatio: 4.5,
-    documentOverride: createTerminalDocument(document),
   });
   const fit = new FitAddon();
   terminal.loadAddon(fit);
   deafen(terminal);
-  lendDocument(document, () => terminal.open(host));
+  const takeBack = lendDocument(document);
+  terminal.open(host);
   fit.fit();
   const field = terminal.textarea;
   field?.setAttribute('aria-label', label);
@@ -84,6 +84,7 @@ export async function createScreen(host: HTMLElement, options: ScreenOptions): P
       speech.stop();
       if (field) field.value = '';
       terminal.dispose();
+      takeBack();
     },
   };
 }

@@ -39,8 +39,6 @@ export interface TunnelStatus {
   /** Needs a person at each start. */
   readonly interactive: boolean;
   readonly enabled: boolean;
-  /** A person starts it, and answers what ssh asks. */
-  readonly interactive: boolean;
   /** The root of the chain. */
   readonly pid: number | null;
   readonly chain: readonly ChainProcess[];
@@ -165,7 +163,6 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     groups: spec.groups,
     interactive: spec.interactive,
     enabled: spec.enabled,
-    interactive: spec.interactive,
     ...{ pid: null, chain: [], usage: null },
     since: toIso(parts.since),
     attempt: condition.attempt,

@@ -72,7 +72,6 @@ export const tunnel = z
     groups: z.array(z.string()),
     interactive: z.boolean().describe('Needs a person at each start'),
     enabled: z.boolean(),
-    interactive: z.boolean().describe('A person starts it, and answers what ssh asks'),
     pid: z.int().nullable().describe('The root of the chain'),
     chain: z.array(z.strictObject({ pid: z.int(), start_ticks: z.number(), command: z.string() })),
     usage: usage.nullable(),
