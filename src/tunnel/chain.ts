@@ -78,7 +78,8 @@ export function createChains(options: ChainOptions): Chains {
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
   };
   return {
-    engineFor: ({ engine }) => engines[engine === 'auto' ? 'ssh' : engine],
+    // What autossh starts again would ask again.
+    engineFor: ({ engine, interactive }) => engines[interactive || engine === 'auto' ? 'ssh' : engine],
     resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec)), spec.jump.map(formatHop).join()),
     resolve: (words) => destinationOf(factsOf(words)),
     refresh,
@@ -222,7 +223,7 @@ interface Plan {
   readonly pins: PinBudget;
 }
 
-/** ssh, and somebody who answers it. Never autossh: what it starts again would ask again. */
+/** ssh, and somebody who answers it. */
 async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkOptions, asking: Asking): Promise<Link> {
   const { person, onOpen } = asking;
   const pty = 'terminal' in person ? findPty() : undefined;

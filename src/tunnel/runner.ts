@@ -5,7 +5,7 @@ import { type Clock, until } from '../time.js';
 import { type Attendance, createAttendance } from './asking/attendance.js';
 import { type Patience, type Person, usualPatience } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
-import type { Engine, Link, LinkExit, LinkState } from './engine.js';
+import type { Engine, Link, LinkExit, LinkState, Reason } from './engine.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import { createHistory } from './history.js';
@@ -160,7 +160,11 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   function boot(isSwept: boolean): void {
     if (!spec.enabled || condition.desired === 'up') return;
-    if (spec.interactive) return announceNeed('boot');
+    if (spec.interactive) {
+      // One that was not enabled before has been stopped.
+      condition = { ...condition, reason: 'needs_auth' };
+      return announceNeed('boot');
+    }
     road = beginRoad(clock, { asked: true, cleanUp: isSwept ? 'swept' : spec.takeover });
     dispatch({ type: 'start' });
   }
@@ -510,12 +514,12 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const report = await ended.stop();
     if (!isServing(ended)) return;
     if (!noteKill(report)) forgetLink(ended);
-    lastError = exit.lastError ?? describeExit(exit);
+    const isGivenUp = attendance && exit.signal === 'SIGINT';
+    lastError = isGivenUp ? 'given up at the prompt' : (exit.lastError ?? describeExit(exit));
     retryAfterMs = exit.retryAfterMs ?? 0;
-    // A key whose passphrase is not known needs somebody; who was there and did not know it has failed.
-    const reason = attendance && exit.reason === 'needs_auth' ? 'auth_failed' : exit.reason;
-    const isGivenUp = spec.authRetry === 'never' && scheduleOf(reason) === 'login';
-    dispatch({ type: 'exited', reason, ...(isGivenUp ? { isFinal: true } : {}) });
+    const reason = attendance ? reasonForPerson(exit) : exit.reason;
+    const isFinal = spec.authRetry === 'never' && scheduleOf(reason) === 'login';
+    dispatch({ type: 'exited', reason, ...(isFinal ? { isFinal } : {}) });
   }
 
   /** The present link, and nobody has begun to take it down. */
@@ -578,6 +582,12 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (condition.state !== 'up') return { state: 'unknown', reason: null, detail: null };
     return spec.check ? checkUps.health() : { state: 'ok', reason: null, detail: null };
   }
+}
+
+/** A key whose passphrase is not known needs somebody; who was there and did not know it has failed. Ctrl-C is a person's. */
+function reasonForPerson({ reason, signal }: LinkExit): Reason {
+  if (signal === 'SIGINT') return 'needs_auth';
+  return reason === 'needs_auth' ? 'auth_failed' : reason;
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';

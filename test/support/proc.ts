@@ -134,7 +134,7 @@ function isLiving({ state, threads }: Stat): boolean {
   return state !== 'X' && state !== 'x' && !(state === 'Z' && threads <= 1);
 }
 
-function allPids(): number[] {
+export function allPids(): number[] {
   return readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name))
     .map(Number);

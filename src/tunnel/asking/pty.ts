@@ -35,13 +35,11 @@ export function findPty(): string | undefined {
   return undefined;
 }
 
-/** The command line that runs another one on a terminal. The heap of a helper that only passes bytes on may be small. */
+/** The command line that runs another one on a terminal. */
 export function ptyCommand(pty: string, { columns, rows }: Terminal, command: readonly string[]): string[] {
   const helper = fileURLToPath(new URL('pty-process.js', import.meta.url));
-  return [...SMALL, helper, pty, String(columns), String(rows), ...command];
+  return [helper, pty, String(columns), String(rows), ...command];
 }
-
-const SMALL = ['--max-old-space-size=32', '--max-semi-space-size=1', '--v8-pool-size=1', '--single-threaded-gc'];
 
 /** What is used of a helper's process: pipes, and a channel. */
 export interface Helper {
@@ -128,8 +126,8 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
     if (isReleased) return;
     isReleased = true;
     tell({ type: 'release' });
-    // The helper's ends stay open: it passes nothing on any more.
-    screen?.resume();
+    keys?.destroy();
+    screen?.destroy();
   }
 
   function tell(message: ToHelper): void {
