@@ -199,6 +199,7 @@ export const chinese: Words = {
     taken: '现在无法在此登录：他人正在登录这条隧道，或它已连通',
     blocked: '终端的连接无法建立。守护进程前是否有不转发 WebSocket 的代理？',
     timeout: '用时过长，已放弃',
+    retype: '请确认回答无误，然后重试。',
     again: '重试',
   },
   restart: {

@@ -204,6 +204,7 @@ export const english: Words = {
     blocked:
       'No connection for a terminal gets through. Does a proxy stand before the daemon that passes no WebSocket on?',
     timeout: 'It took too long, and was given up',
+    retype: 'See that the answers are right, and try again.',
     again: 'Try again',
   },
   restart: {

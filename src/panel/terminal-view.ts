@@ -71,11 +71,12 @@ function endView(stage: Stage, words: Words): TemplateResult | '' {
 /** Why not, in the page's language; then in the daemon's own words; then what to do about it. */
 function problemView(kind: 'failed' | 'refused', problem: Problem, words: Words): TemplateResult {
   const { detail, reason, remedy } = problem;
-  const own = reason && remedy ? words.remedies[reason] : null;
+  const known = reason && remedy ? words.remedies[reason] : null;
+  const own = reason === 'auth_failed' ? words.terminal.retype : known;
   return html`<div class="outcome bad"><div>
     <p><b>${describeEnd(kind, problem, words)}</b></p>
     ${detail ? html`<p class="quoted">${said(detail)}</p>` : ''}
-    ${remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? said(remedy)}</p>` : ''}
+    ${own || remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? said(remedy ?? '')}</p>` : ''}
   </div></div>`;
 }
 

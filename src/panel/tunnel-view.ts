@@ -1,6 +1,7 @@
 import { html, nothing, type TemplateResult } from 'lit-html';
 import type { Actions } from './actions.js';
 import { backIcon } from './icons.js';
+import { needsPerson } from './list.js';
 import { actionButtons, wayView } from './list-view.js';
 import type { LogKeeper } from './log.js';
 import { logView } from './log-view.js';
@@ -60,7 +61,7 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
 function troubleView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
   const { reason, remedy, listen } = tunnel;
   // There is a button for that.
-  const isAsking = tunnel.interactive && reason === 'needs_auth';
+  const isAsking = needsPerson(tunnel) && (reason === 'needs_auth' || reason === 'auth_failed');
   const own = reason && remedy ? words.remedies[reason] : null;
   const [first] = listen;
   const address = reason === 'local_port_busy' && first ? endpoint(first.host, first.port) : undefined;

@@ -117,6 +117,8 @@ export interface Words {
     readonly taken: string;
     readonly blocked: string;
     readonly timeout: string;
+    /** What to do where the server did not like the answers. */
+    readonly retype: string;
     readonly again: string;
   };
   readonly restart: {

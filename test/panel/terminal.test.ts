@@ -230,7 +230,7 @@ describe('the panel, where a tunnel needs a person', () => {
       const alert = dialogOf(page).getByRole('alert');
       await alert.getByText('The server refuses the login').waitFor();
       await alert.getByText('tunnel vault did not come up: Permission denied').waitFor();
-      await alert.getByText("What to do: try again: 'tunward auth vault', or the panel").waitFor();
+      await alert.getByText('What to do: See that the answers are right, and try again.').waitFor();
       await shows(page, 'Permission denied.');
       await eventually(async () => (await page.evaluate('document.activeElement.textContent')) === 'Try again');
       await page.keyboard.press('Enter');
