@@ -53,11 +53,7 @@ export async function createScreen(host: HTMLElement, options: ScreenOptions): P
   field?.setAttribute('autocomplete', 'off');
   terminal.attachCustomKeyEventHandler(isForTerminal);
   const encoder = new TextEncoder();
-  terminal.onData((data) => {
-    onType(encoder.encode(data));
-    // A browser leaves there what was composed, or typed on glass.
-    if (field && data.includes('\r')) field.value = '';
-  });
+  terminal.onData((data) => onType(encoder.encode(data)));
   terminal.onResize(({ cols, rows }) => onResize(cols, rows));
   const speech = createSpeech(terminal, onSay);
   const observer = new ResizeObserver(() => fit.fit());
@@ -82,7 +78,6 @@ export async function createScreen(host: HTMLElement, options: ScreenOptions): P
     dispose() {
       observer.disconnect();
       speech.stop();
-      if (field) field.value = '';
       terminal.dispose();
       takeBack();
     },

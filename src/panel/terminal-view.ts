@@ -1,5 +1,5 @@
 import { html, type TemplateResult } from 'lit-html';
-import { describeProblem } from './refusal-view.js';
+import { describeProblem, holderList } from './refusal-view.js';
 import type { Via } from './terminal-link.js';
 import { said, text } from './text.js';
 import type { Problem, Tunnel } from './types.js';
@@ -70,12 +70,12 @@ function endView(stage: Stage, words: Words): TemplateResult | '' {
 
 /** Why not, in the page's language; then in the daemon's own words; then what to do about it. */
 function problemView(kind: 'failed' | 'refused', problem: Problem, words: Words): TemplateResult {
-  const { detail, reason, remedy } = problem;
+  const { detail, reason, remedy, holders = [] } = problem;
   const known = reason && remedy ? words.remedies[reason] : null;
   const own = reason === 'auth_failed' ? words.terminal.retype : known;
   return html`<div class="outcome bad"><div>
     <p><b>${describeEnd(kind, problem, words)}</b></p>
-    ${detail ? html`<p class="quoted">${said(detail)}</p>` : ''}
+    ${holders.length > 0 ? holderList(holders, words) : detail ? html`<p class="quoted">${said(detail)}</p>` : ''}
     ${own || remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? said(remedy ?? '')}</p>` : ''}
   </div></div>`;
 }

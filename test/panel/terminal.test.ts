@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import { need } from '../support/need.js';
 import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { asking, idOf, startScene, tunnel } from './scene.js';
+import { asking, idOf, nginx, startScene, tunnel } from './scene.js';
 import type { Sitting } from './sitting.js';
 import { type Json, problem, type Stage } from './stage.js';
 
@@ -248,6 +248,14 @@ describe('the panel, where a tunnel needs a person', () => {
       await gone(page);
     });
 
+    it('before ssh was started, since a stranger has the port: who that is', async () => {
+      const { page, sitting } = await sit();
+      const { body } = problem(409, 'ERR_PORT_HELD', 'port 5020 is held', { port: 5020, holders: [nginx] });
+      sitting.end({ outcome: 'failed', problem: body });
+      await dialogOf(page).getByText('Its port is held by somebody else').waitFor();
+      await dialogOf(page).getByText('nginx 4711').waitFor();
+    });
+
     it('given up, since nobody typed', async () => {
       const { page, sitting } = await sit();
       sitting.open();
@@ -353,8 +361,12 @@ describe('the panel, where a tunnel needs a person', () => {
     await page.keyboard.press('Enter');
     await eventually(() => sitting.typed() === '123456\r');
     expect(await page.locator('#terminal textarea').inputValue()).to.equal('');
+    // xterm.js empties it by itself, also of half an answer: that it does is what is relied on.
+    await page.keyboard.insertText('654');
+    await page.evaluate("window.kept = document.querySelector('#terminal textarea')");
     await page.getByRole('button', { name: 'Cancel' }).tap();
     await gone(page);
+    expect(await page.evaluate('window.kept.value')).to.equal('');
   });
 
   it('says where node-pty is missing, and that it works all the same', async () => {
