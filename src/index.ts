@@ -35,6 +35,7 @@ export type { BackendName } from './proc/backend.js';
 export type { ProcessTree } from './proc/family.js';
 export type { ProcessInfo, ProcessRef } from './proc/stat.js';
 export type { Usage, UsageReader } from './proc/usage.js';
+export type { Prompt, Question } from './tunnel/asking/person.js';
 export type { OperationResult, TunnelEvent, TunnelStatus } from './tunnel/runner.js';
 export type { TunnelSpec } from './tunnel/spec.js';
 export type { Supervisor, SupervisorEvent, SupervisorOptions } from './tunnel/supervisor.js';

@@ -81,6 +81,12 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     opens: /\bfs\.watch|\bwatchFile\b.*'node:fs|\bFSWatcher\b|import \{[^}]*\bwatch\b[^}]*\} from 'node:fs/,
     keepers: ['daemon/watch.ts'],
   },
+  // Out there is the hook's; the others ask a daemon, the target of a tunnel that is checked, and the demo's own server.
+  {
+    door: 'somebody is asked by HTTP',
+    opens: /\bhttp\.(request|get)\(|node:(https|http2)\b|\bundici\b/,
+    keepers: ['daemon/hook.ts', 'cli/exchange.ts', 'tunnel/check.ts', 'cli/demo/traffic.ts'],
+  },
   { door: 'the page asks the daemon', opens: /(?<![.\w])fetch\(/, keepers: ['panel/api.ts'] },
   { door: 'the page asks the daemon by WebSocket', opens: /\bnew WebSocket\(/, keepers: ['panel/terminal-link.ts'] },
   { door: 'the page loads xterm.js', opens: /\bimport\('@xterm/, keepers: ['panel/terminal-screen.ts'] },

@@ -195,7 +195,7 @@ function isSame(rows: readonly string[], others: readonly string[]): boolean {
   return rows.length === others.length && rows.every((row, at) => row === others[at]);
 }
 
-interface Writer {
+export interface Writer {
   /** Answers how many bytes were taken. */
   some(data: Uint8Array): number;
   close(): void;
@@ -205,7 +205,7 @@ interface Writer {
  * Node writes to a terminal until that has taken everything, and one that is stopped (Ctrl-S) or belongs to a connection
  * that hangs takes nothing for hours: a daemon would stand still so long. So it is opened once more, not to wait.
  */
-function openWriter(terminal: Terminal): Writer {
+export function openWriter(terminal: Terminal): Writer {
   const fd = reopen(terminal.fd);
   if (fd === undefined)
     return {

@@ -2,8 +2,10 @@ import type { EventSourceMessage } from 'eventsource-parser';
 import type { TunnelChanges } from '../daemon/events.js';
 import type { PortReport } from '../port/inspect.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
+import type { Size } from './area.js';
 import { type Address, ask } from './exchange.js';
 import { suggest } from './suggest.js';
+import type { Draw, FarTerminal } from './terminal-client.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 
@@ -65,6 +67,8 @@ export interface Client {
   tunnels(): Promise<readonly TunnelStatus[]>;
   tunnel(which: string): Promise<TunnelStatus>;
   operate(verb: Verb, which: string, options?: { force?: boolean }): Promise<OperationResult>;
+  /** Begins a login, and is its terminal. */
+  terminal(which: string, size: Size, draw: Draw, until: AbortSignal): Promise<FarTerminal>;
   /** Begins the same for many, and answers at once. */
   begin(many: { action: Verb; tunnels: readonly string[]; force: boolean }): Promise<ManyOperation>;
   /** How far it has come: when it is over, and at the latest after that time. */
@@ -122,6 +126,7 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     tunnel: (which) => naming(which, get(at(which))),
     operate: (verb, which, { force = false } = {}) =>
       naming(which, post(`${at(which)}/${verb}${force ? '?force=true' : ''}`, operationTimeoutMs)),
+    terminal: (which, ...window) => naming(which, terminal(which, ...window)),
     logs: (which, lines) => naming(which, get(`${at(which)}/logs?lines=${lines}`)),
     begin: (body) => ask({ address, method: 'POST', path: '/v1/operations', body, timeoutMs, signal }),
     follow: (id, waitMs) => get(`/v1/operations/${id}?wait_ms=${waitMs}`),
@@ -137,6 +142,17 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
     shutdown: () => post('/v1/shutdown', timeoutMs),
   };
 
+  async function terminal(
+    which: string,
+    { columns, rows }: Size,
+    draw: Draw,
+    until: AbortSignal,
+  ): Promise<FarTerminal> {
+    const { openTerminal } = await import('./terminal-client.js');
+    const path = `${at(which)}/terminal?columns=${columns}&rows=${rows}`;
+    return openTerminal({ address, method: 'GET', path, timeoutMs, signal: either(until) }, draw);
+  }
+
   async function* events({ tunnels: ids, types, after }: EventQuery): AsyncGenerator<EventSourceMessage> {
     const { listen } = await import('./stream.js');
     const query = new URLSearchParams();
@@ -149,12 +165,10 @@ export function createClient(address: Address, options: ClientOptions = {}): Cli
   async function* followLog(id: string, lines: number, until: AbortSignal): AsyncGenerator<EventSourceMessage> {
     const { listen } = await import('./stream.js');
     const path = `${at(id)}/logs?lines=${lines}&follow=true`;
-    yield* listen({
-      address,
-      method: 'GET',
-      path,
-      timeoutMs,
-      signal: signal ? AbortSignal.any([signal, until]) : until,
-    });
+    yield* listen({ address, method: 'GET', path, timeoutMs, signal: either(until) });
+  }
+
+  function either(until: AbortSignal): AbortSignal {
+    return signal ? AbortSignal.any([signal, until]) : until;
   }
 }

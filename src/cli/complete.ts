@@ -158,7 +158,11 @@ interface Place {
 async function valuesOfArgument(argument: Argument, { typed, program, context }: Place): Promise<Completion> {
   const name = argument.name();
   if (argument.argChoices) return argument.argChoices.map((value) => ({ value, about: '' }));
-  if (name === 'id|name|prefix') return tunnelsOf(await readTunnels(typed.options, context), typed.positionals);
+  if (name === 'id|name|prefix') {
+    const tunnels = await readTunnels(typed.options, context);
+    const isMeant = typed.command.name() === 'auth' ? ({ interactive }: Known) => interactive : () => true;
+    return tunnelsOf(tunnels, typed.positionals, isMeant);
+  }
   if (name.startsWith('port')) return readPorts(typed.positionals);
   return name === 'command' ? program.commands.map(toCandidate) : [];
 }
@@ -168,6 +172,7 @@ interface Known {
   readonly id: string;
   readonly name: string;
   readonly groups: readonly string[];
+  readonly interactive: boolean;
   readonly about: string;
 }
 
@@ -180,7 +185,7 @@ async function readTunnels(options: DaemonOptions, context: Context): Promise<Kn
   try {
     const client = createClient(await findAddress(options, context), { signal, timeoutMs: ANSWER_MS });
     const tunnels = await client.tunnels();
-    return tunnels.map(({ id, name, groups, state, target }) => ({ id, name, groups, about: `${state}, ${target}` }));
+    return tunnels.map(({ state, target, ...tunnel }) => ({ ...tunnel, about: `${state}, ${target}` }));
   } catch (error) {
     signal.throwIfAborted();
     // Whatever keeps it from answering, the file may know.
@@ -189,18 +194,23 @@ async function readTunnels(options: DaemonOptions, context: Context): Promise<Kn
   try {
     const { loadConfig } = await import('../daemon/config.js');
     const { tunnels } = await loadConfig({ file: options.config, env, cwd });
-    return tunnels.map(({ id, name, groups, remoteHost }) => ({ id, name, groups, about: `via ${remoteHost}` }));
+    return tunnels.map((tunnel) => ({ ...tunnel, about: `via ${tunnel.remoteHost}` }));
   } catch (error) {
     if (isTunwardError(error, 'ERR_CONFIG_INVALID')) return [];
     throw error;
   }
 }
 
-/** By its name where that is its own and no option; otherwise by as much of its id as is enough. Each once. */
-function tunnelsOf(tunnels: readonly Known[], given: readonly string[]): Candidate[] {
+/** Those that are meant, by their names where those are their own and no option; otherwise by as much of the id as is enough. Each once. */
+function tunnelsOf(
+  tunnels: readonly Known[],
+  given: readonly string[],
+  isMeant: (tunnel: Known) => boolean = () => true,
+): Candidate[] {
   const names = tunnels.map(({ name }) => name);
   const isOwn = (name: string) => names.indexOf(name) === names.lastIndexOf(name) && !/^(unnamed$|-|$)/.test(name);
   return tunnels
+    .filter(isMeant)
     .map(({ id, name, about }) =>
       isOwn(name) ? { value: name, about } : { value: id.slice(0, 8), about: `${name}: ${about}` },
     )

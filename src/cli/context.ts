@@ -1,3 +1,4 @@
+import type { ReadStream } from 'node:tty';
 import { TunwardError } from '../errors.js';
 import type { BackendName } from '../proc/backend.js';
 import type { Screen } from './render.js';
@@ -25,7 +26,7 @@ export interface Consent {
   /** `--yes`. */
   readonly isGiven: boolean;
   /** The terminal where an answer is typed; undefined: there is none, or `--no-input` says to leave it alone. */
-  readonly input: NodeJS.ReadableStream | undefined;
+  readonly input: ReadStream | undefined;
 }
 
 /** The back end that TUNWARD_BACKEND names; undefined: the system's own. */

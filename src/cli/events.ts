@@ -19,6 +19,7 @@ export const eventTypes = Object.keys({
   'daemon.ready': true,
   'daemon.stopped': true,
   'daemon.stopping': true,
+  'hook.failed': true,
   'init.missing': true,
   'log.failed': true,
   'port.freed': true,

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { printable, toJson } from '../wire.js';
-import { type Area, createArea, type Size, type Terminal } from './area.js';
+import { type Area, createArea, openWriter, type Size, type Terminal, type Writer } from './area.js';
 import { cutText, widthOfText } from './width.js';
 
 type Style = Parameters<typeof styleText>[0];
@@ -31,6 +31,20 @@ export interface Screen {
    * terminal cuts them at its width. undefined: talk goes to no terminal.
    */
   openArea(render: (size: Size) => readonly Line[]): Area | undefined;
+  /** The terminal that talk goes to, for what somebody else has laid out. undefined: it goes to none. */
+  openWindow(): Window | undefined;
+}
+
+/** A terminal as it is, in which nothing of ours is drawn meanwhile. */
+export interface Window {
+  /** 0 where it does not say how large it is. */
+  size(): Size;
+  /** From now on, calls that when it is another size. */
+  onResize(act: () => void): void;
+  /** Writes as much as it takes at once, and answers how many bytes that was. @throws what is wrong with it: EIO, it is gone */
+  some(bytes: Uint8Array): number;
+  /** Leaves it. Idempotent. */
+  close(): void;
 }
 
 export interface ScreenOptions {
@@ -61,6 +75,7 @@ export function createScreen(options: ScreenOptions = {}): Screen {
     write: (text) => put(stdout, text),
     complain: (text) => put(stderr, text),
     openArea,
+    openWindow,
   };
 
   function emit(stream: Terminal, lines: readonly Line[], width = Number.POSITIVE_INFINITY): void {
@@ -95,6 +110,26 @@ export function createScreen(options: ScreenOptions = {}): Screen {
       area = undefined;
     };
     return { ...drawing, close };
+  }
+
+  function openWindow(): Window | undefined {
+    if (!stderr.isTTY) return undefined;
+    let writer: Writer | undefined = openWriter(stderr);
+    let onResize = () => {};
+    return {
+      size: () => ({ columns: stderr.columns ?? 0, rows: stderr.rows ?? 0 }),
+      onResize(act) {
+        stderr.off('resize', onResize);
+        onResize = act;
+        stderr.on('resize', onResize);
+      },
+      some: (bytes) => writer?.some(bytes) ?? 0,
+      close() {
+        stderr.off('resize', onResize);
+        writer?.close();
+        writer = undefined;
+      },
+    };
   }
 
   function toBreak(...fatal: string[]): (error: NodeJS.ErrnoException) => void {

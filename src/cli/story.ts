@@ -60,6 +60,8 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('red', 'state could not be written'), `  ${event.message}`];
     case 'state.replaced':
       return [styled('yellow', 'state replaced'), `  ${event.message}`];
+    case 'hook.failed':
+      return [styled('bold', nameOf(event.tunnel)), styled('yellow', '  nobody was told'), `  ${event.message}`];
     case 'init.missing':
       return [styled('yellow', 'no init'), `  ${event.message} (${count(event.zombies, 'zombie')} now)`];
     case 'port.freed':
@@ -77,8 +79,10 @@ function lineOf(event: ToldEvent, nameOf: (id: string) => string): readonly Span
       return [styled('bold', event.status.name), styled('yellow', '  degraded'), `  ${event.status.healthReason}`];
     case 'tunnel.recovered':
       return [styled('bold', event.status.name), styled('green', '  well again')];
+    case 'tunnel.needs_auth':
+      return [styled('bold', event.status.name), styled('yellow', '  needs a person'), `  ${needOf(event)}`];
     case 'tunnel.stopped':
-      return [styled('bold', event.status.name), '  stopped'];
+      return [styled('bold', event.status.name), ...stopOf(event.status)];
     // On the way from one to another, and ssh's own words: they are in the tunnel's log.
     case 'tunnel.starting':
     case 'tunnel.stopping':
@@ -123,6 +127,20 @@ function reasonOf({ reason, lastError, remedy, nextRetryAt }: TunnelStatus): str
   const why = [reason, lastError].filter((text) => text !== null).join(': ');
   const next = nextRetryAt === null ? 'given up' : `next try at ${formatTime(nextRetryAt)}`;
   return [why, next, remedy].filter((text) => text !== null).join('; ');
+}
+
+/** Since when it does, and what to type. */
+function needOf({ why, status: { lastError, remedy } }: Extract<ToldEvent, { type: 'tunnel.needs_auth' }>): string {
+  const lost = why === 'lost' ? `it was up and is lost${lastError === null ? '' : ` (${lastError})`}` : null;
+  return [lost, remedy].filter((text) => text !== null).join('; ');
+}
+
+/** One that somebody has stopped, and one whose login has failed: that is tried again by nobody. */
+function stopOf(status: TunnelStatus): readonly Span[] {
+  const { reason } = status;
+  return reason === null || reason === 'needs_auth'
+    ? ['  stopped']
+    : [styled('red', '  not up'), `  ${reasonOf(status)}`];
 }
 
 function killLine(what: string, { killed, survivors }: KillReport): readonly Span[] | undefined {

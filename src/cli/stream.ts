@@ -54,16 +54,23 @@ const MAX_EVENT = 8 * 2 ** 20;
  */
 function endWhenSilent(response: IncomingMessage): () => void {
   const over = new AbortController();
-  let last = systemClock.now();
   response.once('close', () => over.abort());
+  return watchSilence(SILENT_MS, over.signal, () => {
+    response.destroy(new Error(`nothing came for ${SILENT_MS} ms`));
+  });
+}
+
+/** Calls `act` whenever nothing has come for longer than that, until it is over. Answers what to call when something has. */
+export function watchSilence(silentMs: number, over: AbortSignal, act: () => void): () => void {
+  let last = systemClock.now();
   const watch = async () => {
     for (;;) {
-      await systemClock.sleep(SILENT_MS / 3, over.signal);
-      if (systemClock.now() - last > SILENT_MS) response.destroy(new Error(`nothing came for ${SILENT_MS} ms`));
+      await systemClock.sleep(silentMs / 3, over);
+      if (systemClock.now() - last > silentMs) act();
     }
   };
   watch().catch((error: unknown) => {
-    if (!over.signal.aborted) throw error;
+    if (!over.aborted) throw error;
   });
   return () => {
     last = systemClock.now();

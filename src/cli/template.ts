@@ -81,6 +81,7 @@ function renderKeys({ logDir, stateDir, socket }: Defaults, named: readonly stri
       '#  listen: 127.0.0.1:7420                # off unless it is given; wants a token',
     ],
     ['start', '#start: {concurrency: 16, per_host: 8, interval_ms: 0}'],
+    ['on_needs_auth', '#on_needs_auth: https://hooks.example/x  # gets a POST when a tunnel waits for a person'],
     ['stop_timeout_ms', '#stop_timeout_ms: 8000'],
     ['reload', '#reload: auto                            # or signal: SIGHUP alone has this file read again'],
   ];

@@ -56,6 +56,8 @@ export interface Config {
   };
   readonly start: { readonly concurrency: number; readonly perHost: number; readonly intervalMs: number };
   readonly directionMode: DirectionMode;
+  /** Who is told, by a POST, that a tunnel waits for a person; `headerFile` has the line `Authorization: …` for it. */
+  readonly onNeedsAuth: { readonly url: string; readonly headerFile: string | null } | null;
   /** The bound on everything that a shutdown does. */
   readonly stopTimeoutMs: number;
   /** What reads the file again: every change of it, or SIGHUP alone. */
@@ -183,6 +185,7 @@ function placesAndLimits(top: FileShape, defaults: Defaults & Pick<Config['api']
     api: { socket, listen, tokenFile, hosts, tokens, compat, keyDigests: defaults.keyDigests },
     start: { concurrency, perHost, intervalMs },
     directionMode: top.direction_mode,
+    onNeedsAuth: top.on_needs_auth ?? null,
     // Docker kills 10 s after SIGTERM, and wants an exit before that.
     stopTimeoutMs: top.stop_timeout_ms ?? 8000,
     reload: top.reload,

@@ -15,6 +15,7 @@ import { warningsOf } from './changes.js';
 import { type Config, parseSource } from './config.js';
 import { processEnvironment } from './environment.js';
 import { createJournal, type Journal, type JournalEntry } from './events.js';
+import { createHook, warningsOfHook } from './hook.js';
 import { watchInit } from './init.js';
 import { isLiving, readInstance, takeLock } from './instance.js';
 import { type LedgerFile, openLedger } from './ledger.js';
@@ -97,10 +98,15 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   const supervisor = createSupervisor({
     ...{ env, instance, isLiving, ledger, publish },
     knownHosts: path.join(config.stateDir, 'known_hosts'),
+    askpassFolder: config.stateDir,
     gate: config.start,
     logFileOf: ({ id }) => logs.fileOf(id),
   });
   opened.push({ what: 'the tunnels', close: () => supervisor.close() });
+  const version = readVersion();
+  const hook = createHook({ target: () => reloader.config().onNeedsAuth, version, clock: systemClock, publish });
+  journal.subscribe(hook.hear);
+  opened.push({ what: 'the hook', close: hook.close });
   const [booted, finishBoot] = createLatch<void>();
   const [closed, finishClose] = createLatch<StopReport>();
   let closing: Promise<StopReport> | undefined;
@@ -108,13 +114,13 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
   const access = openAccess(config);
   const shutdown = () => void close();
   const hands = { supervisor, logs, reloader, journal, shutdown, booted, phase: () => phase };
-  const routes = createRoutes({ config, clock: systemClock, version: readVersion(), ...access, ...hands });
+  const routes = createRoutes({ config, clock: systemClock, version, ...access, ...hands });
   const page = createPanelFiles();
   const doors: Door[] = [await openSocketDoor(config.api.socket, routes, page)];
   opened.push({ what: 'the API', close: () => closeDoors(doors) });
   if (config.api.listen)
     doors.push(await openTcpDoor(config.api.listen, { ...access, hosts: config.api.hosts, page }, routes));
-  const warnings = [...warningsOf(config), ...access.tokens.warnings];
+  const warnings = [...warningsOf(config), ...access.tokens.warnings, ...warningsOfHook(config.onNeedsAuth)];
   publish({ type: 'config.loaded', file: config.file, warnings, changes: null });
   watchInit(journal);
   // The one step of a boot that can take seconds; whoever gives it up does not wait for it.

@@ -49,6 +49,16 @@ export type DaemonEvent =
   | { readonly type: 'log.failed'; readonly message: string }
   | { readonly type: 'state.failed'; readonly message: string }
   | {
+      /** An address was not told that this tunnel waits for a person. Of the address no more than its origin. */
+      readonly type: 'hook.failed';
+      readonly tunnel: string;
+      readonly url: string;
+      /** The last answer; null: there was none. */
+      readonly httpStatus: number | null;
+      readonly tries: number;
+      readonly message: string;
+    }
+  | {
       /** This process is pid 1, and nobody takes away the dead. */
       readonly type: 'init.missing';
       readonly pid: number;

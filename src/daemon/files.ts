@@ -89,6 +89,13 @@ export function readOwnFile(file: string, maxBytes = MAX_BYTES): string | undefi
   }
 }
 
+/** Who else may read a file with a secret in it, as a warning; none where nobody may. `what`: `a token`. */
+export function findOnlookers(file: string, what: string): string[] {
+  const mode = fs.statSync(file).mode & 0o777;
+  if ((mode & 0o077) === 0) return [];
+  return [`${file}: expected ${what} that this user alone may read, found mode 0${mode.toString(8)}: chmod 600 it`];
+}
+
 /** Writes a small file at once or not at all: a new one beside it, synced, then renamed over it. Mode 0600. */
 export function replaceFile(file: string, text: string): void {
   const fresh = path.join(path.dirname(file), `.${path.basename(file)}.${randomBytes(6).toString('hex')}`);

@@ -68,6 +68,20 @@ const sshOptions = {
   additionalProperties: false,
 };
 
+const url = { type: 'string', pattern: '^[hH][tT][tT][pP][sS]?://[^\\s@/?#]+([/?#]\\S*)?$', maxLength: 2000 };
+const target = {
+  type: 'object',
+  properties: {
+    url: { ...url, description: 'Where to POST to: http or https' },
+    header_file: {
+      type: ['string', 'null'],
+      description: 'A file with one line, Authorization: …; for its owner alone',
+    },
+  },
+  required: ['url'],
+  additionalProperties: false,
+};
+
 /** Where YAML reads something else than the text that the daemon takes, and where the schema cannot say it. */
 const written: Readonly<Record<string, Record<string, unknown>>> = {
   name: { type: scalar },
@@ -77,6 +91,7 @@ const written: Readonly<Record<string, Record<string, unknown>>> = {
   interactive: { type: ['boolean', 'string'], enum: [true, false, 'true', 'false'] },
   'api.listen': { ...port(1), type: ['integer', 'string', 'boolean'], pattern: `^(off|false|~)$|${port(1).pattern}` },
   ssh_options: sshOptions,
+  on_needs_auth: { anyOf: [url, { ...target, description: 'With the file of a header' }] },
   jump: { anyOf: [hop, { type: 'array', items: hop, maxItems: 5 }] },
 };
 
@@ -130,6 +145,7 @@ const about: Readonly<Record<string, string>> = {
   'start.per_host': 'To one destination. Default: 8',
   'start.interval_ms': 'Between two starts. Default: 0',
   direction_mode: 'ssh-standard reads the two directions the other way round',
+  on_needs_auth: 'Who is told that a tunnel waits for a person: an http or https URL to POST to',
   stop_timeout_ms: 'The bound on a shutdown as a whole. Default: 8000',
   reload: 'What reads this file again: auto, every change of it; signal, SIGHUP alone',
 };

@@ -2,6 +2,7 @@ import path from 'node:path';
 import { isTunwardError } from '../errors.js';
 import type { KillReport } from '../kill.js';
 import type { Clock } from '../time.js';
+import { whichOf } from '../tunnel/remedy.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import { describeSpec, type TunnelSpec } from '../tunnel/spec.js';
 import { printable } from '../wire.js';
@@ -115,6 +116,10 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
       return entry.status.desired === 'down' ? 'Stopping' : undefined;
     case 'tunnel.stopped':
       return 'Stopped';
+    case 'tunnel.needs_auth':
+      return `${entry.why === 'lost' ? 'Lost: it waits' : 'Waits'} for a person: tunward auth ${whichOf(spec)}`;
+    case 'hook.failed':
+      return `Nobody was told: ${entry.message}`;
     case 'tunnel.output':
       return entry.line;
     case 'process.killed':

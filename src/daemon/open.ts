@@ -1,6 +1,7 @@
 import net, { type AddressInfo } from 'node:net';
 import { TunwardError } from '../errors.js';
 import { hasIpv6Loopback } from '../port/probe.js';
+import type { Prompt } from '../tunnel/asking/person.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
 import type { Direction, EngineChoice, Takeover } from '../tunnel/spec.js';
 import { createSupervisor, type SupervisorEvent } from '../tunnel/supervisor.js';
@@ -27,6 +28,13 @@ export interface OpenTunnelOptions {
   readonly jump?: string | readonly string[] | undefined;
   readonly takeover?: Takeover | undefined;
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
+  /**
+   * Answers what ssh asks (a password, a one-time code, a passphrase, whether a host key is the right one), one question at a
+   * time: at the first start and at each `restart()`, within 120 seconds for one answer and 300 in all. An answer has 1,023
+   * bytes at most, and ends at the first line end in it. With a prompt nothing is asked by itself: a tunnel that is lost stays `stopped` with the reason `needs_auth`, which `tunnel.needs_auth` tells
+   * `onEvent`. Not given: ssh does not ask, and a login that needs an answer fails.
+   */
+  readonly prompt?: Prompt | undefined;
   readonly onEvent?: ((event: SupervisorEvent) => void) | undefined;
   /** Gives up a start that is under way: rejects with the signal's reason, and nothing is left running. */
   readonly signal?: AbortSignal | undefined;
@@ -34,6 +42,7 @@ export interface OpenTunnelOptions {
 
 export interface OpenTunnel {
   status(): TunnelStatus;
+  /** With a `prompt` it is asked again. */
   restart(): Promise<OperationResult>;
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -43,21 +52,28 @@ export interface OpenTunnel {
  * Opens one tunnel and keeps it up; resolves when it is up. Closing it kills its whole chain.
  *
  * @throws TunwardError ERR_CONFIG_INVALID for bad options; ERR_START_FAILED, ERR_PORT_HELD or ERR_TIMEOUT when the
- * first attempt fails, and then nothing is left running.
+ * first attempt fails, and then nothing is left running; what a `prompt` has thrown.
  * @example
  * await using tunnel = await openTunnel({ remoteHost: 'me@db.example', remotePort: 5432, localPort: 15432 });
+ * @example
+ * const prompt = ({ text }) => {
+ *   if (!text.endsWith("'s password: ")) throw new Error(`Nothing to answer to ${text}`);
+ *   return fs.readFileSync('/run/secrets/db-password'); // a Buffer: it is wiped when ssh has it
+ * };
+ * await using tunnel = await openTunnel({ remoteHost: 'me@db.example', remotePort: 5432, localPort: 15432, prompt });
  */
 export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel> {
-  const { env = processEnvironment(), onEvent: publish, signal } = options;
+  const { env = processEnvironment(), onEvent, prompt, signal } = options;
   signal?.throwIfAborted();
   const localPort = options.localPort === 0 || options.localPort === '0' ? await chooseFreePort() : options.localPort;
   const spec = readSpec({ ...options, localPort }, env);
-  const supervisor = createSupervisor({ env, publish, isLiving });
+  const supervisor = createSupervisor({ env, publish: onEvent && withoutBoot(onEvent), isLiving });
+  const start = () => (prompt ? supervisor.authenticate(spec.id, { prompt }) : supervisor.start(spec.id));
   const giveUp = () => void supervisor.close();
   signal?.addEventListener('abort', giveUp, { once: true });
   try {
     await supervisor.reconcile([spec]);
-    await supervisor.start(spec.id);
+    await start();
   } catch (error) {
     await supervisor.close();
     // What a start says that was cut short by our own close is not what happened.
@@ -66,11 +82,30 @@ export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel
   } finally {
     signal?.removeEventListener('abort', giveUp);
   }
+  let restarting: Promise<OperationResult> | undefined;
   return {
     status: () => supervisor.status(spec.id),
-    restart: () => supervisor.restart(spec.id),
+    restart: () => {
+      restarting ??= restart().finally(() => {
+        restarting = undefined;
+      });
+      return restarting;
+    },
     close: supervisor.close,
     [Symbol.asyncDispose]: supervisor.close,
+  };
+
+  async function restart(): Promise<OperationResult> {
+    if (!prompt) return supervisor.restart(spec.id);
+    await supervisor.stop(spec.id);
+    return start();
+  }
+}
+
+/** Whoever opens one that asks is about to answer: that it waits for a person is no news before that. */
+function withoutBoot(onEvent: (event: SupervisorEvent) => void): (event: SupervisorEvent) => void {
+  return (event) => {
+    if (event.type !== 'tunnel.needs_auth' || event.why !== 'boot') onEvent(event);
   };
 }
 
@@ -89,6 +124,7 @@ function readSpec(options: OpenTunnelOptions, env: Readonly<Record<string, strin
     ssh_options: options.sshOptions,
     jump: options.jump,
     takeover,
+    interactive: options.prompt !== undefined,
   };
   // JSON is YAML; the tunward key keeps the rules for the ancestor's files, which forgive, out of this.
   const text = JSON.stringify({ direction_mode: 'default', tunnels: [tunnel] });

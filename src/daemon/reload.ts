@@ -7,6 +7,7 @@ import { type Config, parseSource } from './config.js';
 import { configChanged, digestOf } from './edit/digest.js';
 import { saveConfig } from './edit/save.js';
 import type { DaemonEvent, TunnelChanges } from './events.js';
+import { warningsOfHook } from './hook.js';
 import { type ConfigSource, formatProblem, readText } from './source.js';
 
 export interface Reloader {
@@ -204,6 +205,7 @@ export function createReloader({ source, config, env, cwd, clock, publish, apply
     current = { ...next, logDir, stateDir, api, start, reload };
     const warnings = [
       ...warningsOf(next),
+      ...warningsOfHook(next.onNeedsAuth),
       ...unapplied.map((key) => `${file}: ${key}: changed, and in force after a restart of the daemon`),
     ];
     publish({ type: 'config.loaded', file, warnings, changes });

@@ -79,6 +79,7 @@ export function createSchema(bases: PathBases) {
     }).prefault({}),
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
+    on_needs_auth: hookSchema(path).optional(),
     stop_timeout_ms: ms(1),
     reload: choice('auto', 'signal').default('auto'),
     tunnels: z.array(z.unknown(), expected('a list of tunnels')).default([]),
@@ -253,6 +254,48 @@ function hostsSchema() {
     /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:]+\])(:\d{1,5})?$/.test(value),
   );
   return z.array(host, expected('a list of hosts')).max(32, expected('at most 32 hosts'));
+}
+
+/** An address, or a mapping with it and the file of a header. */
+function hookSchema(path: ReturnType<typeof pathSchema>) {
+  const what = expected('an http or https URL, or a mapping of url and header_file');
+  const whole = mapping({ url: urlSchema(), header_file: path.optional() });
+  const isOne = (value: unknown) => typeof value === 'string' || isRecord(value);
+  return z.custom<unknown>(isOne, what).transform((written, context) => {
+    const isText = typeof written === 'string';
+    const { data, error } = whole.safeParse(isText ? { url: written } : written);
+    for (const issue of error?.issues ?? []) context.addIssue({ ...issue, path: isText ? [] : issue.path });
+    return data ? { url: data.url, headerFile: data.header_file ?? null } : z.NEVER;
+  });
+}
+
+const MAX_URL = 2000;
+
+/** What is behind the host may be a secret, and so may what is before it: a message has neither. */
+function urlSchema() {
+  const found = (value: unknown) => {
+    if (typeof value !== 'string') return show(value);
+    const [, scheme = '', authority = ''] = /^([a-z][\w+.-]*:\/*)?([^/?#\\]*)/i.exec(value) ?? [];
+    const shown = `${scheme}${authority.replace(/^.*@/, '…@')}`;
+    return `${show(shown).slice(0, -1)}${shown === value ? '' : '/…'}'`;
+  };
+  const complain = (what: string) => ({ error: ({ input }: Found) => `expected ${what}, found ${found(input)}` });
+  const remedy = 'a user and a password stand in the file that header_file names';
+  return z
+    .string(complain('an http or https URL'))
+    .max(MAX_URL, complain(`a URL of at most ${MAX_URL} characters`))
+    .refine((text) => parseUrl(text) !== undefined, complain('an http or https URL'))
+    .refine((text) => !hasUser(parseUrl(text)), complain(`a URL without a user and a password (${remedy})`))
+    .transform((text) => new URL(text).href);
+}
+
+function hasUser({ username, password }: Partial<URL> = {}): boolean {
+  return Boolean(username || password);
+}
+
+function parseUrl(text: string): URL | undefined {
+  const url = /^https?:\/\/[^\s\p{Cc}]+$/iu.test(text) && URL.canParse(text) ? new URL(text) : undefined;
+  return url?.hostname ? url : undefined;
 }
 
 export function isLoopback(host: string): boolean {

@@ -61,7 +61,7 @@ function valuesForTunnels(document: ConfigDocument, { env, file, defaults }: Pla
 }
 
 function valuesOf(config: Config): Record<string, unknown> {
-  const { logDir, log, stateDir, api, start, directionMode, stopTimeoutMs, reload, tunnels } = config;
+  const { logDir, log, stateDir, api, start, directionMode, onNeedsAuth, stopTimeoutMs, reload, tunnels } = config;
   return {
     direction_mode: directionMode,
     log_dir: logDir,
@@ -77,6 +77,7 @@ function valuesOf(config: Config): Record<string, unknown> {
     'start.concurrency': start.concurrency,
     'start.per_host': start.perHost,
     'start.interval_ms': start.intervalMs,
+    on_needs_auth: toWire(onNeedsAuth?.headerFile === null ? onNeedsAuth.url : onNeedsAuth),
     stop_timeout_ms: stopTimeoutMs,
     reload,
     tunnels: tunnels.length,

@@ -13,7 +13,9 @@ import { type ProcessRef, readStat } from '../proc/stat.js';
 import { type Clock, createSlice, systemClock, until } from '../time.js';
 import { printable } from '../wire.js';
 import { destinationArguments, parseSshFacts, type SshFacts, sshArguments } from './arguments.js';
-import { ADD_PTY, findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
+import { answersOf } from './asking/answers.js';
+import { type Askpass, type AskpassOptions, openAskpass } from './asking/askpass.js';
+import { findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
@@ -32,6 +34,8 @@ export interface ChainOptions {
   readonly knownHosts: string | null;
   readonly proc: Proc;
   readonly clock: Clock;
+  /** A folder of our own, where programs may be run that ask for the time of a login; default: that of temporary files. */
+  readonly askpassFolder?: string | undefined;
   /** What others have seen just now of all processes. */
   readonly census?: Census | undefined;
 }
@@ -183,6 +187,17 @@ export async function readProgram(
   return { file, version: printable((stderr || stdout).split('\n')[0] ?? '') };
 }
 
+/**
+ * Can Node load this file? undefined: it can; else what it said. Tried in a process of its own, since a native addon can
+ * do to one whatever it likes.
+ */
+export async function tryToLoad(file: string, env: ChainOptions['env']): Promise<string | undefined> {
+  const { code, stderr } = await run(process.execPath, ['-e', 'require(process.argv[1])', file], environmentFor(env));
+  if (code === 0) return undefined;
+  const said = stderr.split('\n').find((line) => /^\w*Error\b/.test(line));
+  return printable(said ?? `Node ended with ${code ?? 'a signal'}`);
+}
+
 /** `ssh -G` answers in 10 ms, unless the person's own `Match exec` does not. */
 const FACTS_MS = 5000;
 
@@ -227,9 +242,7 @@ interface Plan {
 async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkOptions, asking: Asking): Promise<Link> {
   const { person, onOpen } = asking;
   const pty = 'terminal' in person ? findPty() : undefined;
-  if (!('terminal' in person) || pty === undefined) {
-    throw new TunwardError('ERR_SPAWN_FAILED', `Cannot ask: ${ADD_PTY}`, {});
-  }
+  if (!('terminal' in person) || pty === undefined) return spawnAskpass(plan, options, linkOptions, asking);
   const [program = '', ...words] = [process.execPath, ...ptyCommand(pty, person.terminal, [plan.ssh, ...plan.words])];
   let joined: Pty | undefined;
   const link = await spawnChain(plan, options, linkOptions, {
@@ -245,8 +258,55 @@ async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkO
       throw error;
     },
   );
-  if (trouble === undefined) onOpen('pty');
+  if (trouble !== undefined) {
+    await link.stop();
+    return spawnAskpass(plan, options, linkOptions, asking, `${pty} makes no terminal: ${trouble}`);
+  }
+  onOpen('pty');
   return link;
+}
+
+/** ssh asks through a program of ours: for somebody who answers by a function, and where nothing makes terminals. */
+async function spawnAskpass(
+  plan: Plan,
+  options: ChainOptions,
+  linkOptions: LinkOptions,
+  { person, onOpen, ...bounds }: Asking,
+  trouble?: string,
+): Promise<Link> {
+  const { clock } = options;
+  const answers = answersOf(person, plan.spec, { clock, trouble, ...bounds });
+  const askpass = await openAskpassSomewhere(options, answers);
+  const release = () => void askpass.close();
+  try {
+    linkOptions.signal.throwIfAborted();
+    const link = await spawnChain(plan, options, linkOptions, {
+      ...usualWay({ ...plan, name: 'ssh', program: plan.ssh }),
+      env: askpass.env,
+      join: () => ({ release, note: (line) => void answers.tell?.(line) }),
+    });
+    onOpen('askpass');
+    // Whoever is being asked is told at once, not when all is dead.
+    return { ...link, stop: (signal) => askpass.close().then(() => link.stop(signal)) };
+  } catch (error) {
+    await askpass.close();
+    throw error;
+  }
+}
+
+/** In our own folder; where no program can be run there (noexec, a path too long for a socket), among temporary files. */
+async function openAskpassSomewhere(
+  { askpassFolder, env }: ChainOptions,
+  answers: Omit<AskpassOptions, 'folder'>,
+): Promise<Askpass> {
+  const temporary = env.TMPDIR || '/tmp';
+  if (askpassFolder === undefined) return openAskpass({ folder: temporary, ...answers });
+  try {
+    return await openAskpass({ folder: askpassFolder, ...answers });
+  } catch (error) {
+    if (!isTunwardError(error)) throw error;
+    return openAskpass({ folder: temporary, ...answers });
+  }
 }
 
 /** Another way to run ssh than by itself, and what goes on with it beside what every chain does. */
@@ -255,7 +315,7 @@ interface Way {
   readonly words: readonly string[];
   readonly stdio: SpawnOptions['stdio'];
   readonly env?: Readonly<Record<string, string>>;
-  readonly join?: (child: ChildProcess) => Partial<Pick<Pty, 'exit' | 'note'>> & Pick<Pty, 'release'>;
+  readonly join?: (child: ChildProcess) => Partial<Pick<Pty, 'exit' | 'note' | 'isDrawn'>> & Pick<Pty, 'release'>;
 }
 
 function usualWay({ name, program, words }: Plan): Way {
@@ -285,7 +345,7 @@ async function spawnChain(
   });
   const joined = join?.(child);
   const release = () => joined?.release();
-  const exited = whenExited(child, said, { clock, exit: joined?.exit })
+  const exited = whenExited(child, said, { clock, ...joined })
     .finally(output.end)
     .finally(release)
     .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
@@ -324,12 +384,14 @@ const LAST_WORDS_MS = 100;
 async function whenExited(
   child: ChildProcess,
   said: Transcript,
-  { clock, exit }: { readonly clock: Clock; readonly exit: Pty['exit'] | undefined },
+  { clock, exit, isDrawn = () => true }: { readonly clock: Clock } & Partial<Pick<Pty, 'exit' | 'isDrawn'>>,
 ): Promise<LinkExit> {
   const isDrained = hear(child.stderr, said.take);
   const [code, signal] = (await once(child, 'exit')) as [number | null, string | null];
   await untilDrained(isDrained, clock);
   said.end();
+  // Somebody is to see why it failed; one who does not look is not waited for.
+  await until(isDrawn, { timeoutMs: LAST_WORDS_MS, clock });
   for (const pipe of [child.stdin, child.stdout, child.stderr]) pipe?.destroy();
   // What a helper has said of its ssh is about ssh.
   return classifyExit(said.lines(), exit?.() ?? { code, signal });

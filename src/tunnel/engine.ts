@@ -66,6 +66,8 @@ export interface Asking {
   readonly idleMs: number;
   /** ssh is on a terminal (`pty`), or asks through SSH_ASKPASS. */
   readonly onOpen: (via: 'pty' | 'askpass') => void;
+  /** They will not answer any more, and why: what a prompt has thrown, say. Ends the attempt. */
+  readonly onGivenUp: (why: unknown) => void;
 }
 
 export interface LinkOptions {

@@ -12,14 +12,14 @@ export function remedyOf(
   reason: Reason | null,
   { spec, lastError }: { readonly spec: TunnelSpec; readonly lastError: string | null },
 ): string | null {
-  const { remoteHost, forward, name } = spec;
+  const { remoteHost, forward } = spec;
   switch (reason) {
     case 'auth_failed':
-      if (spec.interactive) return `try again: 'tunward auth ${name}', or the panel`;
+      if (spec.interactive) return `try again: 'tunward auth ${whichOf(spec)}', or the panel`;
       return `check that ${remoteHost} is the right user and that this key may log in there ('ssh-copy-id ${remoteHost}')`;
     case 'needs_auth':
       return spec.interactive
-        ? `it waits for a person: 'tunward auth ${name}', or the panel`
+        ? `it waits for a person: 'tunward auth ${whichOf(spec)}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
       return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
@@ -40,6 +40,11 @@ export function remedyOf(
     default:
       return null;
   }
+}
+
+/** A tunnel as a command takes it: by its name where that is one plain word, else by the head of its id. */
+export function whichOf({ id, name }: Pick<TunnelSpec, 'id' | 'name'>): string {
+  return name !== 'unnamed' && /^\w[\w.@:+-]*$/.test(name) ? name : id.slice(0, 8);
 }
 
 /** ssh names the host as known_hosts does, and the line that contradicts. */

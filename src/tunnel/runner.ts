@@ -32,6 +32,7 @@ import {
   type Road,
 } from './operation.js';
 import { describeHolders, findHolders, waitUntilFree } from './proof.js';
+import { whichOf } from './remedy.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
@@ -193,7 +194,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const why = whyNotAuthenticate();
     if (why) throw why;
     signal?.throwIfAborted();
-    const mine = createAttendance({ person, patience, onOpen, clock });
+    const onGivenUp = (reason: unknown) => giveUpOn(mine, reason);
+    const mine = createAttendance({ person, patience, onOpen, onGivenUp, clock });
     attendance = mine;
     wasUp = false;
     const giveUp = () => giveUpOn(mine, signal?.reason);
@@ -243,7 +245,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function refuse(): void {
     if (isClosed) throw conflict('has been closed');
     if (!spec.interactive) return;
-    const why = `is interactive: it needs a person at its start ('tunward auth ${spec.name}', or the panel)`;
+    const why = `is interactive: it needs a person at its start ('tunward auth ${whichOf(spec)}', or the panel)`;
     throw conflict(why, { reason: 'needs_auth' });
   }
 

@@ -174,6 +174,11 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
   };
 }
 
+/** Is it one that somebody has to start, who has not come yet? One that was stopped has no reason, and waits for nobody. */
+export function waitsForPerson({ interactive, enabled, state, reason }: TunnelStatus): boolean {
+  return interactive && enabled && state !== 'up' && reason !== null;
+}
+
 function toIso(ms: number): string {
   return new Date(ms).toISOString();
 }

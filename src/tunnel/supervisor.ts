@@ -34,6 +34,8 @@ export interface SupervisorOptions {
   readonly instance?: string | undefined;
   /** A file for host keys met for the first time; default: the person's own. */
   readonly knownHosts?: string | null | undefined;
+  /** A folder of our own for what asks during a login; default: that of temporary files. */
+  readonly askpassFolder?: string | undefined;
   readonly gate?: GateOptions | undefined;
   /** Everything that happens, as data. Must not throw. */
   readonly publish?: ((event: SupervisorEvent) => void) | undefined;
@@ -101,13 +103,13 @@ export interface Supervisor {
  */
 export function createSupervisor(options: SupervisorOptions): Supervisor {
   requireLinux('keep tunnels up', options);
-  const { env, knownHosts = null, publish = () => undefined, random = Math.random } = options;
+  const { env, askpassFolder, knownHosts = null, publish = () => undefined, random = Math.random } = options;
   const { logFileOf = () => null, isLiving = async () => false, ledger } = options;
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
   const census = createCensus(options.proc ?? openProc(), clock, markerNames);
   const { proc } = census;
-  const chains = options.chains ?? createChains({ instance, env, knownHosts, proc, clock, census });
+  const chains = options.chains ?? createChains({ instance, env, askpassFolder, knownHosts, proc, clock, census });
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
   const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
   const context: RunnerContext = {

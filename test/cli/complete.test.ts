@@ -76,6 +76,18 @@ describe('completion', () => {
       expect(found).not.to.include('__complete');
     });
 
+    it('knows for auth the tunnels that ask, of the daemon and of the file', async () => {
+      const tunnels = [tunnelRecord(), tunnelRecord({ id: 'b'.repeat(32), name: 'office', interactive: true })];
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels } }));
+      expect(await values('auth', '')).to.deep.equal(['office']);
+      expect(await values('start', '')).to.deep.equal(['web', 'office']);
+      daemon.routes.delete('GET /v1/tunnels');
+      const asking = { name: 'lab', remote_host: 'me@lab', remote_port: 'lab:80', local_port: 8001, interactive: true };
+      const other = { ...asking, name: 'other', local_port: 8002, interactive: false };
+      writeFileSync(join(dir, 'tunward.yaml'), JSON.stringify({ tunnels: [asking, other] }));
+      expect(await values('auth', '')).to.deep.equal(['lab']);
+    });
+
     it('knows the options of a command and those of all', async () => {
       expect(await values('free', '--')).to.include.members(['--dry-run', '--respawner', '--json', '--yes', '--help']);
       expect(await values('free', '--')).not.to.include('--all');

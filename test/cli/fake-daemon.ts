@@ -23,6 +23,7 @@ export interface FakeDaemon {
   readonly last: { headers: http.IncomingHttpHeaders; body: string };
   /** Answers from now on; keys are `METHOD /path`, without the query. */
   readonly routes: Map<string, Route>;
+  readonly server: http.Server;
   close(): Promise<void>;
 }
 
@@ -48,7 +49,7 @@ export async function startFakeDaemon(listen?: { host: string; port: number }): 
     await new Promise((resolve) => server.close(resolve));
     rmSync(dir, { recursive: true, force: true });
   };
-  return { socket, asked, last, routes, close };
+  return { socket, asked, last, routes, server, close };
 }
 
 async function answer(

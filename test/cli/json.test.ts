@@ -3,14 +3,17 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
+import { type AskingServer, startAsking } from '../support/asking.js';
 import { type Home, makeHome, tunnelIn } from '../support/daemon.js';
-import { need } from '../support/need.js';
+import { answer } from '../support/dialogue.js';
+import { lacks, need } from '../support/need.js';
 import { repoRoot } from '../support/paths.js';
 import { freeLocalPort } from '../support/port.js';
 import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
-import { said, startTunward, tunward } from './run.js';
+import { runOnTerminal } from '../support/terminal.js';
+import { mainFile, said, startTunward, tunward } from './run.js';
 
 /** The examples below each heading of docs/json.md, by what the heading calls: `tunward ls`. */
 const examples = readExamples();
@@ -19,11 +22,13 @@ describe('what is printed with --json', () => {
   const reaper = createReaper();
   const checked = new Set<string>();
   let sshd: Sshd;
+  let asking: AskingServer;
   let home: Home;
   let port: number;
   before(async function () {
     need(this, 'sshd', 'ssh');
     sshd = await startSshd();
+    asking = await startAsking();
     home = makeHome();
     port = await freeLocalPort();
     const common = { remote_host: 'rig', ssh_config: sshd.sshConfigFile, engine: 'ssh' };
@@ -31,14 +36,17 @@ describe('what is printed with --json', () => {
     const tunnels = [
       { ...common, name: 'web', remote_port: target, local_port: `127.0.0.1:${port}`, groups: ['staging'], jump: [] },
       { ...common, name: 'off', remote_port: target, local_port: `127.0.0.1:${await freeLocalPort()}`, enabled: false },
+      { ...common, name: 'vault', remote_port: target, local_port: `127.0.0.1:${await freeLocalPort()}`, ...asks() },
     ];
     home.configure({}, tunnels);
   });
   after(async () => {
     await reaper.end();
     await sshd?.stop();
+    await asking?.[Symbol.asyncDispose]();
     home?.remove();
   });
+  const asks = () => ({ ssh_config: asking.sshConfigFile, interactive: true });
 
   it('says which version of the shapes it is', async () => {
     check('tunward --version', await json('--version'));
@@ -55,6 +63,7 @@ describe('what is printed with --json', () => {
     check('tunward restart', await daemon('restart', 'web', 'nobody'));
     check('tunward stop', await daemon('stop', 'web'));
     check('tunward start', await daemon('start', 'web'));
+    if (!lacks('pty')) check('tunward auth', await login());
     check('tunward logs', await daemon('logs', 'web', '-n', '3'));
     check('tunward logs', await daemon('logs', '-n', '3'));
     const logs = startTunward(reaper, ['logs', 'web', '-f', '--json', '--socket', home.socket]);
@@ -101,7 +110,8 @@ describe('what is printed with --json', () => {
   });
 
   it('has nothing in its documentation that is not looked at here', () => {
-    expect([...examples.keys()]).to.have.members([...checked]);
+    const unseen = lacks('pty') ? ['tunward auth'] : [];
+    expect([...examples.keys()]).to.have.members([...checked, ...unseen]);
   });
 
   it('is documented for every command', async () => {
@@ -122,6 +132,15 @@ describe('what is printed with --json', () => {
   async function json(...args: string[]): Promise<unknown> {
     const { stdout } = await tunward(reaper, [...args, '--json'], { env: { HOME: home.dir } });
     return JSON.parse(stdout);
+  }
+
+  /** What asks needs a terminal, on which the record stands below the questions. */
+  async function login(): Promise<unknown> {
+    const command = [process.execPath, mainFile, 'auth', 'vault', '--json', '--socket', home.socket];
+    const terminal = runOnTerminal(reaper, command, { columns: 200, env: { HOME: home.dir } });
+    await answer(terminal, /password: $/, 'secret');
+    await terminal.ended;
+    return JSON.parse(terminal.bytes().slice(terminal.bytes().indexOf('{')));
   }
 
   async function recordOf(running: ReturnType<typeof startTunward>, type: string): Promise<unknown> {

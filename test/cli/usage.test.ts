@@ -29,7 +29,7 @@ describe('tunward: the command line', () => {
       const { stdout } = await run('--help');
       const named = [...stdout.matchAll(/^ {2}([a-z]+)(?:\|[a-z]+)?(?: |$)/gm)].map(([, name]) => name);
       const expected =
-        'up down health events init validate config reload doctor ls start stop restart logs open add rm who free wait ps tree kill demo completion help'.split(
+        'up down health events init validate config reload doctor ls start stop restart auth logs open add rm who free wait ps tree kill demo completion help'.split(
           ' ',
         );
       expect(named.filter((name) => name !== 'tunward')).to.have.members(expected);

@@ -310,6 +310,7 @@ describe('parseConfig()', () => {
         },
         start: { concurrency: 16, perHost: 8, intervalMs: 0 },
         directionMode: 'default',
+        onNeedsAuth: null,
         stopTimeoutMs: 8000,
         reload: 'auto',
         warnings: [],
@@ -439,6 +440,57 @@ describe('parseConfig()', () => {
       for (const part of [config, config.tunnels, config.tunnels[0], config.tunnels[0]?.forward.listen, config.api]) {
         expect(part).to.be.frozen;
       }
+    });
+  });
+
+  describe('with somebody who is told', () => {
+    const told = (written: string) => parse(file(`on_needs_auth: ${written}`)).onNeedsAuth;
+    const wrong = (written: string) => complaints(file(`on_needs_auth: ${written}`));
+
+    it('takes an address, alone or with the file of a header', () => {
+      const url = 'https://hooks.example/t?key=1';
+      expect(told(url)).to.deep.equal({ url, headerFile: null });
+      expect(told(`{url: "${url}"}`)).to.deep.equal({ url, headerFile: null });
+      expect(told(`{url: "HTTP://[::1]:8080", header_file: ~/h}`)).to.deep.equal({
+        url: 'http://[::1]:8080/',
+        headerFile: '/home/u/h',
+      });
+      expect(told(`{url: "${url}", header_file: h}`)?.headerFile).to.equal('/etc/t/h');
+      expect(told('')).to.equal(null);
+    });
+
+    it('complains of what is none, and shows of an address what is no secret', () => {
+      const one = (written: string, found: string) =>
+        expect(wrong(written)).to.deep.equal([`1:16: on_needs_auth: expected an http or https URL, found ${found}`]);
+      one('ftp://host', "'ftp://host'");
+      one('hooks.example/t0ken', "'hooks.example/…'");
+      one('"http://"', "'http://'");
+      one('"https://host/t0ken x"', "'https://host/…'");
+      one('"https://host?t0ken\\r\\nX: y"', "'https://host/…'");
+      expect(wrong('https://me:s3cret@host/t0ken')).to.deep.equal([
+        "1:16: on_needs_auth: expected a URL without a user and a password (a user and a password stand in the file that header_file names), found 'https://…@host/…'",
+      ]);
+      expect(wrong(`https://host/${'t0ken'.repeat(400)}`)).to.deep.equal([
+        "1:16: on_needs_auth: expected a URL of at most 2000 characters, found 'https://host/…'",
+      ]);
+      expect(wrong('5')).to.deep.equal([
+        '1:16: on_needs_auth: expected an http or https URL, or a mapping of url and header_file, found 5',
+      ]);
+      expect(wrong('{header_fil: x, url: 7, header_file: "~bob/x"}')).to.have.members([
+        "1:17: on_needs_auth.header_fil: expected a known key, found 'header_fil'; did you mean 'header_file'?",
+        '1:37: on_needs_auth.url: expected an http or https URL, found 7',
+        "1:53: on_needs_auth.header_file: expected a path: absolute, relative to this file, or beginning with ~/, found '~bob/x'",
+      ]);
+      expect(wrong('{header_file: x}')).to.deep.equal([
+        '1:16: on_needs_auth.url: expected an http or https URL, found nothing',
+      ]);
+    });
+
+    it('is no key of a tunnel', () => {
+      const own = tunnel({ local_port: '1', on_needs_auth: 'http://h/' });
+      expect(complaints(file('reload: auto', 'tunnels:', own))[0]).to.match(
+        /tunnels\[0\]\.on_needs_auth: expected .*found 'on_needs_auth'/,
+      );
     });
   });
 

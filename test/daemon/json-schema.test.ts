@@ -55,6 +55,8 @@ describe('the JSON Schema of tunward.yaml', () => {
     'hops as a text and as a list': `${JSON.stringify({ jump: 'a,b', tunnels: [{ ...tunnel, jump: ['a', 'b:22'] }] })}`,
     'an API that is off, and one that is not': 'api: {listen: off, compat: true, tokens: [{file: t, scope: read}]}',
     'a check': one({ check: { http: '/health', every_ms: 1000 } }),
+    'somebody who is told': 'on_needs_auth: https://hooks.example/x?y',
+    'somebody who is told with a header': 'on_needs_auth: {url: "http://[::1]:80", header_file: h}',
     'nothing but a key': 'reload: signal',
   };
   for (const [what, text] of Object.entries(right)) {
@@ -76,6 +78,10 @@ describe('the JSON Schema of tunward.yaml', () => {
     'a number that is too small': 'log: {max_bytes: 1}',
     'a number that is a text': 'stop_timeout_ms: soon',
     'a token without a scope': 'api: {tokens: [{file: x}]}',
+    'who is told at no address': 'on_needs_auth: hooks.example',
+    'who is told with a user in the address': 'on_needs_auth: http://u:p@host/',
+    'who is told without an address': 'on_needs_auth: {header_file: x}',
+    'who is told in other words': 'on_needs_auth: {url: "http://h", method: GET}',
     'tunnels that are no list': 'tunnels: {}',
     'more hops than may be': one({ jump: ['a', 'b', 'c', 'd', 'e', 'f'] }),
   };

@@ -91,6 +91,17 @@ describe('the log of a tunnel', () => {
     expect(readdirSync(dir)).to.have.lengthOf(1);
   });
 
+  it('says that it waits for a person, and by which command one comes', () => {
+    write({ type: 'tunnel.needs_auth', why: 'boot' });
+    write({ type: 'tunnel.needs_auth', why: 'lost' });
+    write({ type: 'hook.failed', message: 'http://h was not told, after 3 tries: it answered 500' });
+    expect(logs.tail(id, 10).map((line) => line.slice(22))).to.deep.equal([
+      'Waits for a person: tunward auth web',
+      'Lost: it waits for a person: tunward auth web',
+      'Nobody was told: http://h was not told, after 3 tries: it answered 500',
+    ]);
+  });
+
   it('begins a new file for each start that was asked for, and keeps five', () => {
     for (let start = 1; start <= 8; start++) {
       write({ type: 'tunnel.starting', asked: true });

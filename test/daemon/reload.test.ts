@@ -233,6 +233,22 @@ describe('createReloader()', () => {
     }
   });
 
+  it('takes another one who is told at once, and warns of a header that cannot be taken', async () => {
+    const header = join(dir, 'header');
+    writeFileSync(file, yaml(['web', 'db:9002'], `on_needs_auth: {url: "http://h/", header_file: ${header}}`));
+    await look();
+    expect(reloader.config().onNeedsAuth).to.deep.equal({ url: 'http://h/', headerFile: header });
+    const [event] = events;
+    expect(event?.type === 'config.loaded' && event.warnings).to.deep.equal([
+      `on_needs_auth: Cannot take a header from ${header}: expected a plain file of this user with one line, 'Authorization: …'`,
+    ]);
+    writeFileSync(header, 'Authorization: Bearer abc\n', { mode: 0o600 });
+    writeFileSync(file, yaml(['web', 'db:9002'], `on_needs_auth: {url: "http://i/", header_file: ${header}}`));
+    await look();
+    expect(reloader.config().onNeedsAuth?.url).to.equal('http://i/');
+    expect(events.map((each) => each.type === 'config.loaded' && each.warnings.length)).to.deep.equal([1, 0]);
+  });
+
   it('names the keys that a running daemon cannot follow, and stays as it is there', async () => {
     const keys = ['log_dir: /l', 'state_dir: /s', 'api: {socket: /a, token_file: /t}', 'start: {per_host: 2}'];
     const before = reloader.config();

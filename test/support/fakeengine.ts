@@ -1,5 +1,5 @@
 import type { KillReport, Survivor } from '#lib/kill.js';
-import type { Engine, Link, LinkExit, LinkState } from '#lib/tunnel/engine.js';
+import type { Asking, Engine, Link, LinkExit, LinkState } from '#lib/tunnel/engine.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 
 /** One link that was started, and what a test does to it. */
@@ -17,6 +17,10 @@ export interface FakeLink {
   survivors: Survivor[];
   /** How long `stop` takes: until this is fulfilled. */
   holdStop: Promise<unknown>;
+  /** Who answers it, as it was started with. */
+  readonly asking: Asking | undefined;
+  /** Hears of every `release`. */
+  onRelease: () => void;
   /** How often `stop` was asked for. */
   stops: number;
   isRunning(): boolean;
@@ -57,10 +61,12 @@ export function createFakeEngine(): FakeEngine {
     first: 'ready',
     failure: undefined,
     holdStart: Promise.resolve(),
-    async start(spec, { onOutput }) {
+    async start(spec, { onOutput, asking }) {
       await engine.holdStart;
       if (engine.failure) throw engine.failure;
-      const [fake, link] = createLink(spec, { number: links.length + 1, first: engine.first, onOutput });
+      const [fake, link] = createLink(spec, {
+        ...{ number: links.length + 1, first: engine.first, onOutput, asking },
+      });
       links.push(fake);
       return link;
     },
@@ -72,9 +78,10 @@ interface LinkPlan {
   readonly number: number;
   readonly first: LinkState;
   readonly onOutput: (line: string) => void;
+  readonly asking: Asking | undefined;
 }
 
-function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [FakeLink, Link] {
+function createLink(spec: TunnelSpec, { number, first, onOutput, asking }: LinkPlan): [FakeLink, Link] {
   let isRunning = true;
   let lastLine: string | null = null;
   let finish: (exit: LinkExit) => void = () => undefined;
@@ -94,6 +101,8 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     survivors: [],
     holdStop: Promise.resolve(),
     stops: 0,
+    asking,
+    onRelease: () => undefined,
     allocated: undefined,
     isRunning: () => isRunning,
     exit: (how = {}) => end({ code: 255, signal: null, reason: 'exited', lastError: null, ...how }),
@@ -115,6 +124,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput }: LinkPlan): [F
     lastLine: () => lastLine,
     allocatedPort: () => fake.allocated,
     refusals: () => ({ count: 0, last: null }),
+    release: () => fake.onRelease(),
     async stop() {
       fake.stops++;
       await fake.holdStop;

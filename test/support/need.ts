@@ -22,7 +22,9 @@ export type Need =
   | 'bash'
   | 'zsh'
   | 'fish'
+  | 'openssl'
   | 'pty'
+  | 'pam'
   | 'chromium';
 
 /**
@@ -61,6 +63,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   userns: lacksUserNamespaces,
   ip: () => lacksProgram('ip', 'iproute2'),
   ipv6: () => (hasLoopback6() ? undefined : 'needs ::1 on the loopback interface'),
+  openssl: () => lacksProgram('openssl', 'openssl'),
   perl: () => lacksProgram('perl', 'perl-base'),
   python3: () => lacksProgram('python3', 'python3'),
   ps: () => lacksProgram('ps', 'procps'),
@@ -70,6 +73,7 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   zsh: () => lacksProgram('zsh', 'zsh'),
   fish: () => lacksProgram('fish', 'fish'),
   pty: lacksPty,
+  pam: lacksPam,
   chromium: () => lacksProgram('chromium', 'chromium'),
 };
 
@@ -98,6 +102,18 @@ function lacksPty(): string | undefined {
     // It has no code: neither where the package is not installed for this platform, nor where it cannot be loaded.
     return `needs node-pty (npm ci): ${error}`;
   }
+}
+
+/** For an sshd that asks by PAM: its own view of two files in /etc, a hashed password, a module compiled for it. */
+function lacksPam(): string | undefined {
+  const lacking = lacks('root') ?? lacks('sshd') ?? lacks('perl') ?? lacks('cc');
+  if (lacking !== undefined) return lacking;
+  const missing = ['/etc/shadow', '/etc/pam.d/sshd'].find((file) => !existsSync(file));
+  if (missing !== undefined) return `needs ${missing} (apt-get install openssh-server)`;
+  const unshare = which('unshare');
+  if (!unshare) return lacksProgram('unshare', 'util-linux');
+  const { status, stderr } = spawnSync(unshare, ['-m', 'true'], { encoding: 'utf8' });
+  return status === 0 ? undefined : `needs the right to make mount namespaces (${stderr?.trim()})`;
 }
 
 function hasLoopback6(): boolean {

@@ -3,6 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { until } from '#lib/time.js';
+import { fingerprintOf, knownHostLine, makeKey } from './keys.js';
+import { type Login, loginByPam } from './pam.js';
 import { which } from './paths.js';
 import { freeLocalPort } from './port.js';
 import { statOf } from './proc.js';
@@ -15,9 +17,18 @@ export interface SshdOptions {
   readonly port?: number;
   /** Lines of sshd_config. They come first, and sshd takes the first value of a keyword: they win. No `Match`. */
   readonly extra?: readonly string[];
+  /** Protects the identity: ssh asks for it. */
+  readonly passphrase?: string;
+  /** `false`: known_hosts is empty, and ssh asks about the host key. */
+  readonly known?: boolean;
+  /** What is asked for beside the key. First `need(this, 'pam')`. */
+  readonly login?: Login;
 }
 
-/** A real OpenSSH server on 127.0.0.1 with throwaway keys; `ssh -F sshConfigFile rig` logs in without a question. */
+/**
+ * A real OpenSSH server on 127.0.0.1 with throwaway keys; `ssh -F sshConfigFile rig` logs in without a question, unless
+ * the options have it ask.
+ */
 export interface Sshd {
   readonly port: number;
   /** The listening sshd: to look at its children, or to stop it. Only stop() may kill it: its connections would outlive it. */
@@ -29,6 +40,8 @@ export interface Sshd {
   readonly identityFile: string;
   readonly knownHostsFile: string;
   readonly hostKeyFile: string;
+  /** Of the host key, as ssh shows it: `SHA256:…`. */
+  readonly fingerprint: string;
   /** What sshd has said so far. */
   log(): string;
   /** Ends the server and every connection of it. A second call waits for the first. */
@@ -44,12 +57,14 @@ export interface Sshd {
  * await using sshd = await startSshd({ extra: ['ClientAliveInterval 1'] });
  * spawn('ssh', ['-F', sshd.sshConfigFile, '-N', '-L', `127.0.0.1:${port}:127.0.0.1:80`, sshd.host]);
  */
-export async function startSshd({ dir: given, port: wanted, extra = [] }: SshdOptions = {}): Promise<Sshd> {
+export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
+  const { dir: given, port: wanted, login } = options;
   const dir = given ?? mkdtempSync(join(tmpdir(), 'tunward-sshd-'));
   mkdirSync(dir, { recursive: true, mode: 0o700 });
   const port = wanted ?? (await freeLocalPort());
-  const files = writeFiles(dir, port, extra);
-  const server = runSshd(dir);
+  const pam = login && loginByPam(dir, login);
+  const files = writeFiles(dir, port, { ...options, extra: [...(options.extra ?? []), ...(pam?.settings ?? [])] });
+  const server = runSshd(dir, pam?.wrap);
   const stop = once(async () => {
     await server.end();
     if (given === undefined) rmSync(dir, { recursive: true, force: true });
@@ -63,19 +78,19 @@ export async function startSshd({ dir: given, port: wanted, extra = [] }: SshdOp
   return { port, pid: server.pid, dir, host: 'rig', ...files, log: server.log, stop, [Symbol.asyncDispose]: stop };
 }
 
-function writeFiles(dir: string, port: number, extra: readonly string[]) {
+function writeFiles(dir: string, port: number, { extra = [], passphrase, known: isKnown = true }: SshdOptions) {
   const hostKeyFile = join(dir, 'host_key');
   const identityFile = join(dir, 'id_ed25519');
   const knownHostsFile = join(dir, 'known_hosts');
   const sshConfigFile = join(dir, 'ssh_config');
   makeKey(hostKeyFile);
-  makeKey(identityFile);
+  makeKey(identityFile, passphrase);
   write(join(dir, 'authorized_keys'), readFileSync(`${identityFile}.pub`, 'utf8'));
   write(join(dir, 'sshd_config'), serverConfig(dir, port, extra));
-  const [type, key] = readFileSync(`${hostKeyFile}.pub`, 'utf8').split(' ');
   // What is there stays: a person's known_hosts does not learn a changed host key by itself either.
   const known = existsSync(knownHostsFile) ? readFileSync(knownHostsFile, 'utf8') : '';
-  if (!known.includes(`[127.0.0.1]:${port} `)) write(knownHostsFile, `${known}[127.0.0.1]:${port} ${type} ${key}\n`);
+  const isThere = known.includes(`[127.0.0.1]:${port} `);
+  write(knownHostsFile, isThere || !isKnown ? known : known + knownHostLine(port, hostKeyFile));
   write(
     sshConfigFile,
     `Host rig
@@ -87,7 +102,7 @@ function writeFiles(dir: string, port: number, extra: readonly string[]) {
   UserKnownHostsFile ${knownHostsFile}
 `,
   );
-  return { sshConfigFile, identityFile, knownHostsFile, hostKeyFile };
+  return { sshConfigFile, identityFile, knownHostsFile, hostKeyFile, fingerprint: fingerprintOf(hostKeyFile) };
 }
 
 function serverConfig(dir: string, port: number, extra: readonly string[]): string {
@@ -121,12 +136,11 @@ function knowsPenalties(lines: readonly string[], dir: string): boolean {
   return /^persourcepenalties\b/im.test(effective);
 }
 
-function runSshd(dir: string) {
+function runSshd(dir: string, wrap = (command: readonly string[]): readonly string[] => command) {
   const pidFile = join(dir, 'sshd.pid');
   rmSync(pidFile, { force: true }); // the last server's, when that was killed
-  const child = spawn(sshdPath(), ['-D', '-e', '-f', join(dir, 'sshd_config')], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const [program = '', ...words] = wrap([sshdPath(), '-D', '-e', '-f', join(dir, 'sshd_config')]);
+  const child = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.on('error', (error) => {
     said += `${error}\n`;
@@ -154,22 +168,6 @@ function hasEnded(child: ChildProcess): boolean {
 /** Where root's sshd keeps its unprivileged half. Packages leave it to the init system, and a container has none. */
 function makePrivilegeSeparationFolder(): void {
   if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
-}
-
-function makeKey(file: string): void {
-  if (existsSync(file)) return;
-  rmSync(`${file}.pub`, { force: true });
-  execFileSync(which('ssh-keygen') ?? 'ssh-keygen', [
-    '-q',
-    '-t',
-    'ed25519',
-    '-N',
-    '',
-    '-C',
-    'tunward-test',
-    '-f',
-    file,
-  ]);
 }
 
 // sshd re-executes itself, so it wants its absolute path.

@@ -47,6 +47,9 @@ export interface OnTerminal extends Display {
   bytes(): string;
   /** As if typed. */
   type(keys: string): void;
+  /** From now on it takes nothing that is written to it, as one behind a connection that hangs; and takes it again. */
+  pause(): void;
+  resume(): void;
   /** The window is closed. */
   close(): void;
   /** Its exit code. */
@@ -81,6 +84,8 @@ export function runOnTerminal(reaper: Reaper, command: readonly string[], option
     pid: pty.pid,
     bytes: () => bytes,
     type: (keys) => pty.write(keys),
+    pause: () => pty.pause(),
+    resume: () => pty.resume(),
     close: () => pty.destroy(),
     resize(to, high) {
       display.resize(to, high);
@@ -97,6 +102,8 @@ interface Pty {
   onExit(tell: (end: { exitCode: number; signal?: number }) => void): void;
   write(data: string): void;
   resize(columns: number, rows: number): void;
+  pause(): void;
+  resume(): void;
   destroy(): void;
 }
 

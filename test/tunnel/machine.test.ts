@@ -2,6 +2,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 import { reasons } from '#lib/tunnel/engine.js';
 import {
+  attendedTransition,
   type Condition,
   type Desired,
   type EventType,
@@ -188,10 +189,62 @@ describe('transition()', () => {
   });
 });
 
-const walk: fc.Arbitrary<MachineEvent[]> = fc.array(
-  fc.oneof(
-    fc.record({ type: fc.constantFrom(...events) }),
-    fc.record({ type: fc.constantFrom(...events), reason: fc.constantFrom(...reasons) }),
-  ),
-  { maxLength: 30 },
+describe('attendedTransition()', () => {
+  const asked: Condition = { state: 'starting', desired: 'up', attempt: 0, streak: 0, reason: null };
+  const there = { isThere: true, wasUp: false };
+
+  it('stops with the reason of an attempt that failed, and with needs_auth once it has been up', () => {
+    const failed = attendedTransition(asked, { type: 'exited', reason: 'auth_failed' }, there);
+    expect(failed).to.deep.equal({ next: { ...initialCondition, reason: 'auth_failed' } });
+    const lost = { ...asked, state: 'up' } as const;
+    const exit = { type: 'exited', reason: 'timeout' } as const;
+    expect(attendedTransition(lost, exit, { isThere: false, wasUp: true })).to.deep.equal({
+      next: { ...initialCondition, reason: 'needs_auth' },
+    });
+  });
+
+  it('stops where no retry could mend it, as where one could', () => {
+    const changed = attendedTransition(asked, { type: 'exited', reason: 'host_key_changed' }, there);
+    expect(changed.next).to.include({ state: 'stopped', desired: 'down', reason: 'host_key_changed' });
+  });
+
+  it('goes on getting rid of what has survived, and does not start it then', () => {
+    const stopping: Condition = { ...asked, state: 'stopping' };
+    const stuck = attendedTransition(stopping, { type: 'timeout', reason: 'stuck' }, there);
+    expect(stuck).to.deep.include({ effect: 'wait' });
+    expect(stuck.next).to.include({ state: 'backoff', desired: 'down', reason: 'stuck' });
+    const again = attendedTransition(stuck.next, { type: 'timeout' }, there);
+    expect([again.next.state, again.effect]).to.deep.equal(['stopping', 'teardown']);
+    const gone = attendedTransition(again.next, { type: 'exited' }, there);
+    expect(gone).to.deep.equal({ next: { ...initialCondition, reason: 'needs_auth' } });
+  });
+
+  it('has no reason where somebody has stopped it', () => {
+    const { next } = attendedTransition({ ...asked, state: 'up' }, { type: 'stop' }, { isThere: false, wasUp: true });
+    expect(attendedTransition(next, { type: 'exited' }, { isThere: false, wasUp: true }).next).to.deep.equal(
+      initialCondition,
+    );
+  });
+
+  it('starts nothing by itself, whatever happens', () => {
+    fc.assert(
+      fc.property(fc.array(fc.tuple(step, fc.boolean(), fc.boolean()), { maxLength: 30 }), (steps) => {
+        let now = initialCondition;
+        for (const [event, isThere, wasUp] of steps) {
+          const { next, effect } = attendedTransition(now, event, { isThere, wasUp });
+          if (effect === 'launch') expect(isThere).to.equal(true);
+          if (next.state === 'stopped') expect([next.desired, next.reason === 'stuck']).to.deep.equal(['down', false]);
+          if (next.state === 'backoff') expect([next.desired, next.reason]).to.deep.equal(['down', 'stuck']);
+          expect(next.state).not.to.equal('fatal');
+          now = next;
+        }
+      }),
+    );
+  });
+});
+
+const step: fc.Arbitrary<MachineEvent> = fc.oneof(
+  fc.record({ type: fc.constantFrom(...events) }),
+  fc.record({ type: fc.constantFrom(...events), reason: fc.constantFrom(...reasons) }),
 );
+const walk: fc.Arbitrary<MachineEvent[]> = fc.array(step, { maxLength: 30 });

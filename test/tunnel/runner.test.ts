@@ -2,8 +2,9 @@ import net from 'node:net';
 import { expect } from 'chai';
 import { isTunwardError, TunwardError } from '#lib/errors.js';
 import { until } from '#lib/time.js';
+import type { Patience, Terminal } from '#lib/tunnel/asking/person.js';
 import { createGate } from '#lib/tunnel/gate.js';
-import type { TunnelEvent } from '#lib/tunnel/runner.js';
+import type { OperationResult, TunnelEvent } from '#lib/tunnel/runner.js';
 import { serverOf } from '#lib/tunnel/spec.js';
 import { createFakeClock, epoch } from '../support/fakeclock.js';
 import { createHold, nobody } from '../support/fakeengine.js';
@@ -985,6 +986,191 @@ describe('createRunner()', () => {
       }
       expect(stopped.result?.state).to.equal('stopped');
       expect(bench.engine.links).to.have.length(0);
+    });
+
+    describe('with somebody there', () => {
+      const prompt = () => 'an answer';
+      let presence: AbortController;
+      let outcome: { result?: OperationResult; error?: unknown };
+
+      function authenticate(patience?: Patience): void {
+        presence = new AbortController();
+        const mine: typeof outcome = {};
+        outcome = mine;
+        const { signal } = presence;
+        bench.runner.authenticate({ terminal }, { signal, patience }).then(
+          (result) => {
+            mine.result = result;
+          },
+          (error: unknown) => {
+            mine.error = error;
+          },
+        );
+      }
+
+      const terminal: Terminal = { columns: 80, rows: 24, show: async () => undefined, listen: () => undefined };
+      const waits = { state: 'stopped', desired: 'down', reason: 'needs_auth', nextRetryAt: null };
+
+      async function logIn(): Promise<void> {
+        authenticate();
+        await bench.clock.settle();
+        expect(outcome.result?.state).to.equal('up');
+      }
+
+      it('starts it, lets them go when it is up, and does not need them then', async () => {
+        let releases = 0;
+        bench.engine.first = 'waiting';
+        authenticate();
+        await bench.clock.settle();
+        expect(bench.engine.last().asking).to.have.property('idleMs', 120_000);
+        bench.engine.last().onRelease = () => releases++;
+        bench.engine.last().state = 'ready';
+        await bench.clock.advance(100);
+        expect(outcome.result?.state).to.equal('up');
+        expect(releases).to.equal(1);
+        presence.abort(new Error('gone'));
+        await bench.clock.advance(10_000);
+        expect(bench.runner.status().state).to.equal('up');
+      });
+
+      it('keeps what has come up in the very turn in which they went', async () => {
+        bench.engine.first = 'waiting';
+        authenticate();
+        await bench.clock.settle();
+        bench.engine.last().onRelease = () => presence.abort(new Error('gone'));
+        bench.engine.last().state = 'ready';
+        await bench.clock.advance(100);
+        expect([outcome.result?.state, bench.runner.status().state]).to.deep.equal(['up', 'up']);
+        expect(bench.engine.running()).to.have.length(1);
+      });
+
+      for (const [when, prepare] of [
+        ['while the way is cleared', () => createHold()],
+        ['while it is being started', () => createHold()],
+        ['while they are asked', () => undefined],
+      ] as const) {
+        it(`is gone with them ${when}`, async () => {
+          const hold = prepare();
+          if (hold && when.includes('way')) bench.holdClear = hold.held;
+          else if (hold) bench.engine.holdStart = hold.held;
+          bench.engine.first = 'waiting';
+          authenticate();
+          await bench.clock.advance(50);
+          const gone = new Error('gone');
+          presence.abort(gone);
+          hold?.release();
+          await bench.clock.advance(500);
+          expect(outcome.error).to.equal(gone);
+          expect(bench.runner.status()).to.include(waits);
+          expect(bench.engine.running()).to.deep.equal([]);
+          await bench.clock.advance(3_600_000);
+          expect(bench.engine.running()).to.deep.equal([]);
+        });
+      }
+
+      it('fails once, with the reason, and is tried by nobody again', async () => {
+        bench.engine.first = 'waiting';
+        authenticate();
+        await bench.clock.settle();
+        bench.engine.last().exit({ reason: 'auth_failed', lastError: 'Permission denied (password).' });
+        await bench.clock.settle();
+        expect(outcome.error).to.include({ code: 'ERR_START_FAILED' });
+        const { lastError, ...status } = bench.runner.status();
+        expect(status).to.include({ ...waits, reason: 'auth_failed' });
+        expect(lastError).to.equal('Permission denied (password).');
+        await bench.clock.advance(3_600_000);
+        expect(bench.engine.links).to.have.length(1);
+        expect(bench.states()).to.deep.equal(['starting', 'stopped']);
+      });
+
+      it('calls a key whose passphrase they did not know a login that failed, and their Ctrl-C none', async () => {
+        for (const [exit, reason] of [
+          [{ reason: 'needs_auth' }, 'auth_failed'],
+          [{ reason: 'killed', signal: 'SIGINT' }, 'needs_auth'],
+        ] as const) {
+          bench.engine.first = 'waiting';
+          authenticate();
+          await bench.clock.settle();
+          bench.engine.last().exit(exit);
+          await bench.clock.settle();
+          expect(bench.runner.status()).to.include({ state: 'stopped', reason });
+        }
+      });
+
+      it('says that it needs them again when it is lost, once, and waits', async () => {
+        await logIn();
+        bench.engine.last().exit({ reason: 'timeout', lastError: 'Timeout, server not responding.' });
+        await bench.clock.settle();
+        expect(bench.runner.status()).to.include({ ...waits, lastError: 'Timeout, server not responding.' });
+        expect(bench.states()).to.deep.equal(['starting', 'up', 'stopped', 'needs_auth']);
+        await bench.clock.advance(3_600_000);
+        expect(bench.engine.links).to.have.length(1);
+      });
+
+      it('needs them again as well when it was frozen for too long', async () => {
+        await logIn();
+        bench.engine.last().state = 'frozen';
+        await bench.clock.advance(10_000);
+        expect(bench.runner.status()).to.include(waits);
+        expect(bench.engine.running()).to.deep.equal([]);
+      });
+
+      it('is one person’s at a time, and nobody’s once it is up', async () => {
+        bench.engine.first = 'waiting';
+        authenticate();
+        const first = outcome;
+        authenticate();
+        await bench.clock.settle();
+        expect(outcome.error).to.include({ code: 'ERR_TUNNEL_CONFLICT' });
+        expect(String(outcome.error)).to.include('somebody else');
+        expect(bench.runner.whyNotAuthenticate()?.message).to.include('somebody else');
+        bench.engine.last().state = 'ready';
+        await bench.clock.advance(100);
+        expect(first.result?.state).to.equal('up');
+        expect(bench.runner.whyNotAuthenticate()?.message).to.include('is up');
+      });
+
+      it('is over when somebody stops it, changes it, or closes', async () => {
+        const ends = [
+          () => bench.runner.stop(),
+          () => bench.runner.respec({ ...bench.runner.spec(), startTimeoutMs: 1234 }),
+          () => bench.runner.close(),
+        ];
+        for (const end of ends) {
+          bench.engine.first = 'waiting';
+          authenticate();
+          await bench.clock.settle();
+          void end();
+          await bench.clock.advance(500);
+          expect(outcome.error).to.include({ code: 'ERR_TUNNEL_CONFLICT' });
+          expect(bench.runner.status().state).to.equal('stopped');
+          expect(bench.engine.running()).to.deep.equal([]);
+        }
+        expect(bench.runner.whyNotAuthenticate()?.message).to.include('closed');
+      });
+
+      it('has its time: without a key, and in all', async () => {
+        for (const [patience, why] of [
+          [{ idleMs: 1000, totalMs: 60_000 }, 'nothing was typed for 1 s'],
+          [{ idleMs: 60_000, totalMs: 2000 }, '2 s were not enough'],
+        ] as const) {
+          bench.engine.first = 'waiting';
+          authenticate(patience);
+          await bench.clock.advance(900);
+          expect(outcome.error).to.equal(undefined);
+          await bench.clock.advance(1200);
+          expect(outcome.error).to.include({ code: 'ERR_TIMEOUT' });
+          expect(String(outcome.error)).to.include(why);
+          expect(bench.runner.status()).to.include({ state: 'stopped', reason: 'timeout' });
+        }
+      });
+
+      it('asks nobody of one that asks nobody', async () => {
+        bench = createBench();
+        const error = await bench.runner.authenticate({ prompt }).catch((cause: unknown) => cause);
+        expect(error).to.include({ code: 'ERR_TUNNEL_CONFLICT' });
+        expect(String(error)).to.include('asks nobody');
+      });
     });
   });
 

@@ -18,6 +18,12 @@ export function addTunnelCommands(program: Command, run: Run): void {
   addOperation(program, run, 'start');
   addOperation(program, run, 'stop');
   addOperation(program, run, 'restart');
+  toDaemon(withExample(program.command('auth'), 'tunward auth office'))
+    .argument('<id|name|prefix>', 'a tunnel with interactive: true')
+    .description('start a tunnel that asks, and answer here')
+    .action((which: string, options: DaemonOptions) =>
+      run(async (context) => (await import('../auth.js')).auth(which, options, context)),
+    );
   toDaemon(withExample(program.command('logs'), 'tunward logs web -f'))
     .argument('[id|name|prefix]', 'one tunnel; without it all of them, each line after its name')
     .description("show the tunnels' logs")

@@ -3,8 +3,10 @@ import path from 'node:path';
 import * as z from 'zod';
 import { isErrno } from '../../errors.js';
 import { openProc } from '../../proc/read.js';
+import { type TunnelStatus, waitsForPerson } from '../../tunnel/status.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import { readInit } from '../init.js';
+import type { Overview } from './overview.js';
 import { type Route, route } from './route.js';
 import { flag, health, readiness } from './shapes.js';
 
@@ -13,12 +15,13 @@ export type Phase = 'starting' | 'ready' | 'stopping';
 export interface HealthContext {
   readonly phase: () => Phase;
   readonly supervisor: Pick<Supervisor, 'specs'>;
+  readonly overview: Pick<Overview, 'statuses'>;
   /** What the daemon writes to. */
   readonly folders: Readonly<Record<string, string>>;
 }
 
 /** Open to anybody: they say nothing that is worth a token. */
-export function healthRoutes({ phase, supervisor, folders }: HealthContext): Route[] {
+export function healthRoutes({ phase, supervisor, overview, folders }: HealthContext): Route[] {
   return [
     route({
       method: 'GET',
@@ -46,7 +49,7 @@ export function healthRoutes({ phase, supervisor, folders }: HealthContext): Rou
       async handle({ query: { verbose } }) {
         const isReady = phase() === 'ready';
         const head = { status: isReady ? 'ok' : phase() };
-        const checks = verbose === undefined || verbose === false ? {} : { checks: lookAround() };
+        const checks = verbose === undefined || verbose === false ? {} : { checks: await lookAround() };
         return { status: isReady ? 200 : 503, body: { ...head, ...checks } };
       },
     }),
@@ -61,7 +64,7 @@ export function healthRoutes({ phase, supervisor, folders }: HealthContext): Rou
   ];
 
   /** What is not well here is said, and stops no tunnel: it does not make the daemon unready. */
-  function lookAround() {
+  async function lookAround() {
     const check = (name: string, trouble: string | undefined, detail: string) => ({
       name,
       status: trouble === undefined ? 'ok' : 'failed',
@@ -71,9 +74,21 @@ export function healthRoutes({ phase, supervisor, folders }: HealthContext): Rou
     return [
       check('boot', phase() === 'ready' ? undefined : phase(), 'over'),
       check('tunnels', undefined, `${count} known`),
+      check('persons', undefined, describeWaiting((await overview.statuses()).filter(waitsForPerson))),
       ...Object.entries(folders).map(([name, folder]) => check(name, findTrouble(folder), 'can be written')),
     ];
   }
+}
+
+/** So many are named. */
+const MOST_NAMED = 8;
+
+/** By the heads of their ids, which `tunward auth` takes: a name may say more than is for anybody. */
+function describeWaiting(waiting: readonly TunnelStatus[]): string {
+  if (waiting.length === 0) return 'no tunnel waits for one';
+  const named = waiting.slice(0, MOST_NAMED).map(({ id }) => id.slice(0, 8));
+  const more = waiting.length - named.length;
+  return `${waiting.length} wait${waiting.length === 1 ? 's' : ''} for one: ${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}`;
 }
 
 /** No path is named: anybody may read this. */

@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { createSlice } from '../../time.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
+import { waitsForPerson } from '../../tunnel/status.js';
 import type { Journal, JournalEntry } from '../events.js';
 import type { Overview } from './overview.js';
 import { type Route, route } from './route.js';
@@ -41,6 +42,17 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
       await eachTunnel(this, ({ id, name, state }) => {
         for (const one of tunnel.shape.state.options) this.set({ tunnel: id, name, state: one }, one === state ? 1 : 0);
       });
+    },
+  });
+  new Gauge({
+    name: 'tunward_tunnel_needs_auth',
+    help: 'Whether the tunnel waits for a person: interactive, enabled, and not up for a reason.',
+    labelNames: of,
+    registers,
+    async collect() {
+      await eachTunnel(this, (status) =>
+        this.set({ tunnel: status.id, name: status.name }, waitsForPerson(status) ? 1 : 0),
+      );
     },
   });
   new Gauge({
@@ -85,6 +97,12 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     labelNames: ['layer'],
     registers,
   });
+  const announced = new Counter({
+    name: 'tunward_needs_auth_total',
+    help: 'How often it was announced that a tunnel waits for a person: at the boot, or because it was up and was lost.',
+    labelNames: ['why'],
+    registers,
+  });
   new Gauge({
     name: 'tunward_build_info',
     help: 'Always 1.',
@@ -93,6 +111,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
   }).set({ version, node: process.version }, 1);
   // What has not happened yet is 0 and not unknown, so that its first time is an increase.
   for (const layer of layers) killed.inc({ layer }, 0);
+  for (const why of ['boot', 'lost']) announced.inc({ why }, 0);
   restarts.inc({ reason: 'requested' }, 0);
   journal.subscribe(count);
   /** One at a time, for all who ask meanwhile: a gauge has one set of values. */
@@ -136,6 +155,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     if ('layers' in entry) {
       for (const [layer, processes] of Object.entries(entry.layers)) killed.inc({ layer }, processes);
     }
+    if (entry.type === 'tunnel.needs_auth') announced.inc({ why: entry.why });
     if (entry.type !== 'tunnel.up') return;
     const { restarts: times, lastRestart } = entry.status;
     if (!lastRestart || times === 0) return;

@@ -44,7 +44,7 @@ export function createRoutes(context: RouteContext): Route[] {
   const operations = createOperations(supervisor, clock);
   const folders = { state_dir: config.stateDir, log_dir: config.logDir };
   const routes = [
-    ...healthRoutes({ phase, supervisor, folders }),
+    ...healthRoutes({ phase, supervisor, overview, folders }),
     ...sessionRoutes(context),
     ...tunnelRoutes({ ...context, overview }),
     ...configRoutes({ ...context, editor: createEditor(context.reloader) }),

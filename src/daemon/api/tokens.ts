@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { TunwardError } from '../../errors.js';
 import type { Clock } from '../../time.js';
-import { readOwnFile, replaceFile, requireOwnFolder } from '../files.js';
+import { findOnlookers, readOwnFile, replaceFile, requireOwnFolder } from '../files.js';
 import type { Rights } from './route.js';
 
 /** A file with a token in it, and what its bearer may. */
@@ -29,7 +29,7 @@ export function openTokens(files: readonly TokenFile[], keyDigests: readonly str
     ...files.map(({ file, rights }) => ({ digest: digest(readToken(file)), rights })),
     ...keyDigests.map((hex) => ({ digest: Buffer.from(hex, 'hex'), rights: 'all' as const })),
   ];
-  return { rightsOf, warnings: files.flatMap(({ file }) => findOnlookers(file)) };
+  return { rightsOf, warnings: files.flatMap(({ file }) => findOnlookers(file, 'a token')) };
 
   function rightsOf(token: string): Rights | undefined {
     const given = digest(token);
@@ -54,12 +54,6 @@ function readToken(file: string): string {
     `Cannot take a token from ${file}: expected a plain file of this user with a line of 8 or more printable characters`,
     { path: file },
   );
-}
-
-function findOnlookers(file: string): string[] {
-  const mode = fs.statSync(file).mode & 0o777;
-  if ((mode & 0o077) === 0) return [];
-  return [`${file}: expected a token that this user alone may read, found mode 0${mode.toString(8)}: chmod 600 it`];
 }
 
 /** What a browser has instead of the token, which it need not keep. */

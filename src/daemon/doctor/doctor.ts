@@ -9,6 +9,7 @@ import { checkLimits } from './limits.js';
 import { checkPerson } from './person.js';
 import { checkPorts } from './ports.js';
 import { checkPrograms } from './programs.js';
+import { checkTerminal } from './terminal.js';
 
 export interface Examination {
   /** As given with -c; without it the file is looked for. */
@@ -35,6 +36,7 @@ export async function examine({ file, env, cwd, proc = openProc(), ...options }:
   const surroundings = { proc, env, uid, config, daemon };
   return [
     ...(await checkPrograms(surroundings)),
+    ...(await checkTerminal(surroundings)),
     ...(await checkPerson(surroundings)),
     ...checkKernel(surroundings),
     ...checkLimits(surroundings),

@@ -18,11 +18,12 @@ export interface AttendanceOptions {
   readonly person: Person;
   readonly patience: Patience;
   readonly onOpen: Asking['onOpen'];
+  readonly onGivenUp: Asking['onGivenUp'];
   readonly clock: Clock;
 }
 
 /** Begins now. */
-export function createAttendance({ person, patience, onOpen, clock }: AttendanceOptions): Attendance {
+export function createAttendance({ person, patience, clock, ...hears }: AttendanceOptions): Attendance {
   const { totalMs, idleMs } = patience;
   const began = clock.now();
   let touched = began;
@@ -31,7 +32,7 @@ export function createAttendance({ person, patience, onOpen, clock }: Attendance
   };
   const leftMs = () => totalMs - (clock.now() - began);
   const isIdle = () => 'terminal' in person && clock.now() - touched >= idleMs;
-  return { asking: { person: watch(person, touch), idleMs, onOpen }, leftMs, isIdle, failure };
+  return { asking: { person: watch(person, touch), idleMs, ...hears }, leftMs, isIdle, failure };
 
   function failure(): TunwardError | undefined {
     if (isIdle()) return tooLong(`nothing was typed for ${idleMs / 1000} s`, idleMs);

@@ -26,7 +26,10 @@ export interface Terminal {
    * somebody's memory. Never rejects.
    */
   readonly show: (bytes: Uint8Array) => Promise<void>;
-  /** From now on, what is typed and how large the window is go there. Called once, before the first `show`. */
+  /**
+   * From now on, what is typed and how large the window is go there. Called before the first `show`, and anew where ssh could
+   * not be put on a terminal and asks in another way.
+   */
   readonly listen: (keyboard: Keyboard) => void;
 }
 

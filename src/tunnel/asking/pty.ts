@@ -59,6 +59,8 @@ export interface Pty {
   exit(): { readonly code: number | null; readonly signal: string | null } | undefined;
   /** Draws a line that ssh has said elsewhere. Dropped where the person's terminal is that far behind. */
   note(line: string): void;
+  /** All that was to be drawn is drawn. */
+  isDrawn(): boolean;
   /** Lets go of the person: nothing is drawn and nothing is taken from here on. Idempotent. */
   release(): void;
 }
@@ -71,6 +73,7 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
   let exit: ReturnType<Pty['exit']>;
   let isReleased = false;
   let noted = 0;
+  let pending = 0;
   /** What is drawn is drawn one after another. */
   let drawn: Promise<void> = Promise.resolve();
   const { stdin: keys, stdout: screen } = helper;
@@ -88,12 +91,14 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
     void draw(bytes).then(() => screen.resume());
   });
   terminal.listen({ type, resize });
-  return { started, exit: () => exit, note, release };
+  return { started, exit: () => exit, note, isDrawn: () => pending === 0, release };
 
   function draw(bytes: Buffer): Promise<void> {
+    pending++;
     drawn = drawn.then(async () => {
       if (!isReleased) await terminal.show(bytes);
       bytes.fill(0);
+      pending--;
     });
     return drawn;
   }

@@ -53,6 +53,21 @@ describe('GET /metrics', () => {
     expect(await scrape(row)).not.to.include(many[0]?.id);
   });
 
+  it('says who waits for a person: interactive, enabled, and not up for a reason', async () => {
+    const one = { interactive: true, enabled: true, state: 'stopped', reason: 'needs_auth' };
+    const others = [
+      { ...one, reason: 'refused' },
+      { ...one, state: 'up', reason: 'target_refused' },
+      { ...one, enabled: false },
+      { ...one, reason: null },
+      { ...one, interactive: false, state: 'fatal' },
+    ];
+    const all = [one, ...others].map((each, at) => ({ id: `${at}`, name: 'n', ...each }) as unknown as TunnelStatus);
+    const text = await scrape(open(() => all));
+    const found = [...text.matchAll(/^tunward_tunnel_needs_auth\{tunnel="(\d)",name="n"\} ([01])$/gm)];
+    expect(found.map(([, , value]) => value).join('')).to.equal('110000');
+  });
+
   it('counts what has happened: restarts and why, how long they took, and the dead by their layers', async () => {
     const journal = createJournal(systemClock);
     const [row] = metricRoutes({ overview: { statuses: async () => [] }, journal, version: '1' });
@@ -67,6 +82,7 @@ describe('GET /metrics', () => {
     up(1, true, null);
     up(2, false, 'timeout');
     up(3, false, 'timeout');
+    journal.append({ type: 'tunnel.needs_auth', tunnel: 'a', why: 'lost', status: {} as TunnelStatus });
     const kill = { killed: [], left: [], survivors: [], tookMs: 1 };
     journal.append({ type: 'process.killed', tunnel: 'a', kill, layers: { chain: 2, port: 1 } });
     journal.append({ type: 'port.freed', port: 1, free: true, explanation: '', kill, layers: { asked: 3 } });
@@ -74,6 +90,8 @@ describe('GET /metrics', () => {
     for (const line of [
       'tunward_restarts_total{reason="requested"} 1',
       'tunward_restarts_total{reason="timeout"} 2',
+      'tunward_needs_auth_total{why="lost"} 1',
+      'tunward_needs_auth_total{why="boot"} 0',
       'tunward_restart_seconds_bucket{le="0.1"} 0',
       'tunward_restart_seconds_bucket{le="0.25"} 3',
       'tunward_port_release_seconds_bucket{le="0.025"} 0',

@@ -123,6 +123,13 @@ describe('the API', () => {
     });
   }
 
+  it('lets nobody say from afar who is told', async () => {
+    const tunnel = { remote_host: 'h', remote_port: '80', local_port: '9', on_needs_auth: 'http://elsewhere/' };
+    const reply = await call('POST', '/v1/tunnels', { body: tunnel });
+    expect([reply.status, reply.body.code]).to.deep.equal([422, 'ERR_CONFIG_INVALID']);
+    expect(daemon.config.onNeedsAuth).to.equal(null);
+  });
+
   it('serves the page, with a policy that lets nothing in from elsewhere', async () => {
     const page = await call('GET', '/?lang=en');
     expect([page.status, page.headers['content-type']]).to.deep.equal([200, 'text/html; charset=utf-8']);
