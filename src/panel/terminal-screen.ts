@@ -94,17 +94,24 @@ function isForTerminal({ key, ctrlKey, altKey, metaKey }: KeyboardEvent): boolea
 }
 
 /**
- * What a server sends is drawn and nothing else. It puts no question to the terminal, whose answer would be typed for the
- * person; changes no mode, so that a paste or a click types nothing of its own; gives no title, link or colour table.
+ * What a server sends is text; of orders to the terminal it may give colours and erase the rest of a line, as everywhere
+ * here. So it puts no question, whose answer would be typed for the person; changes no mode, by which a paste or a click
+ * would type something of its own; gives no title, link or colour table; and draws over nothing that stands there.
  */
 function deafen({ parser }: Terminal): void {
   const ignore = () => true;
-  for (const final of ['c', 'n', 't']) parser.registerCsiHandler({ final }, ignore);
-  for (const final of ['c', 'q']) parser.registerCsiHandler({ prefix: '>', final }, ignore);
-  for (const final of ['h', 'l', 'n']) parser.registerCsiHandler({ prefix: '?', final }, ignore);
-  parser.registerCsiHandler({ prefix: '=', final: 'c' }, ignore);
-  parser.registerCsiHandler({ intermediates: '$', final: 'p' }, ignore);
-  parser.registerCsiHandler({ prefix: '?', intermediates: '$', final: 'p' }, ignore);
+  const finals = Array.from({ length: 0x7f - 0x30 }, (_, at) => String.fromCharCode(0x30 + at));
+  for (const final of finals) {
+    parser.registerEscHandler({ final }, ignore);
+    for (const intermediates of ' #%()*+-./') parser.registerEscHandler({ intermediates, final }, ignore);
+    if (final < '@') continue;
+    if (final !== 'm' && final !== 'K') parser.registerCsiHandler({ final }, ignore);
+    for (const prefix of '<=>?') parser.registerCsiHandler({ prefix, final }, ignore);
+    for (const intermediates of ' !"#$\'') {
+      parser.registerCsiHandler({ intermediates, final }, ignore);
+      parser.registerCsiHandler({ prefix: '?', intermediates, final }, ignore);
+    }
+  }
   parser.registerDcsHandler({ intermediates: '$', final: 'q' }, ignore);
   for (const command of [0, 1, 2, 4, 8, 10, 11, 12, 52, 104, 110, 111, 112]) parser.registerOscHandler(command, ignore);
 }

@@ -446,6 +446,44 @@ describe('the panel, where a tunnel needs a person', () => {
       expect(sitting.typed()).to.equal('yes');
     });
 
+    it('lets it draw over nothing that stands there', async () => {
+      const { page, sitting } = await sit();
+      sitting.open();
+      sitting.show('SHA256:the-true-one\r\n');
+      const orders = [
+        '[2J',
+        '[3J',
+        '[H',
+        '[1;1H',
+        '[1A',
+        '[1F',
+        '[1M',
+        '[1L',
+        '[2X',
+        '[1P',
+        '[1@',
+        '[S',
+        '[1d',
+        '[r',
+        '[!p',
+        'c',
+        'M',
+        '7',
+        '8',
+        '#8',
+        '(0',
+      ];
+      for (const order of orders) sitting.show(`\u001b${order}`);
+      sitting.show('SHA256:a-false-one\r\nerased: xxx\u001b[2K\rpassword: ');
+      await shows(page, 'password: ');
+      const lines = (await page.locator('.xterm-rows').innerText()).replaceAll('\u00a0', ' ').trim().split('\n');
+      expect(lines.map((line) => line.trim())).to.deep.equal([
+        'SHA256:the-true-one',
+        'SHA256:a-false-one',
+        'password:',
+      ]);
+    });
+
     it('lets it name no window, plant no link, and reach no clipboard', async () => {
       const { page, sitting } = await sit();
       await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
