@@ -5,7 +5,9 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
+import { byPasswordAndCode, startAsking } from './support/asking.js';
 import { fetchText, makeHome } from './support/daemon.js';
+import { answer, question } from './support/dialogue.js';
 import { need } from './support/need.js';
 import { buildRoot, repoRoot } from './support/paths.js';
 import { freeLocalPort } from './support/port.js';
@@ -13,6 +15,7 @@ import { isAlive } from './support/proc.js';
 import { startListener } from './support/processes.js';
 import { createReaper } from './support/reaper.js';
 import { startSshd } from './support/sshd.js';
+import { runOnTerminal } from './support/terminal.js';
 
 describe('the examples', () => {
   const reaper = createReaper();
@@ -85,5 +88,21 @@ describe('the examples', () => {
       .and.match(/two is up\ntwo restarted: 1 killed/);
     expect(reaper.living().filter(({ command }) => command.includes('ssh'))).to.deep.equal([]);
     home.remove();
+  });
+
+  it('answer-ssh.ts asks whoever started it, shows no secret, and is up until Ctrl-C', async function () {
+    need(this, 'ssh', 'pty');
+    await using server = await startAsking({ factors: [byPasswordAndCode('secret', '123456')], known: false });
+    const words = [server.host, String(server.port), server.sshConfigFile];
+    const program = [process.execPath, join(buildRoot, 'examples/answer-ssh.js'), ...words];
+    const terminal = runOnTerminal(reaper, program, { env: { SSH_AUTH_SOCK: undefined } });
+    expect(await answer(terminal, /\(yes\/no\/\[fingerprint\]\)\? $/, 'yes')).to.include(server.fingerprint());
+    await answer(terminal, /Password: $/, 'secret');
+    await answer(terminal, /One-time code: $/, '123456');
+    const up = await question(terminal, /up: 127\.0\.0\.1:\d+ → localhost:\d+/);
+    expect(up).not.to.match(/secret|123456/);
+    terminal.type('\x03');
+    expect(await terminal.ended).to.equal(0);
+    expect(reaper.living()).to.deep.equal([]);
   });
 });

@@ -111,7 +111,8 @@ export function createFailure({ kind, spec, status, held }: Failure): TunwardErr
   const reason = status.reason ?? 'exited';
   if (reason === 'local_port_busy' && held) {
     const { holders, cleanUp } = held;
-    const remedy = holders.length > 0 && cleanUp !== 'any' ? '; use --force, or takeover: any, to kill it' : '';
+    const force = spec.interactive ? 'takeover: any kills it' : 'use --force, or takeover: any, to kill it';
+    const remedy = holders.length > 0 && cleanUp !== 'any' ? `; ${force}` : '';
     const message = `${what} cannot start: ${describeHolders(port, holders)}${remedy}`;
     return new TunwardError('ERR_PORT_HELD', message, { port, holders, nextRetryAt });
   }

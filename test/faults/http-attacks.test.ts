@@ -1,6 +1,6 @@
 /**
  * H1 of the fault catalogue: what pages, programs and people without the right to it send to the API.
- * H2 and H3 are beside it; H4 and H5 are of a terminal, which the API has none of yet.
+ * H2 and H3 are beside it; H4 and H5, of a terminal, are pty-drop.test.ts and pty-flood.test.ts.
  */
 import { expect } from 'chai';
 import { fault } from '../support/fault.js';

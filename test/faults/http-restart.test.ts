@@ -1,4 +1,4 @@
-/** H2 of the fault catalogue: many ask at once for the same. H4 and H5 are of a terminal, which there is none of yet. */
+/** H2 of the fault catalogue: many ask at once for the same. H4 and H5 are of a terminal: pty-drop, pty-flood. */
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';

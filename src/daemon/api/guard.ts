@@ -4,6 +4,7 @@ import net from 'node:net';
 import { TunwardError } from '../../errors.js';
 import type { Access, Scope } from './route.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
+import { asksForWebSocket } from './upgrade.js';
 
 /** Throws why a request is not answered. */
 export interface Guard {
@@ -14,7 +15,10 @@ export interface Guard {
 }
 
 /** A head that says a thing twice says two things: which of them somebody on the way has believed is anybody's guess. */
-const single = new Set(['host', 'origin', 'authorization', 'cookie', 'content-type', 'content-length', 'if-match']);
+const single = new Set([
+  ...['host', 'origin', 'authorization', 'cookie', 'content-type', 'content-length', 'if-match'],
+  ...['upgrade', 'sec-websocket-key', 'sec-websocket-version'],
+]);
 
 /** More than any client sends. What is above the server's own limit Node drops without a word, an Origin perhaps. */
 export const MAX_HEADERS = 200;
@@ -124,9 +128,9 @@ export function sessionOf(cookie: string | undefined, port: number): string | un
 function checkPage(request: IncomingMessage): void {
   const site = request.headers['sec-fetch-site'];
   const isOurs = site === undefined || site === 'same-origin' || site === 'none';
-  // Every browser says where a request that may change something comes from.
-  const isNamed = request.method === 'GET' || request.method === 'HEAD' || request.headers.origin !== undefined;
-  if (!isOurs || !isNamed) throw foreign();
+  // Every browser says where a request that may change something comes from, and always where a WebSocket is wanted.
+  const isHarmless = (request.method === 'GET' || request.method === 'HEAD') && !asksForWebSocket(request);
+  if (!isOurs || !(isHarmless || request.headers.origin !== undefined)) throw foreign();
 }
 
 /** An origin leaves its usual port out, and is lower case; a Host that a proxy has written need not be so. */

@@ -18,6 +18,7 @@ import type { PanelFiles } from './panel.js';
 import { MAX_BODY, type Route, type RouteAnswer } from './route.js';
 import { openEventStream } from './stream.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
+import { asksForWebSocket, createUpgrades, type Upgrades } from './upgrade.js';
 
 export interface Door {
   /** `http://127.0.0.1:7420` for TCP; null for the unix socket. */
@@ -29,7 +30,8 @@ export interface Door {
 export async function openSocketDoor(socket: string, routes: readonly Route[], page?: PanelFiles): Promise<Door> {
   makePrivateFolder(path.dirname(socket));
   await removeStaleSocket(socket);
-  const server = createServer({ routes, page, guard: createSocketGuard() });
+  const serving = createServer({ routes, page, guard: createSocketGuard() });
+  const { server } = serving;
   await listening(server, () => {
     // The mode of a socket is that of its making: a chmod afterwards would leave it open for an instant. It is made in
     // this very turn; the mask is the whole process's, and nobody else is to meet it.
@@ -40,7 +42,7 @@ export async function openSocketDoor(socket: string, routes: readonly Route[], p
       process.umask(mask);
     }
   });
-  return { url: null, close: () => closeServer(server) };
+  return { url: null, close: () => closeServer(serving) };
 }
 
 /** Who may come in by TCP. */
@@ -55,17 +57,21 @@ export interface TcpAccess {
 /** The API on TCP, for whoever bears a token and asks for this very host. */
 export async function openTcpDoor(listen: Endpoint, access: TcpAccess, routes: readonly Route[]): Promise<Door> {
   const address = () => server.address() as AddressInfo;
-  const server: http.Server = createServer({
+  const serving: Serving = createServer({
     routes,
     page: access.page,
     guard: createTcpGuard({ ...access, address }),
   });
+  const { server } = serving;
   // Never by name: what `localhost` resolves to first is anybody's guess.
   const host = { localhost: '127.0.0.1', '*': '::' }[listen.host] ?? listen.host;
   await listening(server, () => server.listen({ host, port: listen.port, exclusive: true })).catch((error: unknown) => {
     throw explainListen(error, listen);
   });
-  return { url: `http://${net.isIPv6(host) ? `[${host}]` : host}:${address().port}`, close: () => closeServer(server) };
+  return {
+    url: `http://${net.isIPv6(host) ? `[${host}]` : host}:${address().port}`,
+    close: () => closeServer(serving),
+  };
 }
 
 function explainListen(error: unknown, { host, port }: Endpoint): unknown {
@@ -87,12 +93,30 @@ interface Site {
   readonly page?: PanelFiles | undefined;
 }
 
-function createServer(site: Site): http.Server {
-  const listener = getRequestListener(createApp(site).fetch, { overrideGlobalObjects: false });
+interface Serving {
+  readonly server: http.Server;
+  readonly upgrades: Upgrades;
+}
+
+function createServer(site: Site): Serving {
+  const upgrades = createUpgrades((incoming) => isExpected(site.routes, incoming));
+  const listener = getRequestListener(createApp(site, upgrades).fetch, { overrideGlobalObjects: false });
   const limits = { headersTimeout: 5000, requestTimeout: 10_000, connectionsCheckingInterval: 1000 };
   // That one is missing is for checkHead to say, in words.
   const words = { requireHostHeader: false, maxHeaderSize: 16_384 };
-  const server = http.createServer({ ...limits, ...words }, (incoming, outgoing) => {
+  const server = http.createServer({ ...limits, ...words }, serve);
+  server.maxConnections = MAX_CONNECTIONS;
+  // One more than may be: so it is seen that there were more.
+  server.maxHeadersCount = MAX_HEADERS + 1;
+  server.on('clientError', refuseBytes).on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    const outgoing = upgrades.begin(incoming, socket, head);
+    if (!outgoing) return;
+    if (!hasBody(incoming)) return serve(incoming, outgoing);
+    refuse(outgoing, new TunwardError('ERR_BAD_REQUEST', 'Expected no body with the header Upgrade', {}));
+  });
+  return { server, upgrades };
+
+  function serve(incoming: IncomingMessage, outgoing: ServerResponse): void {
     try {
       checkHead(incoming);
       site.guard.checkHost(incoming);
@@ -101,11 +125,14 @@ function createServer(site: Site): http.Server {
     }
     // Whatever goes wrong in there has been answered there.
     void listener(incoming, outgoing);
-  });
-  server.maxConnections = MAX_CONNECTIONS;
-  // One more than may be: so it is seen that there were more.
-  server.maxHeadersCount = MAX_HEADERS + 1;
-  return server.on('clientError', refuseBytes);
+  }
+}
+
+/** Does this open the WebSocket of one of these rows? Node takes every request with an Upgrade for a change of protocol. */
+function isExpected(routes: readonly Route[], incoming: IncomingMessage): boolean {
+  if (!asksForWebSocket(incoming)) return false;
+  const patterns = routes.filter(({ upgrade }) => upgrade).map(({ path }) => path.replace(/\{\w+\}/g, '[^/]+'));
+  return new RegExp(`^(${patterns.join('|')})(\\?|$)`).test(incoming.url ?? '');
 }
 
 /** Whoever asks for what cannot be a request of ours is told so, and that is the end of the connection. */
@@ -142,16 +169,20 @@ const unreadable: Readonly<Record<string, readonly [status: number, text: string
 
 type App = Hono<{ Bindings: HttpBindings }>;
 
-function createApp({ routes, guard, page }: Site): App {
+function createApp({ routes, guard, page }: Site, upgrades: Upgrades): App {
   const app: App = new Hono();
   if (page) addPage(app, page);
   for (const route of routes) {
-    const { method, path: pattern, scope, toError } = route;
+    const { method, path: pattern, scope, toError, upgrade } = route;
     app.on(method, honoPath(pattern), async (context) => {
       try {
         const { incoming, outgoing } = context.env;
         const access = guard.identify(incoming, scope);
         const checked = { ...(await readRequest(context, route)), access, incoming };
+        if (upgrade && upgrades.isAsking(incoming)) {
+          await upgrade.open(checked, await upgrades.prepare(incoming, upgrade.protocol));
+          return RESPONSE_ALREADY_SENT;
+        }
         return answer(await route.handle(checked), outgoing);
       } catch (error) {
         return problem(error, toError);
@@ -218,9 +249,9 @@ function queryOf(search: URLSearchParams): Record<string, string | string[]> {
 /** undefined: there is none. Read from the connection itself, and no further than it may go. */
 async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<unknown> {
   const { 'content-type': type = '', 'content-length': length, 'content-encoding': encoding } = incoming.headers;
+  if (!hasBody(incoming)) return undefined;
   const tooLarge = () => new TunwardError('ERR_BODY_TOO_LARGE', `Expected a body of at most ${maxBody} bytes`, {});
   if (Number(length) > maxBody) throw tooLarge();
-  if (length === undefined && incoming.headers['transfer-encoding'] === undefined) return undefined;
   const chunks: Buffer[] = [];
   let size = 0;
   // Whoever sends too much is to hear so: the connection is not cut while that is said.
@@ -242,6 +273,10 @@ async function readBody(incoming: IncomingMessage, maxBody = MAX_BODY): Promise<
     if (!(error instanceof SyntaxError || error instanceof TypeError)) throw error;
     throw new TunwardError('ERR_BAD_REQUEST', `Expected JSON in UTF-8: ${error.message}`, {}, { cause: error });
   }
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return Number(headers['content-length'] ?? 0) !== 0 || headers['transfer-encoding'] !== undefined;
 }
 
 /** What a schema makes of it. Without one there is to be nothing: what is not understood must not be passed over. */
@@ -283,6 +318,7 @@ function problem(error: unknown, toError?: Route['toError']): Response {
     ...safeHeaders,
     'content-type': type,
     ...(status === 401 ? { 'www-authenticate': 'Bearer realm="tunward"' } : {}),
+    ...(status === 426 ? { upgrade: 'websocket', 'sec-websocket-version': '13' } : {}),
     ...(typeof retryAfter === 'number' ? { 'retry-after': String(retryAfter) } : {}),
   };
   return new Response(toJson(body), { status, headers });
@@ -320,12 +356,16 @@ function listening(server: http.Server, listen: () => void): Promise<void> {
 /** An answer under way is finished by then; a client that merely stays connected must not keep us. */
 const ANSWER_MS = 250;
 
-async function closeServer(server: http.Server): Promise<void> {
+async function closeServer({ server, upgrades }: Serving): Promise<void> {
   const done = new AbortController();
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
+  upgrades.close();
   const late = systemClock.sleep(ANSWER_MS, done.signal).then(
-    () => server.closeAllConnections(),
+    () => {
+      server.closeAllConnections();
+      upgrades.destroy();
+    },
     () => undefined, // called off: all have gone
   );
   await closed;

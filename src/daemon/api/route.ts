@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type * as z from 'zod';
 import type { Begin } from './stream.js';
+import type { Accept } from './upgrade.js';
 
 /** Who may: anybody; whoever may look; whoever may act as well. */
 export type Scope = 'open' | 'read' | 'act';
@@ -65,6 +66,15 @@ export interface Route extends Description {
   readonly query?: z.ZodObject;
   readonly body?: z.ZodType;
   readonly handle: (request: RouteRequest) => Promise<RouteAnswer>;
+  readonly upgrade?: Upgrade;
+}
+
+/** For a row that a WebSocket is opened at. Without one, or where it is not asked for, `handle` answers. */
+export interface Upgrade<P = unknown, Q = unknown> {
+  /** The one that a client must offer. */
+  readonly protocol: string;
+  /** Throws what speaks against it, and is answered as any error is; then accepts, and throws no more. */
+  readonly open: (request: RouteRequest<P, Q>, accept: Accept) => Promise<void>;
 }
 
 interface Definition<P extends z.ZodObject, Q extends z.ZodObject, B extends z.ZodType> extends Description {
@@ -72,6 +82,7 @@ interface Definition<P extends z.ZodObject, Q extends z.ZodObject, B extends z.Z
   readonly query?: Q;
   readonly body?: B;
   readonly handle: (request: RouteRequest<z.output<P>, z.output<Q>, z.output<B>>) => Promise<RouteAnswer>;
+  readonly upgrade?: Upgrade<z.output<P>, z.output<Q>>;
 }
 
 /** A row whose handler knows the types of what its schemas let through. */

@@ -17,6 +17,7 @@ import { createOverview } from './overview.js';
 import { portRoutes } from './ports.js';
 import { type Route, route } from './route.js';
 import { sessionRoutes } from './session.js';
+import { terminalRoutes } from './terminal.js';
 import type { Failures, Sessions, Tokens } from './tokens.js';
 import { tunnelRoutes } from './tunnels.js';
 
@@ -47,6 +48,7 @@ export function createRoutes(context: RouteContext): Route[] {
     ...healthRoutes({ phase, supervisor, overview, folders }),
     ...sessionRoutes(context),
     ...tunnelRoutes({ ...context, overview }),
+    ...terminalRoutes(context),
     ...configRoutes({ ...context, editor: createEditor(context.reloader) }),
     ...operationRoutes(supervisor, operations),
     ...portRoutes(supervisor, journal.append),
@@ -60,12 +62,22 @@ export function createRoutes(context: RouteContext): Route[] {
 
 /** Whoever asks during the boot is answered when every tunnel is known. */
 function after(booted: Promise<void>, row: Route): Route {
+  const { handle, upgrade } = row;
   return {
     ...row,
     handle: async (request) => {
       await booted;
-      return row.handle(request);
+      return handle(request);
     },
+    ...(upgrade && {
+      upgrade: {
+        ...upgrade,
+        open: async (request, accept) => {
+          await booted;
+          return upgrade.open(request, accept);
+        },
+      },
+    }),
   };
 }
 

@@ -2,6 +2,7 @@ import { createRequire } from 'node:module';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { isErrno } from '../../errors.js';
+import { systemClock } from '../../time.js';
 import type { Terminal } from './person.js';
 
 /** What the daemon says to a helper: how large the window is; that the person is not needed any more. */
@@ -88,7 +89,15 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
   });
   screen?.on('data', (bytes: Buffer) => {
     screen.pause();
-    void draw(bytes).then(() => screen.resume());
+    pending++;
+    // What ssh said before it asked has come by another way, and may be read in this very turn: it is drawn first.
+    void systemClock
+      .sleep(0)
+      .then(() => draw(bytes))
+      .then(() => {
+        pending--;
+        screen.resume();
+      });
   });
   terminal.listen({ type, resize });
   return { started, exit: () => exit, note, isDrawn: () => pending === 0, release };

@@ -37,6 +37,7 @@ export function headAttacks(aim: Aim): Attack[] {
     ...pathAttacks(aim),
     ...methodAttacks(aim),
     ...upgradeAttacks(aim),
+    ...terminalAttacks(aim),
   ];
 }
 
@@ -364,5 +365,112 @@ function upgradeAttacks(aim: Aim): Attack[] {
       ...{ kind: 'upgrade', name: 'to HTTP/2, of an action', expected: unauthorized },
       bytes: [request(restart, [hostOf(aim), ...h2c])],
     },
+  ];
+}
+
+/** At the one route where there is a WebSocket: to the terminal of a tunnel that asks. */
+function terminalAttacks(aim: Aim): Attack[] {
+  const { port, cookie } = aim;
+  const right: Readonly<Record<string, string>> = {
+    Host: `127.0.0.1:${port}`,
+    Connection: 'Upgrade',
+    Upgrade: 'websocket',
+    'Sec-WebSocket-Version': '13',
+    'Sec-WebSocket-Key': 'dGhlIHNhbXBsZSBub25jZQ==',
+    'Sec-WebSocket-Protocol': 'tunward.terminal.v1',
+    Authorization: `Bearer ${aim.token}`,
+  };
+  const path = '/v1/tunnels/asks/terminal';
+  /** All that it takes, but for these; `undefined`: without it. */
+  const attack = (
+    name: string,
+    other: Readonly<Record<string, string | undefined>>,
+    expected: RegExp,
+    { line = `GET ${path} HTTP/1.1`, more = [] as readonly string[], body = '' } = {},
+  ): Attack => {
+    const headers = Object.entries({ ...right, ...other }).flatMap(([key, value]) =>
+      value === undefined ? [] : [`${key}: ${value}`],
+    );
+    return { kind: 'terminal', name, bytes: [request(line, [...headers, ...more], body)], expected };
+  };
+  const own = `http://127.0.0.1:${port}`;
+  const noToken = { Authorization: undefined };
+  const byCookie = { ...noToken, Cookie: cookie };
+  const get = (to: string) => ({ line: `GET ${to} HTTP/1.1` });
+  return [
+    attack('with nothing', noToken, unauthorized),
+    attack('from our own page, with nothing', { ...noToken, Origin: own }, unauthorized),
+    attack('with a wrong token', { Authorization: 'Bearer wrong-token' }, unauthorized),
+    attack('with a token for looking', { Authorization: `Bearer ${aim.readToken}` }, foreign),
+    attack('with the token in the query', noToken, unauthorized, get(`${path}?token=${aim.token}`)),
+    attack(
+      'with the token as a protocol',
+      {
+        ...noToken,
+        'Sec-WebSocket-Protocol': `tunward.terminal.v1, ${aim.token}`,
+      },
+      unauthorized,
+    ),
+    attack('with the token, from an evil page', { Origin: 'https://evil.example' }, foreign),
+    attack('with a cookie, from an evil page', { ...byCookie, Origin: 'https://evil.example' }, foreign),
+    attack('with a cookie, from no page', byCookie, foreign),
+    attack('with a cookie, from null', { ...byCookie, Origin: 'null' }, foreign),
+    attack('with a cookie, from another port', { ...byCookie, Origin: `http://127.0.0.1:${port + 1}` }, foreign),
+    attack('with a cookie, from ws://', { ...byCookie, Origin: `ws://127.0.0.1:${port}` }, foreign),
+    attack(
+      'with a cookie, from the same site',
+      {
+        ...{ ...byCookie, Origin: own },
+        'Sec-Fetch-Site': 'same-site',
+      },
+      foreign,
+    ),
+    attack(
+      'with a cookie, named as hybi-8 does',
+      {
+        ...{ ...byCookie, 'Sec-WebSocket-Origin': own },
+        'Sec-WebSocket-Version': '8',
+      },
+      foreign,
+    ),
+    attack('with a cookie, in capitals', { ...byCookie, Upgrade: 'WEBSOCKET' }, foreign),
+    attack('with a cookie, and another protocol beside', { ...byCookie, Upgrade: 'h2c, websocket' }, foreign),
+    attack('for a rebound name', { Host: `evil.example:${port}` }, misdirected),
+    attack('with two hosts', {}, bad, { more: ['Host: evil.example'] }),
+    attack('with two origins', { Origin: own }, bad, { more: ['Origin: https://evil.example'] }),
+    attack('with two upgrades', {}, bad, { more: ['Upgrade: h2c'] }),
+    attack('with two keys', {}, bad, { more: ['Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=='] }),
+    attack('without a host', { Host: undefined }, bad),
+    attack('without a key', { 'Sec-WebSocket-Key': undefined }, bad),
+    attack('with a key that is too short', { 'Sec-WebSocket-Key': 'AAAA' }, bad),
+    attack('without a version', { 'Sec-WebSocket-Version': undefined }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('of an old version', { 'Sec-WebSocket-Version': '8' }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('of versions', { 'Sec-WebSocket-Version': '13, 8' }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('without a protocol', { 'Sec-WebSocket-Protocol': undefined }, bad),
+    attack('with a protocol twice', { 'Sec-WebSocket-Protocol': 'tunward.terminal.v1,tunward.terminal.v1' }, bad),
+    attack('with an empty protocol', { 'Sec-WebSocket-Protocol': 'tunward.terminal.v1,,' }, bad),
+    attack('to another protocol', { Upgrade: 'h2c' }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('to two protocols', { Upgrade: 'websocket, h2c' }, bad),
+    attack('to a WebSocket and more', { Upgrade: 'websocket/13' }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('with no connection to upgrade', { Connection: 'close' }, /^426 ERR_UPGRADE_REQUIRED$/),
+    attack('by POST', {}, /^405 ERR_METHOD_NOT_ALLOWED$/, { line: `POST ${path} HTTP/1.1` }),
+    attack('by HEAD', {}, /^426/, { line: `HEAD ${path} HTTP/1.1` }),
+    attack('by CONNECT', {}, /^(0|400)/, { line: `CONNECT ${path} HTTP/1.1` }),
+    attack('in HTTP/1.0', {}, bad, { line: `GET ${path} HTTP/1.0` }),
+    attack('with a body', { 'Content-Length': '4' }, bad, { body: 'abcd' }),
+    attack('with a body in chunks', { 'Transfer-Encoding': 'chunked' }, bad, { body: '0\r\n\r\n' }),
+    attack('of one that asks nobody', {}, /^409 ERR_TUNNEL_CONFLICT$/, get('/v1/tunnels/victim/terminal')),
+    attack('of nobody', {}, /^404 ERR_TUNNEL_UNKNOWN$/, get('/v1/tunnels/nobody/terminal')),
+    attack('of a path above', {}, /^404/, get('/v1/tunnels/../terminal')),
+    attack('with a slash behind it', {}, /^404/, get(`${path}/`)),
+    attack('of a path with a blank', {}, bad, get('/v1/tunnels/as ks/terminal')),
+    attack('of a whole URL', {}, bad, get(`http://127.0.0.1:${port}${path}`)),
+    attack('of no window', {}, bad, get(`${path}?columns=0`)),
+    attack('of a window without end', {}, bad, get(`${path}?rows=99999999999`)),
+    attack('with what nobody knows', {}, bad, get(`${path}?command=sh`)),
+    attack('with a second request behind it', noToken, unauthorized, {
+      body: `GET /v1/tunnels HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nAuthorization: Bearer ${aim.token}\r\n\r\n`,
+    }),
+    attack('with frames behind it', noToken, unauthorized, { body: '\u0001\u0002'.repeat(50_000) }),
   ];
 }

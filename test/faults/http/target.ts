@@ -38,13 +38,14 @@ export async function withTarget(act: (target: Target) => Promise<string>): Prom
     const common = { remote_host: sshd.host, ssh_config: sshd.sshConfigFile, remote_port: `127.0.0.1:${sshd.port}` };
     const victim = { ...common, name: 'victim', local_port: await freeLocalPort(), groups: ['g'] };
     const stopped = { ...common, name: 'stopped', local_port: await freeLocalPort(), enabled: false };
+    const asks = { ...common, name: 'asks', local_port: await freeLocalPort(), interactive: true };
     const api = {
       socket: home.socket,
       listen: String(port),
       tokens: [{ file: readFile, scope: 'read' }],
       compat: true,
     };
-    home.configure({ api }, [victim, stopped]);
+    home.configure({ api }, [victim, stopped, asks]);
     const daemon = await startUp(reaper, home);
     await tunnelIn(home, 'victim', 'up');
     events = await listen(home.socket, (type) => actions.push(type));

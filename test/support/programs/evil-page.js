@@ -38,6 +38,9 @@ globalThis.attack = async (base) => {
     EventSource: () => byEvents(`${base}/v1/events`),
     WebSocket: () => bySocket(`${base.replace('http', 'ws')}/v1/events`),
     'WebSocket of an action': () => bySocket(`${base.replace('http', 'ws')}${act}`),
+    'WebSocket of a terminal': () => {
+      return bySocket(`${base.replace('http', 'ws')}/v1/tunnels/asks/terminal`, ['tunward.terminal.v1']);
+    },
     'frame of the panel': () => byFrame(`${base}/`),
     'frame of the list': () => byFrame(`${base}/v1/tunnels`),
     form: () => byForm(`${base}${act}`, 'application/x-www-form-urlencoded', ['force', 'true']),
@@ -103,9 +106,9 @@ function byEvents(url) {
   });
 }
 
-function bySocket(url) {
+function bySocket(url, protocols = []) {
   return new Promise((resolve) => {
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(url, protocols);
     socket.onopen = () => resolve('read a socket');
     socket.onerror = () => resolve('refused');
   });

@@ -1,0 +1,32 @@
+/**
+ * Opens a tunnel to a server that asks (a password, a one-time code, a passphrase, whether a host key is the right one),
+ * and asks whoever started this program; the tunnel is up from the answers on, until Ctrl-C.
+ *
+ *   node examples/answer-ssh.ts me@vault.example 8200      (Node 22.18 or later; `npm test` compiles it for older ones)
+ */
+import readline from 'node:readline/promises';
+import { Writable } from 'node:stream';
+import { openTunnel, type Question } from 'tunward';
+
+const [remoteHost = '', remotePort = '', sshConfig] = process.argv.slice(2);
+await using tunnel = await openTunnel({ remoteHost, remotePort, localPort: 0, sshConfig, prompt: ask });
+const { listen, target } = tunnel.status();
+console.log(`up: 127.0.0.1:${listen[0]?.port} → ${target}`);
+await new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
+
+/** What is typed is shown where it may be: of a password nothing is. */
+async function ask({ text, echo, signal }: Question & { signal: AbortSignal }): Promise<string> {
+  if (!echo) process.stdout.write(text);
+  const hidden = new Writable({ write: (_chunk, _encoding, done) => done() });
+  const person = readline.createInterface({
+    input: process.stdin,
+    output: echo ? process.stdout : hidden,
+    terminal: true,
+  });
+  try {
+    return await person.question(echo ? text : '', { signal });
+  } finally {
+    person.close();
+    if (!echo) process.stdout.write('\n');
+  }
+}
