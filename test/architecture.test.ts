@@ -88,7 +88,11 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     keepers: ['daemon/hook.ts', 'cli/exchange.ts', 'tunnel/check.ts', 'cli/demo/traffic.ts'],
   },
   { door: 'the page asks the daemon', opens: /(?<![.\w])fetch\(/, keepers: ['panel/api.ts'] },
-  { door: 'the page asks the daemon by WebSocket', opens: /\bnew WebSocket\(/, keepers: ['panel/terminal-link.ts'] },
+  {
+    door: 'the daemon is asked by WebSocket',
+    opens: /\bnew WebSocket\(/,
+    keepers: ['cli/terminal-client.ts', 'panel/terminal-link.ts'],
+  },
   { door: 'the page loads xterm.js', opens: /\bimport\('@xterm/, keepers: ['panel/terminal-screen.ts'] },
   { door: 'the page listens to the daemon', opens: /\bEventSource\b/, keepers: ['panel/stream.ts'] },
   {

@@ -40,18 +40,21 @@ export function terminalPath(id: string): string {
 
 export function openTerminal(
   id: string,
-  { columns, rows }: { readonly columns: number; readonly rows: number },
+  size: { readonly columns: number; readonly rows: number },
   { onOpen, onShow, onEnd }: TerminalHands,
 ): TerminalLink {
-  const url = new URL(`${terminalPath(id)}?columns=${columns}&rows=${rows}`, location.href);
+  const url = new URL(`${terminalPath(id)}?columns=${size.columns}&rows=${size.rows}`, location.href);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.hash = '';
   const socket = new WebSocket(url, 'tunward.terminal.v1');
   socket.binaryType = 'arraybuffer';
   let isIn = false;
+  /** What the daemon knows of the window, and how that is. */
+  let [told, present] = [size, size];
   let isOver = false;
   socket.addEventListener('open', () => {
     isIn = true;
+    tell();
   });
   socket.addEventListener('message', ({ data }: MessageEvent<ArrayBuffer | string>) => {
     if (isOver) return;
@@ -83,8 +86,15 @@ export function openTerminal(
   }
 
   function resize(columns: number, rows: number): void {
-    if (isOver || socket.readyState !== WebSocket.OPEN) return;
-    socket.send(JSON.stringify({ type: 'resize', columns, rows }));
+    present = { columns, rows };
+    if (isIn) tell();
+  }
+
+  /** A window may become another one while the connection is being made. */
+  function tell(): void {
+    if (isOver || present === told || socket.readyState !== WebSocket.OPEN) return;
+    told = present;
+    socket.send(JSON.stringify({ type: 'resize', ...told }));
   }
 
   function close(): void {

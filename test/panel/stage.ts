@@ -40,6 +40,8 @@ export interface Stage {
   readonly tunnels: Map<string, Json>;
   readonly processes: Map<string, Json>;
   readonly ports: Map<number, Json>;
+  /** Whoever wants a terminal waits for it. */
+  delay: () => Promise<void> | undefined;
   /** Everybody who was let to a terminal, in order. */
   readonly sittings: Sitting[];
   /** false: everybody is signed in, as behind a proxy that sends a token. */
@@ -81,6 +83,7 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
     tunnels: new Map(tunnels.map((tunnel) => [tunnel.id, tunnel])),
     processes: new Map(),
     ports: new Map(),
+    delay: () => undefined,
     sittings: [],
     isLocked: true,
     set,
@@ -158,6 +161,7 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
     const refusal = special ?? (isOurs ? undefined : problem(403, 'ERR_FORBIDDEN', 'Not from there'));
     if (refusal)
       return void socket.end(`HTTP/1.1 ${refusal.status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+    await stage.delay();
     terminals.handleUpgrade(request, socket, head, (client) => stage.sittings.push(sitAt(client, asked.url)));
   }
 

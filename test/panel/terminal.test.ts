@@ -149,6 +149,27 @@ describe('the panel, where a tunnel needs a person', () => {
       expect(drawn?.width).to.be.at.most(box?.width ?? 0);
     });
 
+    it('whose size the daemon is told as well where that changed while the connection was being made', async () => {
+      let letIn: () => void = () => undefined;
+      const isLetIn = new Promise<void>((resolve) => {
+        letIn = resolve;
+      });
+      stage.delay = () => isLetIn;
+      const page = await openList();
+      await page.locator(`[data-id="${vault}"] .authenticate`).click();
+      await eventually(() => stage.asked.some((what) => what.startsWith('UPGRADE')));
+      const before = await page.locator('#terminal').boundingBox();
+      await page.setViewportSize({ width: 500, height: 420 });
+      await eventually(async () => {
+        const drawn = await page.locator('.xterm-screen').boundingBox();
+        return (drawn?.width ?? 0) < (before?.width ?? 0) - 100;
+      });
+      letIn();
+      const sitting = await nextSitting(1);
+      await eventually(() => sitting.told.length > 0);
+      expect(sitting.told.at(-1).columns).to.be.below(Number(sitting.url.searchParams.get('columns')));
+    });
+
     it('that says what stands there to those who do not see it', async () => {
       const { page, sitting } = await sit();
       sitting.open();
