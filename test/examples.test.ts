@@ -96,7 +96,7 @@ describe('the examples', () => {
     const words = [server.host, String(server.port), server.sshConfigFile];
     const program = [process.execPath, join(buildRoot, 'examples/answer-ssh.js'), ...words];
     const terminal = runOnTerminal(reaper, program, { env: { SSH_AUTH_SOCK: undefined } });
-    expect(await answer(terminal, /\(yes\/no\/\[fingerprint\]\)\? $/, 'yes')).to.include(server.fingerprint());
+    expect(await answer(terminal, /\(yes\/no\/\[fingerprint\]\)\? /, 'yes')).to.include(server.fingerprint());
     await answer(terminal, /Password: $/, 'secret');
     await answer(terminal, /One-time code: $/, '123456');
     const up = await question(terminal, /up: 127\.0\.0\.1:\d+ → localhost:\d+/);

@@ -29,7 +29,8 @@ const SINGLE = 64;
 export async function operate({ verb, which }: Operation, options: OperateOptions, context: Context): Promise<number> {
   const { screen } = context;
   const client = await findDaemon(options, context);
-  const wanted: readonly Wanted[] = which.length > 0 ? which.map((name) => ({ name })) : await chosen(client, options);
+  const wanted: readonly Wanted[] =
+    which.length > 0 ? which.map((name) => ({ name })) : await chosen(client, verb, options, context);
   const force = options.force ?? false;
   if (force && !(await mayForce(client, wanted, context))) return 1;
   /** In the order in which they were asked for, whoever is ready first. */
@@ -58,10 +59,20 @@ function describeWaiting(waiting: readonly Wanted[], total: number): string {
 }
 
 /** All that are to be up, or all of some groups: there also those that are started by hand alone. */
-async function chosen(client: Client, { group = [] }: OperateOptions): Promise<readonly Wanted[]> {
+async function chosen(
+  client: Client,
+  verb: Verb,
+  { group = [] }: OperateOptions,
+  { screen }: Context,
+): Promise<readonly Wanted[]> {
   const tunnels = await client.tunnels();
-  if (group.length > 0) return inGroups(tunnels, group);
-  return tunnels.filter(({ enabled, desired }) => enabled || desired === 'up');
+  const meant =
+    group.length > 0 ? inGroups(tunnels, group) : tunnels.filter(({ enabled, desired }) => enabled || desired === 'up');
+  if (verb === 'stop') return meant;
+  const left = meant.filter(({ interactive, state }) => interactive && state !== 'up');
+  if (left.length > 0)
+    screen.say(`left out, since they need a person (tunward auth): ${left.map(({ name }) => name).join(', ')}`);
+  return meant.filter(({ interactive }) => !interactive);
 }
 
 interface Wanted {

@@ -47,7 +47,7 @@ export function compatRoutes({ supervisor, operations, logs }: CompatContext): R
 
   function all(action: Action): Route {
     return compat('POST', `/${action}`, `${title(action)}s all, and answers when that is over`, async () => {
-      const one = operations.begin(action, chooseTunnels(supervisor, { all: true }), { force: false });
+      const one = operations.begin(action, chooseTunnels(supervisor, { action, all: true }), { force: false });
       await operations.wait(one, ALL_MS);
       const isWaiting = one.tunnels.some(({ state }) => state === 'waiting');
       const isDone = one.tunnels.every(({ state }) => state === 'done');

@@ -97,11 +97,15 @@ export function createOperations(supervisor: Supervisor, clock: Clock): Operatio
   }
 }
 
+interface Chosen {
+  readonly action: Action;
+  readonly all?: true | undefined;
+  readonly groups?: string[] | undefined;
+  readonly tunnels?: string[] | undefined;
+}
+
 /** Who is meant. @throws TunwardError ERR_TUNNEL_UNKNOWN, ERR_TUNNEL_AMBIGUOUS, ERR_BAD_REQUEST: nothing is begun then */
-export function chooseTunnels(
-  supervisor: Supervisor,
-  { all, groups, tunnels }: { all?: true | undefined; groups?: string[] | undefined; tunnels?: string[] | undefined },
-): TunnelSpec[] {
+export function chooseTunnels(supervisor: Supervisor, { action, all, groups, tunnels }: Chosen): TunnelSpec[] {
   if ([all, groups, tunnels].filter((given) => given !== undefined).length !== 1) {
     throw new TunwardError('ERR_BAD_REQUEST', 'body: expected one of all, groups and tunnels', {});
   }
@@ -110,9 +114,14 @@ export function chooseTunnels(
     const ids = new Set(tunnels.map((which) => supervisor.status(which).id));
     return specs.filter(({ id }) => ids.has(id));
   }
-  if (groups) return inGroups(specs, groups);
+  // One that needs a person is started by one, and a restart in passing would only take it down.
+  const meant = action === 'stop' ? specs : specs.filter(({ interactive }) => !interactive);
+  if (groups) {
+    const those = new Set(inGroups(specs, groups));
+    return meant.filter((spec) => those.has(spec));
+  }
   // What is started by hand alone is not meant by "all", unless somebody did start it.
-  return specs.filter((spec) => spec.enabled || supervisor.status(spec.id).desired === 'up');
+  return meant.filter((spec) => spec.enabled || supervisor.status(spec.id).desired === 'up');
 }
 
 /** @throws TunwardError ERR_TUNNEL_UNKNOWN for a group in which no tunnel is. */
@@ -140,7 +149,10 @@ export function operationRoutes(supervisor: Supervisor, operations: Operations):
       about: 'Starts, stops or restarts many tunnels; answers at once, with the operation to follow',
       body: z.strictObject({
         action,
-        all: z.literal(true).optional().describe('Every tunnel that is enabled, or up'),
+        all: z
+          .literal(true)
+          .optional()
+          .describe('Every tunnel that is enabled, or up; a start and a restart leave out those that need a person'),
         groups: names.optional(),
         tunnels: names.optional().describe('Ids, names or prefixes'),
         force: z.boolean().default(false).describe('Whoever holds a port goes, this once'),
@@ -148,7 +160,7 @@ export function operationRoutes(supervisor: Supervisor, operations: Operations):
       answers: { 202: { about: 'Begun; the header Location says where to follow it', schema: operation } },
       errors: ['ERR_TUNNEL_UNKNOWN', 'ERR_TUNNEL_AMBIGUOUS', 'ERR_TOO_MANY_REQUESTS'],
       async handle({ body: { action, force, ...which } }) {
-        const one = operations.begin(action, chooseTunnels(supervisor, which), { force });
+        const one = operations.begin(action, chooseTunnels(supervisor, { action, ...which }), { force });
         return { status: 202, headers: { location: `/v1/operations/${one.id}` }, body: describe(one) };
       },
     }),
