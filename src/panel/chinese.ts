@@ -192,7 +192,7 @@ export const chinese: Words = {
     title: '登录',
     field: 'ssh 的提问：在此输入回答',
     kept: '输入的内容只交给 ssh，不会保存在任何地方。',
-    askpass: '守护进程没有可供 ssh 使用的终端（未安装 node-pty）：ssh 会逐个提问，回答后按回车键。',
+    askpass: '守护进程没有可供 ssh 使用的终端（node-pty 未安装或不可用）：ssh 会逐个提问，回答后按回车键。',
     up: '登录成功：隧道已连通，关闭此页面也会保持。',
     isUp: (name) => `登录成功：${name} 已连通`,
     lost: '与守护进程的连接已中断，本次登录也随之结束。',

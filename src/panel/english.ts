@@ -196,7 +196,7 @@ export const english: Words = {
     field: 'What ssh asks: type the answer here',
     kept: 'What you type goes to ssh and is kept nowhere.',
     askpass:
-      'The daemon has no terminal for ssh (node-pty is not installed): ssh asks one question after another, and an answer ends with Enter.',
+      'The daemon has no terminal for ssh (node-pty is missing, or makes none): ssh asks one question after another, and an answer ends with Enter.',
     up: 'Logged in: the tunnel is up, and stays up without this page.',
     isUp: (name) => `Logged in: ${name} is up`,
     lost: 'The connection to the daemon has broken off, and the attempt has ended with it.',

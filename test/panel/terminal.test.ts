@@ -358,7 +358,7 @@ describe('the panel, where a tunnel needs a person', () => {
     await page.locator('.needed').getByText('1 条隧道需要登录').waitFor();
     const dialog = page.getByRole('dialog', { name: '登录 vault' });
     sitting.open('askpass');
-    await dialog.getByText('未安装 node-pty').waitFor();
+    await dialog.getByText('node-pty 未安装').waitFor();
     sitting.end({ outcome: 'failed', problem: failure('auth_failed') });
     await dialog.getByText('服务器拒绝登录').waitFor();
     await dialog.getByRole('button', { name: '重试' }).click();
@@ -393,7 +393,7 @@ describe('the panel, where a tunnel needs a person', () => {
   it('says where node-pty is missing, and that it works all the same', async () => {
     const { page, sitting } = await sit();
     sitting.open('askpass');
-    await dialogOf(page).getByText('node-pty is not installed').waitFor();
+    await dialogOf(page).getByText('node-pty is missing').waitFor();
   });
 
   describe('at the mercy of a server', () => {
