@@ -88,6 +88,12 @@ const keepers: readonly { readonly door: string; readonly opens: RegExp; readonl
     keepers: ['daemon/hook.ts', 'cli/exchange.ts', 'tunnel/check.ts', 'cli/demo/traffic.ts'],
   },
   { door: 'the page asks the daemon', opens: /(?<![.\w])fetch\(/, keepers: ['panel/api.ts'] },
+  {
+    door: 'the daemon is asked by WebSocket',
+    opens: /\bnew WebSocket\(/,
+    keepers: ['cli/terminal-client.ts', 'panel/terminal-link.ts'],
+  },
+  { door: 'the page loads xterm.js', opens: /\bimport\('@xterm/, keepers: ['panel/terminal-screen.ts'] },
   { door: 'the page listens to the daemon', opens: /\bEventSource\b/, keepers: ['panel/stream.ts'] },
   {
     door: 'the page keeps something',
@@ -150,6 +156,8 @@ describe('the architecture', () => {
     const foreign = panel.flatMap(({ name, imports }) =>
       imports
         .filter(({ to, kind }) => kind !== 'type' && !to.startsWith('panel/') && !/^lit-html(\/|$)/.test(to))
+        // Loaded when somebody opens a terminal.
+        .filter(({ to, kind }) => !(kind === 'lazy' && to.startsWith('@xterm/')))
         .map(({ to }) => `${name} → ${to}`),
     );
     expect(foreign).to.deep.equal([]);

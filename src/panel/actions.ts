@@ -2,20 +2,32 @@ import { Refusal } from './api.js';
 import type { Connection } from './connection.js';
 import type { ConfirmForce } from './dialog.js';
 import { type Panel, whyNotAct, withEntry } from './model.js';
+import type { Authenticate } from './terminal-dialog.js';
 import type { Done, Problem } from './types.js';
 import type { Verb } from './words.js';
 
 export interface Actions {
+  /** The start of a tunnel that a person starts opens a terminal for that; such a one is not restarted. */
   act(id: string, verb: Verb): void;
   /** The same again, and whoever holds the port goes; asks first. */
   force(id: string, verb: Verb): void;
   dismiss(id: string): void;
 }
 
-export function createActions(panel: Panel, connection: Connection, confirm: ConfirmForce): Actions {
+export interface ActionHands {
+  readonly connection: Connection;
+  readonly confirm: ConfirmForce;
+  readonly authenticate: Authenticate;
+}
+
+export function createActions(panel: Panel, { connection, confirm, authenticate }: ActionHands): Actions {
   const { api, model, update, words } = panel;
   return {
-    act: (id, verb) => void act(id, verb, false),
+    act: (id, verb) => {
+      const isPersons = model().tunnels.get(id)?.interactive && verb !== 'stop';
+      if (!isPersons) void act(id, verb, false);
+      else if (verb === 'start') authenticate(id);
+    },
     force: (id, verb) => void force(id, verb),
     dismiss: (id) => update({ outcomes: withEntry(model().outcomes, id, undefined) }),
   };

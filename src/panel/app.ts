@@ -17,6 +17,7 @@ import { createPortInspector } from './port.js';
 import { portView } from './port-view.js';
 import { createProcessWatch } from './processes.js';
 import { createSettings } from './settings.js';
+import { createAuthenticate } from './terminal-dialog.js';
 import { tunnelView } from './tunnel-view.js';
 
 /** Everything is put together here, and drawn from one model. */
@@ -44,7 +45,8 @@ function start(): void {
   };
   const connection = createConnection(panel);
   const confirm = createConfirm(dialog, panel);
-  const actions = createActions(panel, connection, confirm);
+  const authenticate = createAuthenticate(dialog, panel, connection);
+  const actions = createActions(panel, { connection, confirm, authenticate });
   const inspector = createPortInspector(panel, connection, confirm);
   const log = createLogKeeper(panel);
   const watchProcesses = createProcessWatch(panel, connection);
@@ -104,9 +106,9 @@ function start(): void {
     if (phase !== 'in') return 'tunward';
     if (route.page === 'tunnel') return `${tunnels.get(route.id)?.name ?? route.id} · tunward`;
     if (route.page === 'port') return `${panel.words().frame.ports} · tunward`;
-    const { trouble } = countStates(tunnels.values());
+    const { trouble, person } = countStates(tunnels.values());
     // To be seen in a tab that is not.
-    return trouble > 0 ? `(${trouble}) tunward` : 'tunward';
+    return trouble + person > 0 ? `(${trouble + person}) tunward` : 'tunward';
   }
 
   /** Who came here by a link or a key goes on from the head of the page, with the keyboard as well as by ear. */

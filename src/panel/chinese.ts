@@ -10,6 +10,7 @@ export const chinese: Words = {
     stopping: '停止中',
     fatal: '失败',
     degraded: '异常',
+    person: '需要登录',
   },
   reasons: {
     local_port_busy: '本机端口被其他进程占用',
@@ -156,7 +157,7 @@ export const chinese: Words = {
     allGroups: '所有分组',
     sort: '排序',
     unsorted: '配置顺序',
-    states: { all: '全部', up: '运行中', trouble: '有问题', stopped: '已停止' },
+    states: { all: '全部', up: '运行中', person: '需要登录', trouble: '有问题', stopped: '已停止' },
     columns: {
       state: '状态',
       name: '名称',
@@ -180,6 +181,26 @@ export const chinese: Words = {
     said: '原始信息',
     remedy: '如何处理',
     disabled: '配置中未启用',
+  },
+  person: {
+    reason: '需要有人登录',
+    authenticate: '登录',
+    authenticateOn: (name) => `登录 ${name}`,
+    needed: (count) => `${count} 条隧道需要登录`,
+  },
+  terminal: {
+    title: '登录',
+    field: 'ssh 的提问：在此输入回答',
+    kept: '输入的内容只交给 ssh，不会保存在任何地方。',
+    askpass: '守护进程没有可供 ssh 使用的终端（node-pty 未安装或不可用）：ssh 会逐个提问，回答后按回车键。',
+    up: '登录成功：隧道已连通，关闭此页面也会保持。',
+    isUp: (name) => `登录成功：${name} 已连通`,
+    lost: '与守护进程的连接已中断，本次登录也随之结束。',
+    taken: '现在无法在此登录：他人正在登录这条隧道，或它已连通',
+    blocked: '终端的连接无法建立。守护进程前是否有不转发 WebSocket 的代理？',
+    timeout: '用时过长，已放弃',
+    retype: '请确认回答无误，然后重试。',
+    again: '重试',
   },
   restart: {
     title: '最近重启',
@@ -298,6 +319,7 @@ export const chinese: Words = {
   },
   announce: {
     state: (name, state) => `${name}：${state}`,
+    needed: (name) => `${name} 需要登录`,
     many: (count) => `${count} 条隧道状态已变化`,
     lost: '守护进程没有应答',
     back: '守护进程已恢复应答',

@@ -23,7 +23,7 @@ const POLL_MS = 4000;
 /** How long a lost daemon is left alone, the first time, the second, and so on. */
 const RETRY_MS = [300, 700, 1500, 3000, 5000];
 
-const states = ['stopped', 'starting', 'up', 'backoff', 'stopping', 'fatal', 'degraded', 'recovered'];
+const states = ['stopped', 'starting', 'up', 'backoff', 'stopping', 'fatal', 'degraded', 'recovered', 'needs_auth'];
 // Not `tunnel` as a whole: that has every line that ssh says in it.
 const types = [...states.map((state) => `tunnel.${state}`), 'config', 'daemon'];
 const heard = [
@@ -135,7 +135,7 @@ export function createConnection(panel: Panel): Connection {
 
   function note(type: string, data: Record<string, unknown>): void {
     const { status } = data as { status?: Tunnel };
-    if (status) return hear(status);
+    if (status) return hear(status, type);
     if (type === 'daemon.stopping') return update({ notice: { kind: 'stopping' } });
     if (type === 'config.rejected') {
       return update({ notice: { kind: 'rejected', detail: String(data.message ?? '') } });
@@ -144,10 +144,12 @@ export function createConnection(panel: Panel): Connection {
     void reload().catch(suspect);
   }
 
-  function hear(tunnel: Tunnel): void {
+  function hear(tunnel: Tunnel, type: string): void {
     told.set(tunnel.id, tunnel);
     const before = model().tunnels.get(tunnel.id);
-    if (before && before.state !== tunnel.state) announce(tunnel);
+    // A person is called for, or told what has become of it.
+    if (type === 'tunnel.needs_auth') panel.announce(panel.words().announce.needed(tunnel.name));
+    else if (before && before.state !== tunnel.state) announce(tunnel);
     learn(tunnel);
   }
 

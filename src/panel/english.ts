@@ -10,6 +10,7 @@ export const english: Words = {
     stopping: 'stopping',
     fatal: 'failed',
     degraded: 'degraded',
+    person: 'needs you',
   },
   reasons: {
     local_port_busy: 'Somebody else has its port on this side',
@@ -159,7 +160,7 @@ export const english: Words = {
     allGroups: 'All groups',
     sort: 'Sort by',
     unsorted: 'as configured',
-    states: { all: 'all', up: 'up', trouble: 'in trouble', stopped: 'stopped' },
+    states: { all: 'all', up: 'up', person: 'need you', trouble: 'in trouble', stopped: 'stopped' },
     columns: {
       state: 'State',
       name: 'Name',
@@ -183,6 +184,28 @@ export const english: Words = {
     said: 'It said',
     remedy: 'What to do',
     disabled: 'Not enabled in the configuration',
+  },
+  person: {
+    reason: 'Somebody has to log in',
+    authenticate: 'Authenticate',
+    authenticateOn: (name) => `Authenticate ${name}`,
+    needed: (count) => (count === 1 ? '1 tunnel needs you' : `${count} tunnels need you`),
+  },
+  terminal: {
+    title: 'Authenticate',
+    field: 'What ssh asks: type the answer here',
+    kept: 'What you type goes to ssh and is kept nowhere.',
+    askpass:
+      'The daemon has no terminal for ssh (node-pty is missing, or makes none): ssh asks one question after another, and an answer ends with Enter.',
+    up: 'Logged in: the tunnel is up, and stays up without this page.',
+    isUp: (name) => `Logged in: ${name} is up`,
+    lost: 'The connection to the daemon has broken off, and the attempt has ended with it.',
+    taken: 'It cannot be authenticated here now: somebody else is at it, or it is up already',
+    blocked:
+      'No connection for a terminal gets through. Does a proxy stand before the daemon that passes no WebSocket on?',
+    timeout: 'It took too long, and was given up',
+    retype: 'See that the answers are right, and try again.',
+    again: 'Try again',
   },
   restart: {
     title: 'Last restart',
@@ -301,6 +324,7 @@ export const english: Words = {
   },
   announce: {
     state: (name, state) => `${name}: ${state}`,
+    needed: (name) => `${name} needs you to log in`,
     many: (count) => `${count} tunnels have changed`,
     lost: 'The daemon does not answer',
     back: 'The daemon answers again',

@@ -1,5 +1,6 @@
 import { html, type TemplateResult } from 'lit-html';
-import { closeIcon, mark } from './icons.js';
+import { closeIcon, keyIcon, mark } from './icons.js';
+import { countStates } from './list.js';
 import type { Panel } from './model.js';
 import { describeProblem } from './refusal-view.js';
 import { languages, themes } from './settings.js';
@@ -38,10 +39,21 @@ function headerView(panel: Panel, { onSignOut }: FrameHands): TemplateResult {
         : ''
     }
     <span class="grow"></span>
+    ${isIn ? neededView(panel) : ''}
     ${isIn || link.state === 'lost' ? html`<span class=${`link ${link.state}`} role="status">${words.frame[link.state]}</span>` : ''}
     ${session?.scope === 'read' ? html`<span class="tag" title=${words.frame.readOnlyWhy}>${words.frame.readOnly}</span>` : ''}
     ${isIn && session?.via === 'cookie' ? html`<button type="button" class="quiet out" @click=${onSignOut}>${words.frame.signOut}</button>` : ''}
   </header>`;
+}
+
+/** How many wait for somebody, on every page; it leads to them. */
+function neededView(panel: Panel): TemplateResult | '' {
+  const { list, tunnels } = panel.model();
+  const { person } = countStates(tunnels.values());
+  if (person === 0) return '';
+  const onClick = () => panel.update({ list: { ...list, query: '', group: '', states: 'person' } });
+  const label = panel.words().person.needed(person);
+  return html`<a class="needed" href="#/" title=${label} @click=${onClick}>${keyIcon}<b>${person}</b><span>${label}</span></a>`;
 }
 
 function choiceView({ settings, draw }: Panel, words: Words): TemplateResult {

@@ -12,6 +12,7 @@ export const stopIcon = icon(svg`<rect x="4" y="4" width="8" height="8" rx="1" /
 export const closeIcon = icon(svg`<path d="M4 4l8 8M12 4l-8 8" />`);
 export const backIcon = icon(svg`<path d="M10 3L5 8l5 5" />`);
 export const arrowIcon = icon(svg`<path d="M2.5 8h11M9.5 4l4 4-4 4" />`);
+export const keyIcon = icon(svg`<circle cx="5" cy="11" r="3" /><path d="M7.2 8.8L13.5 2.5M11 5l2 2" />`);
 export const verbIcons = { start: startIcon, stop: stopIcon, restart: restartIcon } as const;
 
 /** The mark of the house: a way through, and its guard. */

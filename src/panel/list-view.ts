@@ -3,8 +3,8 @@ import { guard } from 'lit-html/directives/guard.js';
 import { live } from 'lit-html/directives/live.js';
 import { repeat } from 'lit-html/directives/repeat.js';
 import type { Actions } from './actions.js';
-import { verbIcons } from './icons.js';
-import { chooseTunnels, countStates, groupsOf } from './list.js';
+import { keyIcon, verbIcons } from './icons.js';
+import { chooseTunnels, countStates, groupsOf, stateFilters } from './list.js';
 import { type ListChoice, type Panel, whyNotAct } from './model.js';
 import { phaseBar, scaleOf } from './phases-view.js';
 import { outcomeView } from './refusal-view.js';
@@ -12,9 +12,8 @@ import { hasTrouble, listenText, lookOf, retryText, stateBadge, troubleLine, upt
 import { text } from './text.js';
 import type { Tunnel } from './types.js';
 import { formatAge, formatBytes, formatMs, formatPercent } from './units.js';
-import type { Column, StateFilter, Verb, Words } from './words.js';
+import type { Column, Verb, Words } from './words.js';
 
-const stateFilters: readonly StateFilter[] = ['all', 'up', 'trouble', 'stopped'];
 const columns: readonly Column[] = ['state', 'name', 'uptime', 'restart', 'cpu', 'memory'];
 
 export function listView(panel: Panel, actions: Actions): TemplateResult {
@@ -129,7 +128,17 @@ export function actionButtons(tunnel: Tunnel, words: Words, options: ButtonOptio
       aria-disabled=${whyNot !== undefined || isBusy ? 'true' : nothing} title=${whyNot ?? (isCompact ? words.verbs[verb] : '')}
       aria-label=${label} @click=${() => actions.act(tunnel.id, verb)}>${verbIcons[verb]}${isCompact ? '' : html`<span>${isBusy ? words.doing[verb] : words.verbs[verb]}</span>`}</button>`;
   };
+  // One that is up is not restarted behind a person's back.
+  if (tunnel.interactive) return toggle === 'start' ? authenticateButton(tunnel, words, options) : button('stop');
   return html`${button('restart')}${button(toggle)}`;
+}
+
+/** The one thing that is said in a word also where there is little room: nobody else will do it. */
+function authenticateButton({ id, name }: Tunnel, words: Words, options: ButtonOptions): TemplateResult {
+  const { whyNot, actions, isCurrent } = options;
+  return html`<button type="button" class="act authenticate" tabindex=${isCurrent ? 0 : -1} aria-haspopup="dialog"
+    aria-disabled=${whyNot === undefined ? nothing : 'true'} title=${whyNot ?? ''}
+    aria-label=${words.person.authenticateOn(name)} @click=${() => actions.act(id, 'start')}>${keyIcon}<span>${words.person.authenticate}</span></button>`;
 }
 
 function filterBar(panel: Panel, words: Words): TemplateResult {

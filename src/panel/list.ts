@@ -3,6 +3,8 @@ import type { State, Tunnel } from './types.js';
 import { endpoint } from './units.js';
 import type { Column, StateFilter } from './words.js';
 
+export const stateFilters: readonly StateFilter[] = ['all', 'up', 'person', 'trouble', 'stopped'];
+
 /** Those of the list that are to be seen, in the order that was chosen. Pure. `daemonNow` in ms. */
 export function chooseTunnels(
   tunnels: ReadonlyMap<string, Tunnel>,
@@ -23,9 +25,9 @@ export function chooseTunnels(
 }
 
 export function countStates(tunnels: Iterable<Tunnel>): Readonly<Record<StateFilter, number>> {
-  const counts = { all: 0, up: 0, trouble: 0, stopped: 0 };
+  const counts = { all: 0, up: 0, person: 0, trouble: 0, stopped: 0 };
   for (const tunnel of tunnels) {
-    for (const state of ['all', 'up', 'trouble', 'stopped'] as const) if (isOf(tunnel, state)) counts[state]++;
+    for (const state of stateFilters) if (isOf(tunnel, state)) counts[state]++;
   }
   return counts;
 }
@@ -34,14 +36,22 @@ export function groupsOf(tunnels: Iterable<Tunnel>): readonly string[] {
   return [...new Set([...tunnels].flatMap(({ groups }) => groups))].sort((one, other) => one.localeCompare(other));
 }
 
-function isOf({ state, health, reason }: Tunnel, filter: StateFilter): boolean {
+/** It waits for somebody to log in. One that somebody has stopped has no reason: it is as it was wished. */
+export function needsPerson({ interactive, enabled, state, reason }: Tunnel): boolean {
+  return interactive && enabled && state === 'stopped' && reason !== null;
+}
+
+function isOf(tunnel: Tunnel, filter: StateFilter): boolean {
+  const { state, health, reason } = tunnel;
   switch (filter) {
     case 'all':
       return true;
     case 'up':
       return state === 'up';
     case 'stopped':
-      return state === 'stopped';
+      return state === 'stopped' && !needsPerson(tunnel);
+    case 'person':
+      return needsPerson(tunnel);
     // It waits, has failed or is unwell: a start that takes its time is no trouble, unless one has failed before.
     case 'trouble':
       return state === 'up' ? health === 'degraded' : reason !== null && state !== 'stopped';
@@ -61,7 +71,7 @@ function matches(text: string, words: readonly string[]): boolean {
 const urgency: Readonly<Record<State, number>> = { fatal: 0, backoff: 1, stopping: 2, starting: 3, up: 5, stopped: 6 };
 
 const keys: Readonly<Record<Column, (tunnel: Tunnel, daemonNow: number) => string | number>> = {
-  state: ({ state, health }) => (health === 'degraded' ? 4 : urgency[state]),
+  state: (tunnel) => (needsPerson(tunnel) ? -1 : tunnel.health === 'degraded' ? 4 : urgency[tunnel.state]),
   name: ({ name }) => name,
   uptime: ({ state, since }, daemonNow) => (state === 'up' ? daemonNow - Date.parse(since) : -1),
   restart: ({ last_restart }) => last_restart?.took_ms ?? -1,

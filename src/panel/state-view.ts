@@ -1,6 +1,7 @@
 import { html, svg, type TemplateResult } from 'lit-html';
+import { needsPerson } from './list.js';
 import { said } from './text.js';
-import type { Tunnel } from './types.js';
+import type { Reason, Tunnel } from './types.js';
 import { endpoint, formatAge } from './units.js';
 import type { Words } from './words.js';
 
@@ -10,7 +11,9 @@ export function stateBadge(tunnel: Tunnel, words: Words): TemplateResult {
   return html`<span class=${`state ${look}`}><svg class="dot" viewBox="0 0 10 10" width="10" height="10" aria-hidden="true">${shapes[look]}</svg>${words.states[look]}</span>`;
 }
 
-export function lookOf({ state, health }: Tunnel): keyof typeof shapes {
+export function lookOf(tunnel: Tunnel): keyof typeof shapes {
+  const { state, health } = tunnel;
+  if (needsPerson(tunnel)) return 'person';
   return state === 'up' && health === 'degraded' ? 'degraded' : state;
 }
 
@@ -22,6 +25,7 @@ const shapes = {
   starting: ring,
   stopping: ring,
   fatal: svg`<path d="M1.5 1.5l7 7m0-7l-7 7" stroke="currentColor" stroke-width="2.2" stroke-linecap="round" />`,
+  person: svg`<circle cx="5" cy="2.6" r="2.4" fill="currentColor" /><path d="M.6 9.8a4.4 4.4 0 0 1 8.8 0z" fill="currentColor" />`,
   stopped: svg`<rect x="1.2" y="1.2" width="7.6" height="7.6" rx="1" fill="none" stroke="currentColor" stroke-width="1.4" />`,
 } as const;
 
@@ -36,9 +40,15 @@ export function troubleLine(tunnel: Tunnel, words: Words, daemonNow: number): Te
   const { reason, last_error, health_reason, state } = tunnel;
   const quoted = state === 'up' ? health_reason : last_error;
   const retry = retryText(tunnel, words, daemonNow);
-  return html`<span class="reason">${reason ? words.reasons[reason] : words.states[lookOf(tunnel)]}</span> ${
+  const why = reason && reasonText(tunnel, reason, words);
+  return html`<span class="reason">${why ?? words.states[lookOf(tunnel)]}</span> ${
     quoted ? html`<span class="quoted">${said(quoted)}</span>` : ''
   } ${retry ? html`<span class="retry">${retry}</span>` : ''}`;
+}
+
+/** Of an interactive tunnel it is no misfortune that it asks. */
+export function reasonText({ interactive }: Tunnel, reason: Reason, words: Words): string {
+  return interactive && reason === 'needs_auth' ? words.person.reason : words.reasons[reason];
 }
 
 export function retryText({ next_retry_at, attempt, state }: Tunnel, words: Words, daemonNow: number): string {

@@ -1,13 +1,14 @@
 import { html, nothing, type TemplateResult } from 'lit-html';
 import type { Actions } from './actions.js';
 import { backIcon } from './icons.js';
+import { needsPerson } from './list.js';
 import { actionButtons, wayView } from './list-view.js';
 import type { LogKeeper } from './log.js';
 import { logView } from './log-view.js';
 import { type Panel, whyNotAct } from './model.js';
 import { phaseFigure } from './phases-view.js';
 import { outcomeView } from './refusal-view.js';
-import { hasTrouble, stateBadge, troubleLine, uptimeOf } from './state-view.js';
+import { hasTrouble, lookOf, stateBadge, troubleLine, uptimeOf } from './state-view.js';
 import { said, text } from './text.js';
 import { treeView } from './tree-view.js';
 import type { Tunnel } from './types.js';
@@ -58,13 +59,15 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
 
 /** Why it is not well, what can be done about it, and where to look. */
 function troubleView(panel: Panel, tunnel: Tunnel, words: Words): TemplateResult {
-  const { reason, remedy, state, listen } = tunnel;
+  const { reason, remedy, listen } = tunnel;
+  // There is a button for that.
+  const isAsking = needsPerson(tunnel) && (reason === 'needs_auth' || reason === 'auth_failed');
   const own = reason && remedy ? words.remedies[reason] : null;
   const [first] = listen;
   const address = reason === 'local_port_busy' && first ? endpoint(first.host, first.port) : undefined;
-  return html`<section class=${`trouble is-${state}`} aria-label=${words.list.columns.state}>
+  return html`<section class=${`trouble is-${lookOf(tunnel)}`} aria-label=${words.list.columns.state}>
     <p>${troubleLine(tunnel, words, panel.daemonNow())}</p>
-    ${remedy ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? ''} ${own ? html`<span class="faint">${said(remedy)}</span>` : said(remedy)}</p>` : ''}
+    ${remedy && !isAsking ? html`<p><b>${words.trouble.remedy}:</b> ${own ?? ''} ${own ? html`<span class="faint">${said(remedy)}</span>` : said(remedy)}</p>` : ''}
     ${address ? html`<p><a href=${`#/port/${encodeURIComponent(address)}`}>${words.tunnel.who(address)}</a></p>` : ''}
   </section>`;
 }

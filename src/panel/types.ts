@@ -51,6 +51,8 @@ export interface Tunnel {
   readonly jump: readonly string[];
   readonly groups: readonly string[];
   readonly enabled: boolean;
+  /** A person starts it, and answers what ssh asks. */
+  readonly interactive: boolean;
   readonly pid: number | null;
   readonly usage: { readonly cpu: number; readonly memory: number } | null;
   readonly since: string;

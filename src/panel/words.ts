@@ -2,7 +2,7 @@ import type { ErrorCode, Reason, State, Verdict } from './types.js';
 
 export type Verb = 'start' | 'stop' | 'restart';
 export type Column = 'state' | 'name' | 'uptime' | 'restart' | 'cpu' | 'memory';
-export type StateFilter = 'all' | 'up' | 'trouble' | 'stopped';
+export type StateFilter = 'all' | 'up' | 'person' | 'trouble' | 'stopped';
 
 /**
  * Everything the panel says, once in each language. A key that one of them lacks does not compile, and neither does a
@@ -11,7 +11,7 @@ export type StateFilter = 'all' | 'up' | 'trouble' | 'stopped';
 export interface Words {
   /** For `<html lang>`. */
   readonly lang: string;
-  readonly states: Readonly<Record<State | 'degraded', string>>;
+  readonly states: Readonly<Record<State | 'degraded' | 'person', string>>;
   readonly reasons: Readonly<Record<Reason, string>>;
   /** Where the daemon's own sentence is no help, since it is English; null where that says it all. */
   readonly remedies: Readonly<Record<Reason, string | null>>;
@@ -97,6 +97,29 @@ export interface Words {
     readonly said: string;
     readonly remedy: string;
     readonly disabled: string;
+  };
+  readonly person: {
+    /** Why an interactive tunnel is not up that nobody has logged in for. */
+    readonly reason: string;
+    readonly authenticate: string;
+    readonly authenticateOn: (name: string) => string;
+    readonly needed: (count: number) => string;
+  };
+  readonly terminal: {
+    /** Before the name of the tunnel. */
+    readonly title: string;
+    readonly field: string;
+    readonly kept: string;
+    readonly askpass: string;
+    readonly up: string;
+    readonly isUp: (name: string) => string;
+    readonly lost: string;
+    readonly taken: string;
+    readonly blocked: string;
+    readonly timeout: string;
+    /** What to do where the server did not like the answers. */
+    readonly retype: string;
+    readonly again: string;
   };
   readonly restart: {
     readonly title: string;
@@ -212,6 +235,7 @@ export interface Words {
   };
   readonly announce: {
     readonly state: (name: string, state: string) => string;
+    readonly needed: (name: string) => string;
     readonly many: (count: number) => string;
     readonly lost: string;
     readonly back: string;

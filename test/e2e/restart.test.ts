@@ -131,7 +131,19 @@ describe('restart through the API', () => {
     expect(status).to.equal(200);
     expect(Object.keys(body)).to.have.members([
       ...['id', 'name', 'state', 'desired', 'reason', 'health', 'health_reason', 'direction', 'engine', 'listen'],
-      ...['target', 'remote_host', 'jump', 'groups', 'enabled', 'pid', 'chain', 'usage', 'since', 'attempt'],
+      ...[
+        'target',
+        'remote_host',
+        'jump',
+        'groups',
+        'interactive',
+        'enabled',
+        'pid',
+        'chain',
+        'usage',
+        'since',
+        'attempt',
+      ],
       ...['restarts', 'last_restart', 'next_retry_at', 'last_error', 'remedy', 'log_file'],
     ]);
     expect(body).to.deep.include({

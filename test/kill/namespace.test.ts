@@ -23,7 +23,7 @@ describe('killing, in a namespace', function () {
 
   for (const [what, args] of [
     ['', ['5']],
-    [', on a machine on which each look takes 15 ms', ['2', '15']],
+    [', on a machine on which each look takes 15 ms', ['1', '15']],
   ] as const) {
     it(`kills storms of forks, sessions, programs and SIGCONT without a marker, nobody left${what}`, async () => {
       const run = await inNamespace('test/kill/storms.js', [...args]);

@@ -52,13 +52,17 @@ export async function startViewer(): Promise<Viewer> {
   function watch(page: Page, origin: string): void {
     page.on('console', (message) => {
       // What the network answers (401, 409, no answer at all) the browser writes by itself; it is the test's to judge.
-      if (message.type() === 'error' && !/^Failed to load resource/.test(message.text())) wrongs.push(message.text());
+      const isNetwork = /^(Failed to load resource|WebSocket connection to)/.test(message.text());
+      if (message.type() === 'error' && !isNetwork) wrongs.push(message.text());
       if (/Content Security Policy|Trusted/i.test(message.text())) wrongs.push(message.text());
     });
     page.on('pageerror', (error) => wrongs.push(String(error.stack ?? error)));
     page.on('dialog', (dialog) => {
       wrongs.push(`a script has run: ${dialog.message()}`);
       void dialog.dismiss();
+    });
+    page.on('websocket', (socket) => {
+      if (new URL(socket.url()).host !== new URL(origin).host) wrongs.push(`asked ${socket.url()}`);
     });
     page.on('request', (request) => {
       const { protocol, origin: of } = new URL(request.url());

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { Page } from 'playwright-core';
 import { need } from '../support/need.js';
 import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { heldPort, idOf, makeCast, nginx, plannedKill, startScene } from './scene.js';
+import { asking, heldPort, idOf, makeCast, nginx, plannedKill, startScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('the panel by keys, by ear, in the dark and in Chinese', () => {
@@ -241,9 +241,10 @@ describe('the panel by keys, by ear, in the dark and in Chinese', () => {
     });
 
     it('have every text stand out from what is behind it, by 4.5 to 1', async () => {
+      stage.tunnels.set(idOf(20), asking(20, 'vault'));
       for (const colorScheme of ['light', 'dark'] as const) {
         const page = await open({ colorScheme });
-        for (const at of ['#/', `#/tunnel/${idOf(5)}`, '#/port/9443']) {
+        for (const at of ['#/', `#/tunnel/${idOf(5)}`, `#/tunnel/${idOf(20)}`, '#/port/9443']) {
           await page.goto(`${stage.url}${at}`);
           await page.getByRole('heading', { level: 1 }).waitFor({ state: 'attached' });
           expect(await page.evaluate<string[]>(faintTexts), `${colorScheme} ${at}`).to.deep.equal([]);

@@ -54,6 +54,13 @@ export function lastRestart(stop_ms: number, free_ms: number, start_ms: number):
 
 const down = { usage: null, pid: null, chain: [], health: 'unknown' };
 
+/** One that needs a person, and waits for one. */
+export function asking(number: number, name: string, fields: Json = {}): Json {
+  const remedy = `it waits for a person: 'tunward auth ${name}', or the panel`;
+  const waits = { interactive: true, state: 'stopped', desired: 'down', reason: 'needs_auth', remedy };
+  return tunnel(number, name, { ...down, ...waits, last_restart: null, ...fields });
+}
+
 /** With ages that count from now: whoever makes them early has other ones. */
 export function makeCast(): readonly Json[] {
   return [

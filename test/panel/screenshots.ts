@@ -6,8 +6,8 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BrowserContextOptions, Page } from 'playwright-core';
 import { buildRoot } from '../support/paths.js';
-import { signIn, startViewer } from './browser.js';
-import { chainOfWeb, heldPort, idOf, logOfWeb, makeCast, nginx, plannedKill, startScene } from './scene.js';
+import { eventually, signIn, startViewer } from './browser.js';
+import { asking, chainOfWeb, heldPort, idOf, logOfWeb, makeCast, nginx, plannedKill, startScene } from './scene.js';
 import { problem } from './stage.js';
 
 const folder = join(buildRoot, 'screenshots');
@@ -61,6 +61,7 @@ try {
   await shootAll('desktop-light-zh', { ...wide, locale: 'zh-CN' }, true);
   await shootAll('phone-light-zh', { ...narrow, locale: 'zh-CN' }, true);
   await shootStates();
+  await shootTerminals();
 } finally {
   await viewer.close();
   await stage.close();
@@ -117,6 +118,47 @@ async function shootStates(): Promise<void> {
   await page.getByText('This is not the token.').waitFor();
   await shoot(page, 'login-wrong');
   await signIn(page, stage);
+}
+
+/** Tunnels that need somebody, and the terminal: asked, refused, up. */
+async function shootTerminals(): Promise<void> {
+  const vault = idOf(20);
+  const { body: refused } = problem(502, 'ERR_START_FAILED', 'tunnel vault did not come up: Permission denied', {
+    reason: 'auth_failed',
+    remedy: "try again: 'tunward auth vault', or the panel",
+  });
+  stage.isLocked = false;
+  for (const [size, view] of Object.entries({ desktop: wide, phone: narrow })) {
+    for (const colorScheme of ['light', 'dark'] as const) {
+      stage.tunnels.set(vault, asking(20, 'vault', { remote_host: 'me@vault.example', jump: ['gate.example'] }));
+      stage.tunnels.set(idOf(21), asking(21, 'archive', { reason: 'auth_failed', last_error: 'Permission denied' }));
+      const page = await viewer.open(stage.url, { ...view, colorScheme });
+      await page.locator('.needed').waitFor();
+      await shoot(page, `${size}-${colorScheme}-asking-list`);
+      await page.goto(`${stage.url}#/tunnel/${vault}`);
+      await page.locator('.head .authenticate').waitFor();
+      await shoot(page, `${size}-${colorScheme}-asking-tunnel`);
+      const before = stage.sittings.length;
+      await page.locator('.head .authenticate').click();
+      await eventually(() => stage.sittings.length > before);
+      const sitting = stage.sittings.at(-1);
+      sitting?.open(size === 'phone' ? 'askpass' : 'pty');
+      sitting?.show(
+        "The authenticity of host 'vault.example (203.0.113.9)' can't be established.\r\nED25519 key fingerprint is SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU.\r\nAre you sure you want to continue connecting (yes/no/[fingerprint])? yes\r\n\u001b[33mAuthorised use only.\u001b[0m \u001b[38;2;120;120;120mgrey\u001b[0m \u001b[32mgreen\u001b[0m\r\n(me@vault.example) Password: \r\n(me@vault.example) Verification code: ",
+      );
+      await page.locator('.xterm-rows').getByText('Verification code').waitFor();
+      await shootWindow(page, `${size}-${colorScheme}-terminal`);
+      sitting?.end({ outcome: 'failed', problem: refused });
+      await page.getByRole('button', { name: 'Try again' }).waitFor();
+      await shootWindow(page, `${size}-${colorScheme}-terminal-failed`);
+      await page.context().close();
+    }
+  }
+}
+
+/** What is in the window: a dialog lies over that alone. */
+async function shootWindow(page: Page, name: string): Promise<void> {
+  await page.screenshot({ path: join(folder, `${name}.png`) });
 }
 
 async function shoot(page: Page, name: string): Promise<void> {

@@ -4,7 +4,10 @@
  */
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { WebSocketServer } from 'ws';
 import { createPanelFiles } from '#lib/daemon/api/panel.js';
+import { type Sitting, sitAt } from './sitting.js';
 
 // biome-ignore lint/suspicious/noExplicitAny: JSON of the wire; the tests are its assertions
 export type Json = any;
@@ -37,6 +40,10 @@ export interface Stage {
   readonly tunnels: Map<string, Json>;
   readonly processes: Map<string, Json>;
   readonly ports: Map<number, Json>;
+  /** Whoever wants a terminal waits for it. */
+  delay: () => Promise<void> | undefined;
+  /** Everybody who was let to a terminal, in order. */
+  readonly sittings: Sitting[];
   /** false: everybody is signed in, as behind a proxy that sends a token. */
   isLocked: boolean;
   /** Changes a tunnel, and says so by an event, unless it is to be found out. */
@@ -62,6 +69,8 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
   let count = 0;
   const server = http.createServer((request, response) => void serve(request, response));
   server.keepAliveTimeout = 200;
+  const terminals = new WebSocketServer({ noServer: true, maxPayload: 65_536, clientTracking: true });
+  server.on('upgrade', (request, socket, head) => void upgrade(request, socket, head));
   let port = 0;
   await listen();
   const stage: Stage = {
@@ -74,6 +83,8 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
     tunnels: new Map(tunnels.map((tunnel) => [tunnel.id, tunnel])),
     processes: new Map(),
     ports: new Map(),
+    delay: () => undefined,
+    sittings: [],
     isLocked: true,
     set,
     emit,
@@ -96,6 +107,7 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
   async function vanish(): Promise<void> {
     const closed = new Promise((resolve) => server.close(resolve));
     server.closeAllConnections();
+    for (const client of terminals.clients) client.terminate();
     await closed;
   }
 
@@ -135,6 +147,24 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
     answer(asked, response, scope);
   }
 
+  /** A terminal is for whoever may act, and for the stage's own page. */
+  async function upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    const asked = {
+      method: 'GET',
+      url: new URL(request.url ?? '/', stage.url),
+      body: undefined,
+      headers: request.headers,
+    };
+    stage.asked.push(`UPGRADE ${asked.url.pathname}`);
+    const special = await stage.answers.get(`GET ${asked.url.pathname}`)?.(asked);
+    const isOurs = `${asked.headers.origin}/` === stage.url && scopeOf(asked) === 'all';
+    const refusal = special ?? (isOurs ? undefined : problem(403, 'ERR_FORBIDDEN', 'Not from there'));
+    if (refusal)
+      return void socket.end(`HTTP/1.1 ${refusal.status} No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+    await stage.delay();
+    terminals.handleUpgrade(request, socket, head, (client) => stage.sittings.push(sitAt(client, asked.url)));
+  }
+
   function answer(asked: Asked, response: http.ServerResponse, scope: 'all' | 'read'): void {
     const { method, url } = asked;
     const [, , kind = '', id = '', rest] = url.pathname.split('/').map(decodeURIComponent);
@@ -153,6 +183,8 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
         return follow(response, id);
       case 'GET tunnels/*/processes':
         return send(response, { body: { processes: stage.processes.get(id) ?? null } });
+      case 'GET tunnels/*/terminal':
+        return send(response, problem(426, 'ERR_UPGRADE_REQUIRED', 'This is for WebSocket'));
       case 'POST tunnels/*/start':
       case 'POST tunnels/*/stop':
       case 'POST tunnels/*/restart':

@@ -100,7 +100,7 @@ describe('the choice of the list', () => {
   });
 
   it('counts as trouble what needs somebody, and not what somebody stopped or what is starting', () => {
-    expect(countStates(makeCast())).to.deep.equal({ all: 12, up: 7, trouble: 4, stopped: 1 });
+    expect(countStates(makeCast())).to.deep.equal({ all: 12, up: 7, person: 0, trouble: 4, stopped: 1 });
     expect(names({ states: 'trouble' })).to.deep.equal(['metrics', 'billing (staging)', 'search', 'admin']);
   });
 });

@@ -18,9 +18,11 @@ export interface PanelFolders {
   readonly sources: string;
   /** What was compiled. */
   readonly modules: string;
-  /** lit-html, its modules for browsers. */
-  readonly vendor: string;
+  /** Packages for browsers, by the name under `/panel/vendor/`: `lit-html` is where its modules are. */
+  readonly vendor: Readonly<Record<Vendor, string>>;
 }
+
+type Vendor = keyof typeof vendored;
 
 /**
  * The files of the web page, read once, when the first of them is asked for. Who asks names a key of a list that was
@@ -39,20 +41,25 @@ export function createPanelFiles(folders: PanelFolders = ownFolders()): PanelFil
   };
 }
 
-/** What the panel imports of lit-html, and what that imports. */
-const vendored = [
-  'lit-html.js',
-  'directive.js',
-  'directive-helpers.js',
-  'directives/guard.js',
-  'directives/live.js',
-  'directives/repeat.js',
-];
+/** What the panel imports of packages, and what that imports. Those of xterm.js are asked for by who opens a terminal. */
+const vendored = {
+  'lit-html': [
+    'lit-html.js',
+    'directive.js',
+    'directive-helpers.js',
+    'directives/guard.js',
+    'directives/live.js',
+    'directives/repeat.js',
+  ],
+  xterm: ['lib/xterm.mjs', 'css/xterm.css'],
+  'xterm-addon-fit': ['lib/addon-fit.mjs'],
+} as const;
 
 const types: Readonly<Record<string, string>> = {
   '.html': 'text/html; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
   '.js': 'text/javascript; charset=utf-8',
+  '.mjs': 'text/javascript; charset=utf-8',
   '.svg': 'image/svg+xml',
 };
 
@@ -67,7 +74,9 @@ function readFiles({ sources, modules, vendor }: PanelFolders): ReadonlyMap<stri
   };
   for (const name of listFolder(sources)) if (/\.(css|svg)$/.test(name)) add(sources, name);
   for (const name of listFolder(modules)) if (name.endsWith('.js')) add(modules, name);
-  for (const name of vendored) add(vendor, name, 'vendor/lit-html/');
+  for (const [from, names] of Object.entries(vendored)) {
+    for (const name of names) add(vendor[from as Vendor], name, `vendor/${from}/`);
+  }
   return files;
 }
 
@@ -122,11 +131,16 @@ function listFolder(folder: string): string[] {
 /** From `lib/daemon/api/`, in a checkout and in an installed package alike. */
 function ownFolders(): PanelFolders {
   const root = fileURLToPath(new URL('../../../', import.meta.url));
-  return { sources: path.join(root, 'src/panel'), modules: path.join(root, 'lib/panel'), vendor: litFolder() };
+  const vendor = {
+    // Node is led to files of its own below `node/`; those for browsers are at the top of the package.
+    'lit-html': folderOf('lit-html').replace(/[\\/]node$/, ''),
+    // Their main files are in `lib/`.
+    xterm: path.dirname(folderOf('@xterm/xterm')),
+    'xterm-addon-fit': path.dirname(folderOf('@xterm/addon-fit')),
+  };
+  return { sources: path.join(root, 'src/panel'), modules: path.join(root, 'lib/panel'), vendor };
 }
 
-/** Node is led to files of its own below `node/`; those for browsers are at the top of the package. */
-function litFolder(): string {
-  const file = fileURLToPath(import.meta.resolve('lit-html'));
-  return path.dirname(file).replace(/[\\/]node$/, '');
+function folderOf(name: string): string {
+  return path.dirname(fileURLToPath(import.meta.resolve(name)));
 }

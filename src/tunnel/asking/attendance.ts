@@ -56,5 +56,17 @@ function watch(person: Person, touch: () => void): Person {
       },
       resize,
     });
-  return { terminal: { ...terminal, listen } };
+  return {
+    terminal: {
+      // The window may have changed when they are asked.
+      get columns() {
+        return terminal.columns;
+      },
+      get rows() {
+        return terminal.rows;
+      },
+      show: (bytes) => terminal.show(bytes),
+      listen,
+    },
+  };
 }

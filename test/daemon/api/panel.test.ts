@@ -35,6 +35,16 @@ describe('the files of the panel', () => {
     expect([...seen]).to.include.members(['/panel/chinese.js', '/panel/vendor/lit-html/directives/repeat.js']);
   });
 
+  it('are those of xterm.js as well, which nobody is given who opens no terminal', () => {
+    const { imports } = JSON.parse(/<script type="importmap">([\s\S]*?)<\/script>/.exec(textOf('/'))?.[1] ?? '');
+    for (const name of ['@xterm/xterm', '@xterm/addon-fit']) {
+      expect(fileOf(imports[name])?.headers['content-type'], name).to.equal('text/javascript; charset=utf-8');
+    }
+    const [, style = ''] = /'(\/panel\/vendor\/[^']+\.css)'/.exec(textOf('/panel/terminal-screen.js')) ?? [];
+    expect(fileOf(style)?.headers['content-type']).to.equal('text/css; charset=utf-8');
+    expect(textOf('/').replace(/<script type="importmap">[\s\S]*?<\/script>/, '')).not.to.include('xterm');
+  });
+
   it('allow the import map by its digest, and nothing that is unsafe', () => {
     const [, map = ''] = /<script type="importmap">([\s\S]*?)<\/script>/.exec(textOf('/')) ?? [];
     const policy = fileOf('/')?.headers['content-security-policy'] ?? '';
@@ -96,7 +106,7 @@ describe('the files of the panel', () => {
       const of = createPanelFiles({
         sources: join(dir, 'sources'),
         modules: join(dir, 'modules'),
-        vendor: join(dir, 'vendor'),
+        vendor: { 'lit-html': join(dir, 'vendor'), xterm: join(dir, 'vendor'), 'xterm-addon-fit': join(dir, 'vendor') },
       });
       expect(of('/panel/app.js')?.body.length).to.equal(0);
       expect(of('/panel/secret.js')).to.equal(undefined);
@@ -106,7 +116,8 @@ describe('the files of the panel', () => {
   });
 
   it('are none where the panel has not been built', () => {
-    const nowhere = { sources: '/nonexistent', modules: '/nonexistent', vendor: '/nonexistent' };
+    const vendor = { 'lit-html': '/nonexistent', xterm: '/nonexistent', 'xterm-addon-fit': '/nonexistent' };
+    const nowhere = { sources: '/nonexistent', modules: '/nonexistent', vendor };
     expect(createPanelFiles(nowhere)('/')).to.equal(undefined);
   });
 
