@@ -76,6 +76,8 @@ export interface Supervisor {
    *
    * @throws TunwardError ERR_TUNNEL_CONFLICT when it is up, asks nobody, or somebody else answers already;
    * ERR_START_FAILED, ERR_PORT_HELD, ERR_TIMEOUT; the signal's reason.
+   * @example
+   * const { state } = await supervisor.authenticate('vault', { prompt: ({ text, echo }) => ask(text, echo) });
    */
   authenticate(which: string, person: Person, options?: AuthenticateOptions): Promise<OperationResult>;
   /** The conflict that `authenticate` would throw now, if any. */

@@ -21,6 +21,7 @@ import { probeAddress } from '#lib/port/probe.js';
 import { openProc } from '#lib/proc/read.js';
 import { readStat } from '#lib/proc/stat.js';
 import { until } from '#lib/time.js';
+import { type AskingServer, byPasswordAndCode, startAsking } from '../support/asking.js';
 import {
   buildImage,
   execIn,
@@ -38,6 +39,7 @@ import { freeLocalPort } from '../support/port.js';
 import { descendantsOf, isAlive, sendSignal } from '../support/proc.js';
 import { startInRootfs } from '../support/rootfs.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
+import { visitOpen } from '../support/visitor.js';
 
 const folder = join(repoRoot, 'examples/container');
 const stages = parseDockerfile(readFileSync(join(folder, 'Dockerfile'), 'utf8'));
@@ -137,20 +139,25 @@ describe('examples/container: the image, carried out step by step', () => {
   let dir: string;
   let image: Image;
   let sshd: Sshd;
-  let port: Record<'local' | 'remote' | 'api', number>;
+  let asking: AskingServer;
+  let port: Record<'local' | 'remote' | 'asked' | 'api', number>;
 
   before(async function () {
     this.timeout(90_000);
     need(this, 'ssh', 'sshd', 'root', 'unshare', 'tini');
     sshd = await startSshd();
+    asking = await startAsking({ factors: [byPasswordAndCode('secret', '123456')] });
     dir = mkdtempSync(join(tmpdir(), 'tunward-image-'));
     makeBuiltPackage(join(dir, 'src'), repoRoot);
     image = buildImage(join(dir, 'root'), final, { build: dir });
-    port = { local: await freeLocalPort(), remote: await freeLocalPort(), api: await freeLocalPort() };
+    const ports = await Promise.all(Array.from({ length: 4 }, () => freeLocalPort()));
+    const [local = 0, remote = 0, asked = 0, api = 0] = ports;
+    port = { local, remote, asked, api };
     writeVolumes();
   });
   after(async () => {
     await sshd?.stop();
+    await asking?.[Symbol.asyncDispose]();
     if (dir) rmSync(dir, { recursive: true, force: true });
   });
 
@@ -160,12 +167,14 @@ describe('examples/container: the image, carried out step by step', () => {
     const tunnels = [
       `  - {name: to us, remote_host: rig, remote_port: "${target}", local_port: ${port.local}}`,
       `  - {name: from us, remote_host: rig, remote_port: ${port.remote}, local_port: "${target}", direction: local_to_remote}`,
+      `  - {name: vault, remote_host: asks, remote_port: 80, local_port: ${port.asked}, interactive: true}`,
     ];
     for (const name of ['config', 'ssh', 'state']) mkdirSync(join(dir, name), { mode: 0o700 });
     writeFileSync(join(dir, 'config/config.yaml'), `tunnels:\n${tunnels.join('\n')}\n`);
     cpSync(sshd.identityFile, join(dir, 'ssh/id_ed25519'));
     const host = `Host rig\n  HostName 127.0.0.1\n  Port ${sshd.port}\n  User root\n  IdentityFile ~/.ssh/id_ed25519\n`;
-    writeFileSync(join(dir, 'ssh/config'), host);
+    const asks = `Host asks\n  HostName 127.0.0.1\n  Port ${asking.port}\n  User ${asking.user}\n`;
+    writeFileSync(join(dir, 'ssh/config'), host + asks);
     for (const name of ['config', 'config/config.yaml', 'ssh', 'ssh/config', 'ssh/id_ed25519', 'state']) {
       chownSync(join(dir, name), image.user.uid, image.user.gid);
     }
@@ -240,6 +249,20 @@ describe('examples/container: the image, carried out step by step', () => {
 
     expect(await ask(port.api, undefined)).to.equal(401);
     expect(await ask(port.api, apiKey)).to.equal(200);
+
+    // Without node-pty in the image, on a read-only root, as an ordinary user.
+    const person = await visitOpen({ at: port.api, id: 'vault', headers: { authorization: `Bearer ${apiKey}` } });
+    await person.sees(asking.fingerprint());
+    person.type('yes\r');
+    await person.sees(/Password: $/);
+    person.type('secret\r');
+    await person.sees(/code: $/);
+    person.type('123456\r');
+    expect(await person.closed).to.include({ code: 1000 });
+    expect(person.messages().map(({ type, via, outcome }) => [type, via ?? outcome])).to.deep.equal([
+      ['open', 'askpass'],
+      ['end', 'up'],
+    ]);
 
     for (let at = 0; at < 3; at++) await orphan(box, env);
     expect(await until(() => zombies(box) === 0, { timeoutMs: 5000 }), 'tini takes the dead away').to.equal(true);
