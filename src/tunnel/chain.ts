@@ -248,7 +248,7 @@ async function spawnAsking(plan: Plan, options: ChainOptions, linkOptions: LinkO
   const link = await spawnChain(plan, options, linkOptions, {
     ...{ program, words, stdio: ['pipe', 'pipe', 'pipe', 'ipc'] },
     join: (child) => {
-      joined = joinTerminal(child, person.terminal);
+      joined = joinTerminal(child, person.terminal, options.clock);
       return joined;
     },
   });

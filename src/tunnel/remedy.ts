@@ -22,11 +22,14 @@ export function remedyOf(
         ? `it waits for a person: 'tunward auth ${whichOf(spec)}', or the panel`
         : `'ssh-add' the key to an agent whose SSH_AUTH_SOCK the daemon has, or use one without a passphrase`;
     case 'host_key_changed':
-      return `if the server was really set up anew, ${forgetKey(lastError)}, then start the tunnel`;
+      return `if the server was really set up anew, ${forgetKey(lastError)}, then ${spec.interactive ? `'tunward auth ${whichOf(spec)}'` : 'start the tunnel'}`;
     case 'host_key_unknown':
+      // ssh has asked, and was not told yes.
+      if (spec.interactive && !lastError?.startsWith('No '))
+        return `answer yes once the fingerprint is known to be the right one: 'tunward auth ${whichOf(spec)}', or the panel`;
       return `no known_hosts file has the server's key: connect once by hand ('ssh ${remoteHost}'), and check its fingerprint`;
     case 'local_port_busy':
-      return `see who holds it with 'tunward who ${forward.listen.port}'; --force or 'takeover: any' takes the port from anyone`;
+      return `see who holds it with 'tunward who ${forward.listen.port}'; ${spec.interactive ? '' : '--force or '}'takeover: any' takes the port from anyone`;
     case 'remote_port_busy':
       return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute';
     case 'refused':
@@ -36,6 +39,8 @@ export function remedyOf(
     case 'target_refused':
       return `the tunnel is up; see why nothing answers at ${forward.target.host}:${forward.target.port}${forward.side === 'local' ? ' on the far side' : ''}`;
     case 'frozen':
+      if (spec.interactive)
+        return `continue the chain (kill -CONT) if it is still there, else 'tunward auth ${whichOf(spec)}'`;
       return 'continue the chain (kill -CONT), or restart the tunnel';
     default:
       return null;

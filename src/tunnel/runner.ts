@@ -1,4 +1,4 @@
-import { TunwardError } from '../errors.js';
+import { isTunwardError, TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, until } from '../time.js';
@@ -212,6 +212,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function giveUpOn(one: Attendance, why: unknown): void {
     if (attendance !== one || condition.state === 'up') return;
     attendance = undefined;
+    lastError = describeGivenUp(why);
     operation?.reject(why instanceof Error ? why : conflict('was given up'));
     operation = undefined;
     dispatch({ type: 'stop', reason: 'needs_auth' });
@@ -222,6 +223,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!spec.interactive) return conflict("asks nobody: it starts by itself; 'interactive: true' makes it ask");
     if (attendance) return conflict('is being authenticated by somebody else');
     if (condition.state === 'up') return conflict('is up: there is nothing to authenticate');
+    if (condition.state === 'starting') return conflict('may still be up, and is looked at: try again in some seconds');
     return condition.state === 'stopping' ? conflict('is being stopped') : undefined;
   }
 
@@ -230,6 +232,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     spec = next;
     if (isSame) return;
     if (attendance) giveUpOn(attendance, conflict('has been changed meanwhile'));
+    // It waits for a person then, who is to know why.
+    if (spec.interactive && condition.state === 'up') lastError = 'it was configured anew';
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
     checkUps.forget();
     dispatch({ type: 'respec' });
@@ -374,7 +378,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** Clean up, prove, start: the one way up. */
   async function launch(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
-    await takePlace(signal);
+    // Whoever thinks for minutes is nobody's reason to wait.
+    if (!attendance) await takePlace(signal);
     const obstacle = await clear(signal);
     if (obstacle) return tell(signal, obstacle);
     const { asking } = attendance ?? {};
@@ -590,6 +595,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 function reasonForPerson({ reason, signal }: LinkExit): Reason {
   if (signal === 'SIGINT') return 'needs_auth';
   return reason === 'needs_auth' ? 'auth_failed' : reason;
+}
+
+/** Of what a person's own function has thrown nothing is kept: it may be about what it was to answer. */
+function describeGivenUp(why: unknown): string {
+  if (!isTunwardError(why)) return 'given up';
+  const { lastError } = why.info as { readonly lastError?: unknown };
+  return typeof lastError === 'string' ? lastError : why.message;
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';

@@ -304,9 +304,11 @@ function hostOf(destination: string): string {
 
 /**
  * Two specs that ask for the same thing, in whatever order: nothing has to be restarted when one replaces the other. How
- * it is grouped, and whether it starts by itself, is not what it is.
+ * it is grouped, and whether it starts by itself, is not what it is; nor, of one that is interactive, is what concerns its
+ * next start alone: that takes a person, who would have to log in again for nothing.
  */
 export function isSameSpec(one: TunnelSpec, other: TunnelSpec): boolean {
-  const { groups, enabled } = one;
-  return isDeepStrictEqual(one, { ...other, groups, enabled });
+  const { groups, enabled, takeover, startTimeoutMs, restartTimeoutMs, backoff, authRetry } = one;
+  const ofNextStart = one.interactive ? { takeover, startTimeoutMs, restartTimeoutMs, backoff, authRetry } : {};
+  return isDeepStrictEqual(one, { ...other, groups, enabled, ...ofNextStart });
 }

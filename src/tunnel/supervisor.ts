@@ -132,7 +132,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     start: (which, request) => bounded(which, (runner) => asked(runner).start(request), request),
     stop: (which, request) => bounded(which, (runner) => runner.stop(), request),
     restart: (which, request) => bounded(which, (runner) => asked(runner).restart(request), request),
-    authenticate: (which, person, request) => asked(find(which)).authenticate(person, request),
+    authenticate,
     whyNotAuthenticate: (which) => find(which).whyNotAuthenticate(),
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
@@ -245,8 +245,15 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     return runner;
   }
 
+  /** One that is interactive is asked about when somebody is there. */
   function refresh(spec: TunnelSpec): void {
     if (!spec.interactive) chains.refresh(spec);
+  }
+
+  async function authenticate(...[which, person, request]: Parameters<Supervisor['authenticate']>) {
+    const runner = find(which);
+    if (!runner.whyNotAuthenticate()) chains.refresh(runner.spec());
+    return runner.authenticate(person, request);
   }
 
   /** An answer in time, whatever becomes of the operation, which goes on. */

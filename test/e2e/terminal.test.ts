@@ -193,6 +193,18 @@ describe('a login by WebSocket', function () {
     expect(remembers(helper, [...words, PASSWORD]), 'the helper').to.deep.equal([]);
   });
 
+  it('leaves nothing either of what a client has sent as the wrong kind of message', async () => {
+    const words = ['Timbuktu-6', '"Samarkand7"', '[Reykjavik8'];
+    for (const word of words) {
+      const visitor = await visitOpen({ at: lobby.home.socket, id: lobby.id });
+      visitor.socket.send(word);
+      expect((await visitor.closed).code).to.be.oneOf([1007, 1008]);
+      await lobby.emptied();
+    }
+    const found = remembers(lobby.daemon.pid, ['Timbuktu-6', 'Samarkand7', 'Reykjavik8']);
+    expect(found).to.deep.equal([]);
+  });
+
   it('leaves nothing of what was typed in logs and events', async () => {
     await logIn({ at: lobby.home.socket, id: lobby.id });
     const { id } = await lobby.status();

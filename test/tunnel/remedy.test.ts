@@ -3,14 +3,27 @@ import { remedyOf, whichOf } from '#lib/tunnel/remedy.js';
 import { makeSpec } from '../support/specs.js';
 
 describe('remedyOf() an interactive tunnel', () => {
-  const remedy = (reason: 'needs_auth' | 'auth_failed', interactive: boolean) =>
+  const remedy = (reason: 'needs_auth' | 'auth_failed' | 'frozen' | 'local_port_busy', interactive: boolean) =>
     remedyOf(reason, { spec: { ...makeSpec(), name: 'vault', interactive }, lastError: null });
 
   it('is a person, by the command or by the page', () => {
     expect(remedy('needs_auth', true)).to.equal("it waits for a person: 'tunward auth vault', or the panel");
     expect(remedy('auth_failed', true)).to.equal("try again: 'tunward auth vault', or the panel");
+    expect(remedy('frozen', true)).to.contain('kill -CONT').and.contain("'tunward auth vault'");
+    expect(remedy('local_port_busy', true)).not.to.contain('--force');
+    expect(remedy('local_port_busy', false)).to.contain('--force');
     expect(remedy('needs_auth', false)).to.contain('ssh-add');
     expect(remedy('auth_failed', false)).to.contain('ssh-copy-id');
+  });
+
+  it('is an answer to the question of its host key, where ssh has asked', () => {
+    const spec = { ...makeSpec(), name: 'vault', interactive: true };
+    const unknown = (lastError: string) => remedyOf('host_key_unknown', { spec, lastError });
+    expect(unknown('Host key verification failed.')).to.match(/^answer yes .*'tunward auth vault'/);
+    expect(unknown('No ED25519 host key is known for web and you have requested strict checking.')).to.contain(
+      'by hand',
+    );
+    expect(remedyOf('host_key_changed', { spec, lastError: null })).to.match(/, then 'tunward auth vault'$/);
   });
 
   it('names it as a shell takes it: by its id where the name is none, or more than one plain word', () => {

@@ -1133,7 +1133,7 @@ describe('createRunner()', () => {
       it('is over when somebody stops it, changes it, or closes', async () => {
         const ends = [
           () => bench.runner.stop(),
-          () => bench.runner.respec({ ...bench.runner.spec(), startTimeoutMs: 1234 }),
+          () => bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: '1234' } }),
           () => bench.runner.close(),
         ];
         for (const end of ends) {
@@ -1163,6 +1163,122 @@ describe('createRunner()', () => {
           expect(String(outcome.error)).to.include(why);
           expect(bench.runner.status()).to.include({ state: 'stopped', reason: 'timeout' });
         }
+      });
+
+      it('keeps nobody else from starting while they think', async () => {
+        const gate = createGate({ concurrency: 1, perHost: 1, intervalMs: 0 }, createFakeClock());
+        bench = createBench({ ...makeSpec(), interactive: true }, gate);
+        bench.engine.first = 'waiting';
+        authenticate();
+        await bench.clock.settle();
+        expect(bench.runner.status().state).to.equal('starting');
+        const others: string[] = [];
+        for (const host of ['elsewhere', serverOf(bench.runner.spec())]) {
+          const { signal } = new AbortController();
+          void gate.enter(host, { urgent: () => false, signal }).then((place) => {
+            others.push(host);
+            place.release('up');
+          });
+          await bench.clock.settle();
+        }
+        expect(others).to.deep.equal(['elsewhere', serverOf(bench.runner.spec())]);
+      });
+
+      it('lets nobody in as long as it may still be up, and says then that it was lost', async () => {
+        await logIn();
+        bench.engine.last().state = 'frozen';
+        await bench.clock.advance(1500);
+        expect(bench.runner.status()).to.include({ state: 'starting', reason: 'frozen' });
+        expect(bench.runner.whyNotAuthenticate()?.message).to.match(/may still be up/);
+        authenticate();
+        await bench.clock.settle();
+        expect(outcome.error).to.include({ code: 'ERR_TUNNEL_CONFLICT' });
+        await bench.clock.advance(10_000);
+        expect(bench.runner.status()).to.include(waits);
+        expect(bench.states().at(-1)).to.equal('needs_auth');
+        expect(bench.runner.whyNotAuthenticate()).to.equal(undefined);
+      });
+
+      it('does not say of one attempt what went wrong with another', async () => {
+        bench.engine.first = 'waiting';
+        authenticate();
+        await bench.clock.settle();
+        bench.engine.last().exit({ reason: 'auth_failed', lastError: 'Permission denied (password).' });
+        await bench.clock.settle();
+        authenticate();
+        await bench.clock.settle();
+        presence.abort(new Error('gone'));
+        await bench.clock.advance(500);
+        expect(bench.runner.status()).to.include({ ...waits, lastError: 'given up' });
+      });
+
+      it('gives in to no order of what happens: one link at most, and none that nobody answers for', async () => {
+        let seed = 7;
+        const next = (below: number) => {
+          seed = (seed * 16_807) % 2_147_483_647;
+          return seed % below;
+        };
+        for (let round = 0; round < 100; round++) {
+          bench = createBench({ ...makeSpec(), interactive: true });
+          const asked: (typeof outcome)[] = [];
+          const reasons = ['auth_failed', 'host_key_changed', 'needs_auth', 'refused'] as const;
+          const acts = [
+            () => {
+              authenticate({ idleMs: 1000 + next(5000), totalMs: 1000 + next(9000) });
+              asked.push(outcome);
+            },
+            () => presence?.abort(new Error('gone')),
+            () => void bench.runner.stop(),
+            () => void bench.runner.start().catch(() => undefined),
+            () => bench.runner.boot(true),
+            () => bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: `${next(5)}` } }),
+            () => bench.engine.links.at(-1)?.exit({ reason: reasons[next(4)] ?? 'exited' }),
+            () => {
+              bench.engine.first = (['ready', 'waiting', 'frozen'] as const)[next(3)] ?? 'ready';
+            },
+            () => {
+              for (const link of bench.engine.links)
+                link.state = (['ready', 'waiting', 'frozen'] as const)[next(3)] ?? 'ready';
+            },
+            () => {
+              bench.engine.holdStart = Promise.race([bench.clock.sleep(next(2000)), bench.clock.sleep(1)]);
+            },
+            () => {
+              bench.engine.failure = next(4) === 0 ? new Error('no ssh') : undefined;
+            },
+            () => bench.clock.advance(next(3000)),
+            () => bench.clock.settle(),
+          ];
+          for (let step = 0; step < 40; step++) {
+            await acts[next(acts.length)]?.();
+            const where = `round ${round}, step ${step}`;
+            expect(bench.engine.running().length, where).to.be.at.most(1);
+            const { state, desired, reason } = bench.runner.status();
+            expect(state, where).to.be.oneOf(['stopped', 'starting', 'up', 'stopping']);
+            if (state === 'stopped') expect(desired, where).to.equal('down');
+            if (state === 'up') expect(reason, where).to.equal(null);
+          }
+          presence?.abort(new Error('gone'));
+          await bench.clock.advance(30_000);
+          const { state } = bench.runner.status();
+          expect(state, `round ${round}`).to.be.oneOf(['stopped', 'up']);
+          expect(bench.engine.running().length, `round ${round}`).to.equal(state === 'up' ? 1 : 0);
+          for (const one of asked) expect(Object.keys(one), `round ${round}`).to.have.length(1);
+          await bench.runner.close();
+          expect(bench.clock.sleepers(), `round ${round}`).to.equal(0);
+        }
+      });
+
+      it('is asked again for what makes another tunnel of it, which it says, and not for what its next start is like', async () => {
+        await logIn();
+        bench.runner.respec({ ...bench.runner.spec(), restartTimeoutMs: 1, takeover: 'any' });
+        await bench.clock.advance(1000);
+        expect(bench.runner.status().state).to.equal('up');
+        expect(bench.runner.spec().takeover).to.equal('any');
+        bench.runner.respec({ ...bench.runner.spec(), sshOptions: { Port: '2222' } });
+        await bench.clock.advance(1000);
+        expect(bench.runner.status()).to.include({ ...waits, lastError: 'it was configured anew' });
+        expect(bench.states().at(-1)).to.equal('needs_auth');
       });
 
       it('asks nobody of one that asks nobody', async () => {

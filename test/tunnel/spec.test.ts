@@ -163,6 +163,16 @@ describe('isSameSpec()', () => {
     expect(isSameSpec(one, { ...one, sshOptions: { Port: '2222', User: 'a' } })).to.equal(false);
     expect(isSameSpec(one, { ...one, jump: [{ destination: 'bastion', port: null }] })).to.equal(false);
     expect(isSameSpec(one, { ...one, backoff: { ...one.backoff, maxMs: 1 } })).to.equal(false);
+    const person = { ...one, interactive: true };
+    const next = {
+      takeover: 'any',
+      startTimeoutMs: 1,
+      backoff: { ...one.backoff, maxMs: 1 },
+      authRetry: 'never',
+    } as const;
+    expect(isSameSpec(person, { ...person, ...next, restartTimeoutMs: 1 }), 'for its next start').to.equal(true);
+    expect(isSameSpec(person, { ...person, ...next, sshOptions: { Port: '2222' } })).to.equal(false);
+    expect(isSameSpec(person, { ...one, ...next })).to.equal(false);
   });
 });
 

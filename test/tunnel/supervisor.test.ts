@@ -187,6 +187,10 @@ describe('createSupervisor()', () => {
       await Promise.all([supervisor.start('web'), clock.advance(20)]);
       await reconcile({ ...web, sshOptions: { Port: '2222' } });
       expect(refreshed).to.deep.equal(['web', 'web', 'web', 'web']);
+      await reconcile(makeSpec({ name: 'person', interactive: true }));
+      refreshed.length = 0;
+      await Promise.all([supervisor.authenticate('person', { prompt: () => '' }), clock.advance(20)]);
+      expect(refreshed).to.deep.equal(['person']);
     });
 
     it('touches nobody for a label: a group is no other tunnel', async () => {

@@ -81,7 +81,7 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
   });
   const restartSeconds = new Histogram({
     name: 'tunward_restart_seconds',
-    help: 'How long that took, from the end of the old chain, or the try that went well, to up.',
+    help: 'How long that took, from the end of the old chain, or the try that went well, to up; of interactive ones nothing.',
     buckets: SECONDS,
     registers,
   });
@@ -157,10 +157,12 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     }
     if (entry.type === 'tunnel.needs_auth') announced.inc({ why: entry.why });
     if (entry.type !== 'tunnel.up') return;
-    const { restarts: times, lastRestart } = entry.status;
+    const { restarts: times, lastRestart, interactive } = entry.status;
     if (!lastRestart || times === 0) return;
     const { asked, reason, tookMs, phases } = lastRestart;
     restarts.inc({ reason: asked ? 'requested' : (reason ?? 'exited') });
+    // How long a person has thought says nothing of that.
+    if (interactive) return;
     restartSeconds.observe(tookMs / 1000);
     releaseSeconds.observe((phases.stopMs + phases.freeMs) / 1000);
   }

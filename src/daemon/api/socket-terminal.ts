@@ -200,8 +200,12 @@ function costOf({ length }: Buffer): number {
   return Math.max(MESSAGE_COST, length);
 }
 
-/** The message, or by which code the connection is closed: 1007, what is no JSON; 1008, another message. */
+const OPENING_BRACE = 0x7b;
+
+/** The message, or by which code the connection is closed: 1007, what is no object of JSON; 1008, another message. */
 function parse(text: Buffer): [message: Size, code: 0] | [message: undefined, code: number] {
+  // No string is made of what was meant for ssh: that could not be wiped.
+  if (text[0] !== OPENING_BRACE) return [undefined, 1007];
   try {
     const { data } = resize.safeParse(JSON.parse(text.toString()));
     return data ? [data, 0] : [undefined, 1008];

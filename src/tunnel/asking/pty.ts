@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { isErrno } from '../../errors.js';
-import { systemClock } from '../../time.js';
+import { type Clock, systemClock } from '../../time.js';
 import type { Terminal } from './person.js';
 
 /** What the daemon says to a helper: how large the window is; that the person is not needed any more. */
@@ -66,32 +66,49 @@ export interface Pty {
   release(): void;
 }
 
+/** A helper is a program of Node's, which is there in 50 ms, and in seconds where all start at once. */
+const START_MS = 15_000;
+/** ssh would dump its memory at a Ctrl-\, with what was typed in it: for the person it is one more way to give up. */
+const [CTRL_C, CTRL_BACKSLASH] = [0x03, 0x1c];
+const [LINE_FEED, ENTER, BLANK] = [0x0a, 0x0d, 0x20];
 /** Lines of ssh that may wait until the terminal takes them, in bytes. */
 const MOST_NOTES = 65_536;
 
 /** Joins a helper, just started with pipes at 0, 1 and 2 and a channel at 3, and somebody's terminal. */
-export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
+export function joinTerminal(helper: Helper, terminal: Terminal, clock: Clock = systemClock): Pty {
   let exit: ReturnType<Pty['exit']>;
   let isReleased = false;
   let noted = 0;
   let pending = 0;
+  /** Something was drawn since Enter was pressed. */
+  let isAsked = false;
   /** What is drawn is drawn one after another. */
   let drawn: Promise<void> = Promise.resolve();
   const { stdin: keys, stdout: screen } = helper;
   for (const stream of [keys, screen]) stream?.on('error', () => undefined); // its end is told by the helper's exit
   const started = new Promise<string | undefined>((resolve) => {
+    const over = new AbortController();
+    const end = (trouble?: string) => {
+      over.abort();
+      resolve(trouble);
+    };
     helper.on('message', (message: FromHelper) => {
-      if (message.type === 'started') resolve(undefined);
-      else if (message.type === 'unavailable') resolve(message.message);
+      if (message.type === 'started') end();
+      else if (message.type === 'unavailable') end(message.message);
       else exit = message;
     });
-    helper.once('exit', () => resolve('its helper has ended'));
+    helper.once('exit', () => end('its helper has ended'));
+    clock.sleep(START_MS, over.signal).then(
+      () => end(`its helper has said nothing for ${START_MS / 1000} s`),
+      () => undefined, // called off: it has said how it is
+    );
   });
   screen?.on('data', (bytes: Buffer) => {
     screen.pause();
     pending++;
+    isAsked ||= bytes.some((byte) => byte > BLANK);
     // What ssh said before it asked has come by another way, and may be read in this very turn: it is drawn first.
-    void systemClock
+    void clock
       .sleep(0)
       .then(() => draw(bytes))
       .then(() => {
@@ -127,9 +144,26 @@ export function joinTerminal(helper: Helper, terminal: Terminal): Pty {
         bytes.fill(0);
         resolve();
       };
-      if (isReleased || !keys?.writable) passed();
-      else keys.write(bytes, passed);
+      const size = isReleased || !keys?.writable ? 0 : answerIn(bytes);
+      if (size === 0) passed();
+      else keys?.write(bytes.subarray(0, size), passed);
     });
+  }
+
+  /**
+   * How much of it, from its beginning, is for ssh. A terminal shows what is typed until ssh has it hide that, which it does
+   * just before it asks; and it forgets then what it has not read. So what is typed between two questions is of no use, and
+   * a secret that is typed too early would be seen.
+   */
+  function answerIn(bytes: Buffer): number {
+    if (bytes.includes(CTRL_C) || bytes.includes(CTRL_BACKSLASH)) {
+      bytes[0] = CTRL_C;
+      return 1;
+    }
+    if (!isAsked) return 0;
+    const end = bytes.findIndex((byte) => byte === ENTER || byte === LINE_FEED);
+    isAsked = end === -1;
+    return isAsked ? bytes.length : end + 1;
   }
 
   function resize(columns: number, rows: number): void {

@@ -71,10 +71,10 @@ describe('GET /metrics', () => {
   it('counts what has happened: restarts and why, how long they took, and the dead by their layers', async () => {
     const journal = createJournal(systemClock);
     const [row] = metricRoutes({ overview: { statuses: async () => [] }, journal, version: '1' });
-    const up = (restarts: number, asked: boolean, reason: Reason | null) => {
+    const up = (restarts: number, asked: boolean, reason: Reason | null, interactive = false) => {
       const phases = { stopMs: 30, freeMs: 10, startMs: 160 };
       const lastRestart = { at: '', asked, reason, tookMs: 200, phases };
-      const status = { restarts, lastRestart } as TunnelStatus;
+      const status = { restarts, lastRestart, interactive } as TunnelStatus;
       journal.append({ type: 'tunnel.up', tunnel: 'a', from: 'starting', asked, status });
     };
     expect(await scrape(row)).to.include('tunward_restarts_total{reason="requested"} 0\n');
@@ -82,13 +82,14 @@ describe('GET /metrics', () => {
     up(1, true, null);
     up(2, false, 'timeout');
     up(3, false, 'timeout');
+    up(1, true, null, true); // how long somebody took to type is no time of a restart
     journal.append({ type: 'tunnel.needs_auth', tunnel: 'a', why: 'lost', status: {} as TunnelStatus });
     const kill = { killed: [], left: [], survivors: [], tookMs: 1 };
     journal.append({ type: 'process.killed', tunnel: 'a', kill, layers: { chain: 2, port: 1 } });
     journal.append({ type: 'port.freed', port: 1, free: true, explanation: '', kill, layers: { asked: 3 } });
     const text = await scrape(row);
     for (const line of [
-      'tunward_restarts_total{reason="requested"} 1',
+      'tunward_restarts_total{reason="requested"} 2',
       'tunward_restarts_total{reason="timeout"} 2',
       'tunward_needs_auth_total{why="lost"} 1',
       'tunward_needs_auth_total{why="boot"} 0',

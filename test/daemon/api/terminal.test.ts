@@ -343,7 +343,7 @@ describe('the terminal by WebSocket', () => {
       'a window that is too large': ['{"type":"resize","columns":80,"rows":1001}', 1008],
       'a window in letters': ['{"type":"resize","columns":"80","rows":24}', 1008],
       'half a column': ['{"type":"resize","columns":80.5,"rows":24}', 1008],
-      null: ['null', 1008],
+      'JSON of another kind': ['null', 1007],
       'more than 64 KiB of text': [`"${'x'.repeat(65_536)}"`, 1009],
     };
     for (const [name, [message, code]] of Object.entries(messages)) {

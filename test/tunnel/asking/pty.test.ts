@@ -1,9 +1,14 @@
 import { execFileSync } from 'node:child_process';
+import { EventEmitter } from 'node:events';
 import { readdirSync, readlinkSync } from 'node:fs';
+import { PassThrough, Writable } from 'node:stream';
 import { expect } from 'chai';
-import { until } from '#lib/time.js';
+import { type Clock, systemClock, until } from '#lib/time.js';
+import { joinTerminal } from '#lib/tunnel/asking/pty.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { createSupervisor, type Supervisor, type SupervisorEvent } from '#lib/tunnel/supervisor.js';
+import { startAsking } from '../../support/asking.js';
+import { createFakeClock } from '../../support/fakeclock.js';
 import { need } from '../../support/need.js';
 import { createTestTerminal } from '../../support/person.js';
 import { freeLocalPort } from '../../support/port.js';
@@ -88,6 +93,29 @@ describe('a tunnel that asks, on a pseudo-terminal', function () {
     expect(screen.drawn()).to.include('Permission denied');
   });
 
+  it('does not show what is typed before anything is asked', async () => {
+    await using server = await startAsking({ held: true });
+    const other = { ...spec, id: `${spec.id.slice(1)}0`, remoteHost: server.host, sshConfig: server.sshConfigFile };
+    await supervisor.reconcile([other]);
+    const screen = createTestTerminal();
+    const login = supervisor.authenticate(other.id, screen);
+    await until(() => server.connections() > 0, { timeoutMs: 15_000 });
+    await screen.type('secret\r');
+    server.release();
+    await screen.answer(/password: /, 'secret\r');
+    await login;
+    expect(screen.drawn()).not.to.include('secret');
+  });
+
+  it('takes a Ctrl-\\ for a Ctrl-C: ssh is to dump nothing of what was typed', async () => {
+    const screen = createTestTerminal();
+    const login = supervisor.authenticate(spec.id, screen).catch((error: unknown) => error);
+    await screen.answer(/Enter passphrase for key/, 'half of i\x1c');
+    expect(await login).to.have.property('code', 'ERR_START_FAILED');
+    const { reason, lastError } = supervisor.status(spec.id);
+    expect({ reason, lastError }).to.deep.equal({ reason: 'needs_auth', lastError: 'given up at the prompt' });
+  });
+
   it('is gone within a second when the person is', async () => {
     const screen = createTestTerminal();
     const presence = new AbortController();
@@ -157,3 +185,52 @@ function mastersOf(pid = 0): number {
     }
   }).length;
 }
+
+describe('joinTerminal()', () => {
+  function join(clock: Clock) {
+    const events = new EventEmitter();
+    let typed = '';
+    const stdin = new Writable({
+      write(bytes: Buffer, _encoding, done) {
+        typed += bytes.toString();
+        done();
+      },
+    });
+    const stdout = new PassThrough();
+    const [on, once] = [events.on.bind(events), events.once.bind(events)];
+    const screen = createTestTerminal();
+    const pty = joinTerminal({ stdin, stdout, connected: false, send: () => true, on, once }, screen.terminal, clock);
+    return { events, stdout, screen, pty, typed: () => typed };
+  }
+
+  it('waits 15 s for a helper that says nothing, and leaves no timer where it says something', async () => {
+    for (const message of [undefined, { type: 'started' }, { type: 'unavailable', message: 'no /dev/ptmx' }]) {
+      const clock = createFakeClock();
+      const { events, pty } = join(clock);
+      expect(clock.sleepers()).to.equal(1);
+      if (message) events.emit('message', message);
+      else await clock.advance(15_000);
+      expect(await pty.started).to.equal(message ? message.message : 'its helper has said nothing for 15 s');
+      await clock.settle();
+      expect(clock.sleepers()).to.equal(0);
+    }
+  });
+
+  it('passes on what answers a question: nothing before it, nothing behind its Enter, and Ctrl-C at any time', async () => {
+    const { events, stdout, screen, typed } = join(systemClock);
+    events.emit('message', { type: 'started' });
+    const ask = async (text: string) => {
+      stdout.write(text);
+      expect(await until(() => screen.drawn().endsWith(text), { timeoutMs: 5000 })).to.equal(true);
+    };
+    for (const keys of ['early', '\r']) await screen.type(keys);
+    await ask('\r');
+    await screen.type('early\r');
+    expect(typed()).to.equal('');
+    await ask('password: ');
+    for (const keys of ['s3c', 'ret', '\rtoo late', 'late\r']) await screen.type(keys);
+    expect(typed()).to.equal('s3cret\r');
+    for (const keys of ['x\x03y', '\x1c']) await screen.type(keys);
+    expect(typed()).to.equal('s3cret\r\x03\x03');
+  });
+});

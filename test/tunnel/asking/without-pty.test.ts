@@ -107,7 +107,7 @@ describe('a tunnel that asks at a terminal, where node-pty is not installed', fu
     expect(error).to.have.property('code', 'ERR_START_FAILED');
     expect(error).to.have.nested.property('info.reason', 'needs_auth');
     await until(() => supervisor.status(spec.id).state === 'stopped', { timeoutMs: 10_000 });
-    expect(supervisor.status(spec.id).reason).to.equal('needs_auth');
+    expect(supervisor.status(spec.id)).to.include({ reason: 'needs_auth', lastError: 'given up at the terminal' });
     expect(reaper.living()).to.deep.equal([]);
   });
 
