@@ -202,12 +202,13 @@ export async function tryToLoad(file: string, env: ChainOptions['env']): Promise
 const FACTS_MS = 5000;
 
 /**
- * Asks ssh how it would go to a destination. Connects nowhere.
+ * Asks ssh how it would go to a destination. Connects nowhere. Without a command (`-N`), as the tunnel will: a person's
+ * `ForkAfterAuthentication yes` is an error otherwise.
  *
  * @throws TunwardError ERR_SPAWN_FAILED with what ssh said; with the reason `bad_spec` where it cannot read its configuration.
  */
 export async function readSshFacts(ssh: string, words: readonly string[], env: ChainOptions['env']): Promise<SshFacts> {
-  const { code, signal, stdout, stderr } = await run(ssh, ['-G', ...words], environmentFor(env));
+  const { code, signal, stdout, stderr } = await run(ssh, ['-G', '-N', ...words], environmentFor(env));
   if (code === 0) return parseSshFacts(stdout);
   if (signal !== null) {
     throw new TunwardError('ERR_SPAWN_FAILED', `ssh -G did not answer within ${FACTS_MS} ms: ${words.join(' ')}`, {});

@@ -125,7 +125,11 @@ describe('chains', () => {
       });
 
       it('applies the person’s own configuration', async () => {
-        const file = program('config', 'Host web\n HostName 10.0.0.1\n StrictHostKeyChecking yes\n', 0o600);
+        const file = program(
+          'config',
+          'Host web\n HostName 10.0.0.1\n StrictHostKeyChecking yes\n ForkAfterAuthentication yes\n',
+          0o600,
+        );
         const read = await readSshFacts(real(), ['-F', file, '--', 'web'], env);
         expect(read).to.include({ hostname: '10.0.0.1' });
         expect(read.strictHostKeyChecking).not.to.equal('ask');
