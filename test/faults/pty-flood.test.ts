@@ -67,6 +67,9 @@ async function flood(lobby: Lobby): Promise<Figures> {
   expect(await until(goesOn, { timeoutMs: 20_000, everyMs: 50 }), 'it goes on').to.equal(true);
   visitor.socket.terminate();
   expect(await lobby.emptied(1000), 'emptied').to.be.a('number');
+  // Before that it is being stopped, and the next one would be refused.
+  const isOver = async () => (await lobby.status()).state === 'stopped';
+  expect(await until(isOver, { timeoutMs: 2000 }), 'stopped').to.equal(true);
   return { ...most, grown };
 }
 
