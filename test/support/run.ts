@@ -4,7 +4,7 @@
  * as it is: what needs root skips itself then, loudly.
  *
  * Without arguments it is the whole of the tests, in namespaces as two runs at once. What the second one prints comes when
- * both are over, and then one line for both.
+ * both are over, then what failed in either, and one line for both.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -34,7 +34,7 @@ async function runBoth(): Promise<number> {
       ),
       run([...optionsOf('.mocharc.json'), ...specs], join(folder, 'other'), 'later'),
     ]);
-    process.stdout.write(other.said);
+    process.stdout.write(other.said + one.failures + other.failures);
     tell([one.summary, other.summary]);
     return one.code || other.code;
   } finally {
@@ -72,6 +72,7 @@ interface Run {
   /** What was kept for later. */
   readonly said: string;
   readonly summary: string;
+  readonly failures: string;
 }
 
 async function run(words: readonly string[], summary?: string, said: 'at once' | 'later' = 'at once'): Promise<Run> {
@@ -94,6 +95,7 @@ async function run(words: readonly string[], summary?: string, said: 'at once' |
     code: code ?? (signal ? 1 : 0),
     said: Buffer.concat(chunks).toString(),
     summary: summary === undefined ? '' : read(summary),
+    failures: summary === undefined ? '' : read(`${summary}.failures`),
   };
 }
 
