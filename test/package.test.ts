@@ -89,7 +89,7 @@ describe('the package', () => {
 
   it('has a slot for each package that is not needed everywhere', () => {
     expect(manifest.optionalDependencies).to.have.all.keys('find-process', 'pidusage', 'ps-tree', 'tcp-port-used');
-    expect(manifest.peerDependencies).to.have.all.keys('node-pty', 'ssh2');
+    expect(manifest.peerDependencies).to.have.all.keys('node-pty');
     for (const name of Object.keys(manifest.peerDependencies)) {
       expect(manifest.peerDependenciesMeta[name], name).to.deep.equal({ optional: true });
     }

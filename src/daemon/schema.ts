@@ -43,7 +43,7 @@ export function keepsText(keys: readonly string[]): boolean {
 export function createSchema(bases: PathBases) {
   const path = pathSchema(bases);
   const settings = {
-    engine: choice('auto', 'ssh', 'autossh').optional(),
+    engine: choice('auto', 'ssh', 'autossh', 'embedded').optional(),
     ssh_config: path.optional(),
     identity_file: path.optional(),
     ssh_options: sshOptionsSchema().optional(),
@@ -53,6 +53,10 @@ export function createSchema(bases: PathBases) {
     start_timeout_ms: ms(1),
     restart_timeout_ms: ms(1),
     auth_retry: choice('slow', 'never').optional(),
+    share: yesOrNo().optional(),
+    seamless: yesOrNo().optional(),
+    drain_ms: ms(0),
+    connect_wait_ms: ms(0),
     check: checkSchema().optional(),
   };
   const address = addressShape();
@@ -68,14 +72,14 @@ export function createSchema(bases: PathBases) {
     api: mapping({
       socket: path.optional(),
       listen: apiListenSchema().optional(),
-      allow_remote: z.boolean(expected('true or false')).default(false),
+      allow_remote: yesOrNo().default(false),
       hosts: hostsSchema().default([]),
       token_file: path.optional(),
       tokens: z
         .array(mapping({ file: path, scope: choice('read', 'all') }), expected('a list of tokens'))
         .max(MAX_TOKENS, expected(`at most ${MAX_TOKENS} tokens`))
         .default([]),
-      compat: z.boolean(expected('true or false')).default(false),
+      compat: yesOrNo().default(false),
     }).prefault({}),
     start: mapping({ concurrency: count(), per_host: count(), interval_ms: ms(0) }).default({}),
     direction_mode: directionMode,
@@ -86,7 +90,7 @@ export function createSchema(bases: PathBases) {
   });
   const name = text('a name of at most 200 characters, none of them a control character', isName);
   const interactive = choice('true', 'false').default('false');
-  const labels = { groups: groupsSchema().default([]), enabled: z.boolean(expected('true or false')).default(true) };
+  const labels = { groups: groupsSchema().default([]), enabled: yesOrNo().default(true) };
   const tunnel = mapping({ name: name.default('unnamed'), ...address, interactive, ...labels, ...settings });
   const place = z.object({ ...address, enabled: labels.enabled.catch(true), jump: settings.jump.catch(undefined) });
   return { file, tunnel, place, sshOptions: sshOptionsSchema(), directionMode };
@@ -195,6 +199,10 @@ function singleLine(message: string): string {
 
 function choice<const T extends readonly [string, ...string[]]>(...values: T) {
   return z.enum(values, expected(values.join(' or ').replace(/ or (?=.* or )/g, ', ')));
+}
+
+function yesOrNo() {
+  return z.boolean(expected('true or false'));
 }
 
 function text(what: string, isValid: (value: string) => boolean) {

@@ -37,7 +37,9 @@ export function readTunnels(
     const path = ['tunnels', candidate.index];
     const shape = parseShape(findings, schema.tunnel, candidate.value, path);
     if (shape === undefined) return [];
-    return [toSpec(shape, candidate, settingsOf(findings, shape, settings, path), top.direction_mode)];
+    const spec = toSpec(shape, candidate, settingsOf(findings, shape, settings, path), top.direction_mode);
+    refuseContradictions(findings, shape, spec, path);
+    return [spec];
   });
   // Under a mode that cannot be read nobody knows which side listens
   const mode = schema.directionMode.safeParse(isRecord(written) ? written.direction_mode : undefined);
@@ -102,8 +104,9 @@ type Settings = Pick<
   | 'startTimeoutMs'
   | 'restartTimeoutMs'
   | 'authRetry'
+  | 'share'
   | 'check'
->;
+> & { readonly seamless: boolean; readonly drainMs: number; readonly connectWaitMs: number };
 
 export const defaultSettings: Settings = {
   engine: 'auto',
@@ -116,6 +119,10 @@ export const defaultSettings: Settings = {
   startTimeoutMs: 15_000,
   restartTimeoutMs: 6000,
   authRetry: 'slow',
+  share: true,
+  seamless: false,
+  drainMs: 30_000,
+  connectWaitMs: 10_000,
   check: null,
 };
 
@@ -134,6 +141,10 @@ function settingsOf(findings: Findings, own: FileShape | TunnelShape, base: Sett
     startTimeoutMs: own.start_timeout_ms ?? base.startTimeoutMs,
     restartTimeoutMs: own.restart_timeout_ms ?? base.restartTimeoutMs,
     authRetry: own.auth_retry ?? base.authRetry,
+    share: own.share ?? base.share,
+    seamless: own.seamless ?? base.seamless,
+    drainMs: own.drain_ms ?? base.drainMs,
+    connectWaitMs: own.connect_wait_ms ?? base.connectWaitMs,
     check: own.check === undefined ? base.check : checkOf(own.check, base.check ?? defaultCheck),
   };
 }
@@ -165,7 +176,28 @@ function backoffOf(
   return { minMs, maxMs, stableMs };
 }
 
-function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, mode: DirectionMode): TunnelSpec {
+/** What a tunnel says itself and cannot have. The same from the top of the file holds for those that can. */
+function refuseContradictions({ document, errors }: Findings, own: TunnelShape, spec: TunnelSpec, path: Path): void {
+  const refuse = (key: string, message: string) => errors.push(document.problem([...path, key], message));
+  if (own.seamless && spec.forward.side === 'remote') {
+    refuse('seamless', 'expected seamless for a tunnel that listens here, found one that listens on the far side');
+  } else if (own.seamless && spec.interactive) {
+    refuse('seamless', 'expected seamless for a tunnel that starts by itself, found an interactive one');
+  }
+  if (own.share && (spec.engine === 'ssh' || spec.engine === 'autossh')) {
+    refuse('share', `expected share for the engine embedded, found the engine ${spec.engine}`);
+  }
+}
+
+function toSpec(
+  shape: TunnelShape,
+  { written }: Candidate,
+  { seamless, drainMs, connectWaitMs, ...settings }: Settings,
+  mode: DirectionMode,
+): TunnelSpec {
+  const forward = forwardOf(shape.direction, mode, shape.local_port, shape.remote_port);
+  const interactive = shape.interactive === 'true';
+  const isSeamless = seamless && forward.side === 'local' && !interactive;
   return {
     id: writtenId(written),
     name: shape.name,
@@ -173,11 +205,12 @@ function toSpec(shape: TunnelShape, { written }: Candidate, settings: Settings, 
     remotePort: textOf(written, 'remote_port'),
     localPort: textOf(written, 'local_port'),
     direction: shape.direction,
-    forward: forwardOf(shape.direction, mode, shape.local_port, shape.remote_port),
-    interactive: shape.interactive === 'true',
+    forward,
+    interactive,
     groups: [...new Set(shape.groups)],
     enabled: shape.enabled,
     ...settings,
+    seamless: isSeamless ? { drainMs, connectWaitMs } : null,
   };
 }
 

@@ -1,5 +1,12 @@
 import { isIP } from 'node:net';
-import { type Bind, type EngineName, type Forward, formatEndpoint, normalizeAddress, type TunnelSpec } from './spec.js';
+import {
+  type Bind,
+  type Forward,
+  formatEndpoint,
+  normalizeAddress,
+  type ProgramName,
+  type TunnelSpec,
+} from './spec.js';
 
 /** What `ssh -G` says of a destination: the person's own configuration, applied. */
 export interface SshFacts {
@@ -139,7 +146,7 @@ export interface SshCommand {
  * @example
  * parseSshCommand(['ssh', '-N', '-L', '9443:localhost:443', 'user@web'], 'ssh')?.destination; // 'user@web'
  */
-export function parseSshCommand(argv: readonly string[], program: EngineName): SshCommand | undefined {
+export function parseSshCommand(argv: readonly string[], program: ProgramName): SshCommand | undefined {
   const parsed = getopt(argv.slice(1), program === 'ssh' ? sshLetters : autosshLetters);
   const [destination, ...command] = parsed?.operands ?? [];
   if (!parsed || destination === undefined || command.length > 0) return undefined;
@@ -159,7 +166,7 @@ export function parseSshCommand(argv: readonly string[], program: EngineName): S
  */
 export function describeSshCommand(
   argv: readonly string[],
-  program: EngineName,
+  program: ProgramName,
 ): Pick<SshCommand, 'forwards'> & { readonly destination: string | null } {
   const parsed = getopt(argv.slice(1), program === 'ssh' ? sshLetters : autosshLetters);
   const forwards = (parsed?.options ?? []).flatMap(([letter, value]) =>

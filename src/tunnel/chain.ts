@@ -20,7 +20,7 @@ import { diagnoseExit } from './diagnosis.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
-import { type Bind, bindSet, type EngineName, formatHop, type TunnelSpec } from './spec.js';
+import { type Bind, bindSet, formatHop, type ProgramName, type TunnelSpec } from './spec.js';
 import { type Allowance, createAllowance, createThrottle } from './throttle.js';
 import { createTranscript, type Transcript } from './transcript.js';
 import { createPinBudget, createWatch, type PinBudget } from './watch.js';
@@ -50,6 +50,8 @@ export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
   readonly engineFor: (spec: TunnelSpec) => Engine;
+  /** Is ssh there, now? */
+  readonly hasSsh: () => boolean;
   /** Where a spec's ssh goes, as `user@host:port via hop,…`; undefined when ssh cannot tell. Connects nowhere. */
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
   /** The same for the words of another command line, see {@link destinationArguments}. */
@@ -77,19 +79,20 @@ export function createChains(options: ChainOptions): Chains {
   const facts = new Map<string, Facts>();
   const allowances = new WeakMap<TunnelSpec, Allowance>();
   const pins = createPinBudget(options.proc);
-  const engines: Record<EngineName, Engine> = {
+  const engines: Record<ProgramName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
   };
   return {
     // What autossh starts again would ask again.
-    engineFor: ({ engine, interactive }) => engines[interactive || engine === 'auto' ? 'ssh' : engine],
+    engineFor: ({ engine, interactive }) => engines[engine === 'autossh' && !interactive ? 'autossh' : 'ssh'],
+    hasSsh: () => findProgram('ssh', env) !== undefined,
     resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec)), spec.jump.map(formatHop).join()),
     resolve: (words) => destinationOf(factsOf(words)),
     refresh,
   };
 
-  async function start(name: EngineName, spec: TunnelSpec, linkOptions: LinkOptions): Promise<Link> {
+  async function start(name: ProgramName, spec: TunnelSpec, linkOptions: LinkOptions): Promise<Link> {
     const ssh = requireProgram('ssh', env);
     const program = name === 'ssh' ? ssh : requireProgram('autossh', env);
     const effective = await unlessAborted(factsOf(destinationArguments(spec)), linkOptions.signal);
@@ -165,7 +168,7 @@ function noShell(steps: readonly Step[]): TunwardError {
 }
 
 /** Finds a program on PATH. Debian's autossh is a shell script around the real one, which is taken instead: no shell. */
-export function findProgram(name: EngineName, env: ChainOptions['env']): string | undefined {
+export function findProgram(name: ProgramName, env: ChainOptions['env']): string | undefined {
   const folders = (env.PATH ?? '').split(path.delimiter).filter(path.isAbsolute);
   for (const file of folders.map((folder) => path.join(folder, name))) {
     if (!isExecutable(file)) continue;
@@ -177,7 +180,7 @@ export function findProgram(name: EngineName, env: ChainOptions['env']): string 
 
 /** Where a program of the chains is, and the first line of what it says of its version (`-V`); undefined: it is not there. */
 export async function readProgram(
-  name: EngineName,
+  name: ProgramName,
   env: ChainOptions['env'],
 ): Promise<{ readonly file: string; readonly version: string } | undefined> {
   const file = findProgram(name, env);
@@ -226,7 +229,7 @@ function linesOf(text: string): readonly string[] {
 }
 
 interface Plan {
-  readonly name: EngineName;
+  readonly name: ProgramName;
   readonly ssh: string;
   readonly program: string;
   readonly spec: TunnelSpec;
@@ -451,7 +454,7 @@ function autosshEnvironment({ name, ssh }: Plan): Record<string, string> {
   return name === 'autossh' ? { AUTOSSH_GATETIME: '0', AUTOSSH_MAXSTART: '1', AUTOSSH_PATH: ssh } : {};
 }
 
-function requireProgram(name: EngineName, env: ChainOptions['env']): string {
+function requireProgram(name: ProgramName, env: ChainOptions['env']): string {
   const file = findProgram(name, env);
   if (file !== undefined) return file;
   const remedy = name === 'ssh' ? 'install openssh-client' : "install autossh, or set 'engine: ssh'";

@@ -1,6 +1,8 @@
 import type { KillReport } from '../kill.js';
 import type { ProcessRef } from '../proc/stat.js';
 import type { Person } from './asking/person.js';
+import type { Carrier } from './front/carrier.js';
+import type { Meter } from './front/meter.js';
 import type { EngineName, TunnelSpec } from './spec.js';
 
 /** Why a tunnel is not up. */
@@ -53,6 +55,8 @@ export interface Link {
   allocatedPort(): number | undefined;
   /** Connections through it that the target refused, and what was said of the last one. */
   refusals(): { readonly count: number; readonly last: string | null };
+  /** Of one that was started behind a front: makes the connections to the target. It is of use while the link is `ready`. */
+  readonly carrier?: Carrier;
   /** It is up: whoever has answered is let go, and nothing that they did is kept. Idempotent. */
   release?(): void;
   /** Ends it and all that it started; resolves when nothing of it is left, or with the survivors. Bounded. Idempotent. */
@@ -77,6 +81,13 @@ export interface LinkOptions {
   signal: AbortSignal;
   /** Who answers what ssh asks; not given: nobody, and ssh does not ask. */
   asking?: Asking | undefined;
+  /**
+   * The local addresses are listened on by somebody else, who wants a {@link Link.carrier}: the link itself listens on none of
+   * them. Of a local forward only.
+   */
+  isBehindFront?: boolean | undefined;
+  /** Counts what passes through this process; not given: nobody wants to know. */
+  meter?: Meter | undefined;
 }
 
 /** What starts links. `start` rejects with ERR_SPAWN_FAILED when the program cannot be run at all. */

@@ -14,12 +14,12 @@ import {
 import { ancestors } from '../proc/tree.js';
 import { createSlice } from '../time.js';
 import { describeSshCommand } from './arguments.js';
-import type { EngineName, Forward } from './spec.js';
+import type { Forward, ProgramName } from './spec.js';
 
 /** An ssh or an autossh of this host, whoever started it. */
 export interface TunnelProcess extends ProcessInfo {
   readonly ppid: number;
-  readonly program: EngineName;
+  readonly program: ProgramName;
   /** The tunnel and the installation of tunward that it belongs to; null for one that somebody else started. */
   readonly tunnelId: string | null;
   readonly instance: string | null;
@@ -64,6 +64,6 @@ function readIdentity(proc: Proc, stat: ProcessStat, table: ProcessTable) {
   return { ...describeProcess(proc, stat), ppid: stat.ppid, tunnelId, instance, chain: [...chain, stat.pid] };
 }
 
-function readCommandLine(proc: Proc, { pid }: ProcessStat, program: EngineName) {
+function readCommandLine(proc: Proc, { pid }: ProcessStat, program: ProgramName) {
   return { program, ...describeSshCommand(readArguments(proc, pid), program) };
 }

@@ -7,7 +7,10 @@ export type Side = 'local' | 'remote';
 
 export type Direction = 'remote_to_local' | 'local_to_remote';
 export type DirectionMode = 'default' | 'ssh-standard';
-export type EngineName = 'ssh' | 'autossh';
+/** A program that makes tunnels. */
+export type ProgramName = 'ssh' | 'autossh';
+/** What keeps the link of a tunnel: a program, or an SSH client inside this process. */
+export type EngineName = ProgramName | 'embedded';
 export type EngineChoice = 'auto' | EngineName;
 
 /** How far the clean-up before a start may go: own processes; ssh and autossh chains in the way; anyone. */
@@ -42,6 +45,14 @@ export interface BackoffOptions {
   readonly maxMs: number;
   /** A tunnel that stayed up this long has proved stable: its next failure counts as the first. */
   readonly stableMs: number;
+}
+
+/** How a tunnel that this process listens for treats its clients while its link is exchanged. */
+export interface SeamlessOptions {
+  /** How long connections may go on over a link that has been replaced, before they are cut. */
+  readonly drainMs: number;
+  /** How long a new connection waits for a link, where there is none, before it is turned away. */
+  readonly connectWaitMs: number;
 }
 
 /** Asks now and then whether bytes go through to the target. */
@@ -87,6 +98,10 @@ export interface TunnelSpec {
   readonly backoff: BackoffOptions;
   /** After a login that was refused: `slow`, by a schedule of minutes, or `never` by itself. */
   readonly authRetry: 'slow' | 'never';
+  /** Its connection to the server may carry other tunnels there as well. Only the embedded engine can. */
+  readonly share: boolean;
+  /** Of a local forward: this process listens, and hands each connection to the link. null: the link itself listens. */
+  readonly seamless: SeamlessOptions | null;
   /** null: nothing is sent, and up is what the listening sockets say. */
   readonly check: CheckOptions | null;
 }

@@ -7,7 +7,9 @@ import type { Marker } from '../proc/marker.js';
 import { openProc, type Proc } from '../proc/read.js';
 import { type Clock, systemClock } from '../time.js';
 import type { Person } from './asking/person.js';
-import { type Chains, createChains, markerNames, markerOf } from './chain.js';
+import { createChains, markerNames, markerOf } from './chain.js';
+import { createEmbeddedEngine } from './embedded/engine.js';
+import { createEngines, type Engines } from './engines.js';
 import { createGate, type GateOptions } from './gate.js';
 import type { Ledger } from './ledger.js';
 import { type Cleared, countLayers, findLeftovers, type LayerCounts, type Leftover } from './leftovers.js';
@@ -50,8 +52,8 @@ export interface SupervisorOptions {
   readonly proc?: Proc | undefined;
   readonly clock?: Clock | undefined;
   readonly random?: (() => number) | undefined;
-  /** What starts links; default: ssh and autossh, as `env` finds them. */
-  readonly chains?: Chains | undefined;
+  /** What starts links; default: ssh and autossh, as `env` finds them, and the client inside this process. */
+  readonly engines?: Engines | undefined;
 }
 
 export type SupervisorEvent =
@@ -111,13 +113,18 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const instance = options.instance ?? randomBytes(16).toString('hex');
   const census = createCensus(options.proc ?? openProc(), clock, markerNames);
   const { proc } = census;
-  const chains = options.chains ?? createChains({ instance, env, askpassFolder, knownHosts, proc, clock, census });
+  const engines =
+    options.engines ??
+    createEngines(
+      createChains({ instance, env, askpassFolder, knownHosts, proc, clock, census }),
+      createEmbeddedEngine({ env, knownHosts, clock }),
+    );
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
-  const search = { proc, census, instance, isLiving, resolve: chains.resolve, resolveSpec: chains.resolveSpec };
+  const search = { proc, census, instance, isLiving, resolve: engines.resolve, resolveSpec: engines.resolveSpec };
   const context: RunnerContext = {
     ...{ proc, clock, random, gate, publish, logFileOf, clearLeftovers, ledger },
     rounds: createRounds(clock),
-    engineFor: chains.engineFor,
+    engineFor: engines.engineFor,
   };
   const runners = new Map<string, Runner>();
   /** The tunnels whose way a sweep has cleared, and that have not been started since. */
@@ -247,12 +254,12 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
 
   /** One that is interactive is asked about when somebody is there. */
   function refresh(spec: TunnelSpec): void {
-    if (!spec.interactive) chains.refresh(spec);
+    if (!spec.interactive) engines.refresh(spec);
   }
 
   async function authenticate(...[which, person, request]: Parameters<Supervisor['authenticate']>) {
     const runner = find(which);
-    if (!runner.whyNotAuthenticate()) chains.refresh(runner.spec());
+    if (!runner.whyNotAuthenticate()) engines.refresh(runner.spec());
     return runner.authenticate(person, request);
   }
 

@@ -101,6 +101,48 @@ describe('parseConfig()', () => {
     });
   });
 
+  describe('with seamless and share', () => {
+    it('takes them from the top for the tunnels that can have them, and from a tunnel for itself', () => {
+      const top = ['seamless: true', 'drain_ms: 0', 'connect_wait_ms: 5000', 'share: false'];
+      const remote = { direction: 'local_to_remote', remote_port: '90' };
+      const lines = [
+        tunnel({ name: 'a', local_port: '81' }),
+        tunnel({ name: 'b', local_port: '82', drain_ms: '10', share: 'true' }),
+        tunnel({ name: 'c', local_port: '83', seamless: 'false' }),
+        tunnel({ name: 'd', local_port: '84', ...remote }),
+        tunnel({ name: 'e', local_port: '85', interactive: 'true' }),
+      ];
+      const { tunnels } = parse(file(...top, 'tunnels:', ...lines));
+      expect(tunnels.map(({ seamless }) => seamless)).to.deep.equal([
+        { drainMs: 0, connectWaitMs: 5000 },
+        { drainMs: 10, connectWaitMs: 5000 },
+        null,
+        null,
+        null,
+      ]);
+      expect(tunnels.map(({ share }) => share)).to.deep.equal([false, true, false, false, false]);
+      const [plain] = parse(file('tunnels:', tunnel({ local_port: '81', seamless: 'true' }))).tunnels;
+      expect(plain).to.deep.include({ seamless: { drainMs: 30_000, connectWaitMs: 10_000 }, share: true });
+    });
+
+    it('refuses what a tunnel itself cannot have', () => {
+      const remote = { direction: 'local_to_remote', remote_port: '90' };
+      const lines = [
+        tunnel({ name: 'a', local_port: '81', seamless: 'true', ...remote }),
+        tunnel({ name: 'b', local_port: '82', seamless: 'true', interactive: 'true' }),
+        tunnel({ name: 'c', local_port: '83', share: 'true', engine: 'autossh' }),
+        tunnel({ name: 'd', local_port: '84', seamless: 'so', drain_ms: '-1' }),
+      ];
+      expect(complaints(file('tunnels:', ...lines)).map((line) => line.replace(/^\d+:\d+: /, ''))).to.have.members([
+        'tunnels[0].seamless: expected seamless for a tunnel that listens here, found one that listens on the far side',
+        'tunnels[1].seamless: expected seamless for a tunnel that starts by itself, found an interactive one',
+        'tunnels[2].share: expected share for the engine embedded, found the engine autossh',
+        "tunnels[3].seamless: expected true or false, found 'so'",
+        'tunnels[3].drain_ms: expected a whole number of milliseconds from 0 to 86400000, found -1',
+      ]);
+    });
+  });
+
   describe('with a port 0', () => {
     it('leaves the choice to the server that a remote forward listens on, to as many as like', () => {
       const remote = { direction: 'local_to_remote', remote_port: '0' };
@@ -174,6 +216,8 @@ describe('parseConfig()', () => {
         startTimeoutMs: 15_000,
         restartTimeoutMs: 6000,
         authRetry: 'slow',
+        share: true,
+        seamless: null,
         check: null,
         backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
       });
@@ -540,7 +584,7 @@ describe('parseConfig()', () => {
       const port = 'expected a port, host:port or [IPv6 address]:port';
       expect(complaints(text)).to.deep.equal([
         "1:1: log_dirr: expected a known key, found 'log_dirr'; did you mean 'log_dir'?",
-        "2:9: engine: expected auto, ssh or autossh, found 'sh'",
+        "2:9: engine: expected auto, ssh, autossh or embedded, found 'sh'",
         '3:49: backoff.stable_ms: expected a whole number of milliseconds from 0 to 86400000, found -1',
         "5:26: ssh_options.StrictHostKeyChecking: expected yes, ask or accept-new, found 'no'; " +
           'accept-new is the way to connect to a new host, and refuses a key that has changed',
@@ -571,7 +615,9 @@ describe('parseConfig()', () => {
 
     it('are the message of the error, a line each', () => {
       const one = rejection(() => parse('engine: sh'));
-      expect(one.message).to.equal("/etc/t/tunward.yaml:1:9: engine: expected auto, ssh or autossh, found 'sh'");
+      expect(one.message).to.equal(
+        "/etc/t/tunward.yaml:1:9: engine: expected auto, ssh, autossh or embedded, found 'sh'",
+      );
       const two = rejection(() => parse('engine: sh\ntakeover: all'));
       expect(two.message.split('\n')).to.deep.equal(two.info.problems.map(formatProblem));
       expect(two.info.problems).to.have.length(2);
@@ -614,7 +660,7 @@ describe('parseConfig()', () => {
 
     it('come with the control characters in them made visible', () => {
       const [text] = complaints('engine: "\\e[2J\\nssh"');
-      expect(text).to.equal("1:9: engine: expected auto, ssh or autossh, found '\\u{1b}[2J\\u{a}ssh'");
+      expect(text).to.equal("1:9: engine: expected auto, ssh, autossh or embedded, found '\\u{1b}[2J\\u{a}ssh'");
       const [port] = complaints('tunnels: [{remote_host: h, remote_port: 1, local_port: "\\e[2J"}]');
       expect(port).to.include("found '\\u{1b}[2J'");
       expect(complaints('"a\\nbcdefg": 1')).to.have.length(1);
@@ -639,7 +685,7 @@ describe('parseConfig()', () => {
       const own = tunnel({ local_port: '1', backoff: '{min_ms: 90000}' });
       const text = file('engine: sh', 'backoff: {max_ms: 120000}', 'tunnels:', own, tunnel({ local_port: '0' }));
       expect(complaints(text)).to.deep.equal([
-        "1:9: engine: expected auto, ssh or autossh, found 'sh'",
+        "1:9: engine: expected auto, ssh, autossh or embedded, found 'sh'",
         '5:51: tunnels[1].local_port: expected a port from 1 to 65535, found 0',
       ]);
     });

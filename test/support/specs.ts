@@ -33,6 +33,8 @@ export function makeSpec({
     restartTimeoutMs: 6000,
     backoff: { minMs: 1000, maxMs: 60_000, stableMs: 30_000 },
     authRetry: 'slow',
+    share: true,
+    seamless: null,
     check: null,
     ...changes,
   };

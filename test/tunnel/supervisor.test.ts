@@ -47,7 +47,7 @@ describe('createSupervisor()', () => {
           return proc.text(name);
         },
       },
-      chains: {
+      engines: {
         engineFor: () => engine,
         resolve: async () => undefined,
         resolveSpec: async () => undefined,

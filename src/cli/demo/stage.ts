@@ -9,7 +9,7 @@ import { known, openProc } from '../../proc/read.js';
 import { systemClock, until } from '../../time.js';
 import { findProgram } from '../../tunnel/chain.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
-import type { EngineName } from '../../tunnel/spec.js';
+import type { ProgramName } from '../../tunnel/spec.js';
 import { openSshServer } from './server.js';
 import { createStack, type Stack } from './stack.js';
 import { openService, openTraffic, type Service, type Traffic } from './traffic.js';
@@ -17,7 +17,7 @@ import { openService, openTraffic, type Service, type Traffic } from './traffic.
 /** One of the demo's three tunnels. */
 export interface DemoTunnel {
   readonly name: 'orders' | 'reports' | 'webhook';
-  readonly engine: EngineName;
+  readonly engine: ProgramName;
   /** `local`: the port is here and the service there (`ssh -L`). `remote`: the other way round (`ssh -R`). */
   readonly side: 'local' | 'remote';
   readonly port: number;

@@ -11,13 +11,13 @@ describe('createOperations()', () => {
     using fake = createFakeProc();
     const clock = createFakeClock();
     const engine = createFakeEngine();
-    const chains = {
+    const engines = {
       engineFor: () => engine,
       resolve: async () => undefined,
       resolveSpec: async () => undefined,
       refresh: () => undefined,
     };
-    const supervisor = createSupervisor({ env: {}, clock, random: () => 1, proc: fake.proc, chains });
+    const supervisor = createSupervisor({ env: {}, clock, random: () => 1, proc: fake.proc, engines });
     await supervisor.reconcile([makeSpec({ name: 'web', restartTimeoutMs: 6000 })]);
     await clock.settle();
     const hold = createHold();

@@ -1,0 +1,41 @@
+/**
+ * Makes lib/vendor/ssh2.cjs: the package ssh2 and what it needs, as one file. Its install script, which compiles an addon
+ * and says so where it cannot, is thereby nobody's business: `npm i tunward` runs none. Without the addon ssh2 takes
+ * node:crypto for its ciphers, and WebAssembly for poly1305.
+ */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { rolldown } from 'rolldown';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const vendor = join(root, 'lib/vendor');
+/** Compiled code, which ssh2 does without when it is not there. */
+const addons = /^cpu-features$|\.node$/;
+
+const bundle = await rolldown({
+  input: createRequire(import.meta.url).resolve('ssh2'),
+  platform: 'node',
+  plugins: [
+    {
+      name: 'without-addons',
+      resolveId: (id) => (addons.test(id) ? `\0addon:${id}` : null),
+      load: (id) => (id.startsWith('\0addon:') ? "throw new Error('not part of tunward');" : null),
+    },
+  ],
+});
+mkdirSync(vendor, { recursive: true });
+const { output } = await bundle.write({ file: join(vendor, 'ssh2.cjs'), format: 'cjs', exports: 'auto' });
+await bundle.close();
+
+const packages = new Set(
+  output.flatMap((chunk) => Object.keys(chunk.modules ?? {})).flatMap((file) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []),
+);
+const notices = [...packages].sort().map((folder) => {
+  const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const licence = readdirSync(folder).find((file) => /^(LICEN[CS]E|COPYING)/i.test(file));
+  if (licence === undefined) throw new Error(`${name} has no file with its licence`);
+  return `${name} ${version}\n\n${readFileSync(join(folder, licence), 'utf8').trim()}\n`;
+});
+writeFileSync(join(vendor, 'LICENSES.txt'), notices.join(`\n${'-'.repeat(80)}\n\n`));
