@@ -99,6 +99,7 @@ async function assemble({ source, config, journal, opened, env, cwd, signal }: P
     ...{ env, instance, isLiving, ledger, publish },
     knownHosts: path.join(config.stateDir, 'known_hosts'),
     askpassFolder: config.stateDir,
+    socketFolder: path.join(config.stateDir, 'links'),
     gate: config.start,
     logFileOf: ({ id }) => logs.fileOf(id),
   });

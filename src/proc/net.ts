@@ -76,6 +76,19 @@ export function findListener(
   return undefined;
 }
 
+/**
+ * Which of these sockets listens at a path, as /proc/net/unix has it (`__SO_ACCEPTCON` among its flags,
+ * include/uapi/linux/net.h); undefined: none.
+ */
+export function findUnixListener(proc: Proc, path: string, inodes: ReadonlySet<number>): number | undefined {
+  const table = known(proc.text('net/unix')) ?? '';
+  for (const line of linesWith(table, ` ${path}\n`)) {
+    const [, flags, inode] = /^\S+: \S+ \S+ ([0-9A-F]{8}) 0001 \S+ +(\d+) /.exec(line) ?? [];
+    if (flags === '00010000' && inodes.has(Number(inode)) && line.endsWith(` ${path}`)) return Number(inode);
+  }
+  return undefined;
+}
+
 /** A row of tcp has 150 bytes, one of tcp6 some more. */
 const ROW_BYTES = 150;
 

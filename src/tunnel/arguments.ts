@@ -63,6 +63,8 @@ export interface Manners {
   readonly knownHosts: string | null;
   /** Somebody is there who is asked. */
   readonly asks?: boolean;
+  /** The path of a unix socket that a local forward listens on, instead of its addresses. */
+  readonly socket?: string | undefined;
 }
 
 /**
@@ -73,7 +75,7 @@ export function sshArguments(
   spec: TunnelSpec,
   binds: readonly Bind[],
   facts: SshFacts,
-  { knownHosts, asks = false }: Manners,
+  { knownHosts, asks = false, socket }: Manners,
 ): string[] {
   const fixed = [
     'ControlMaster=no',
@@ -100,7 +102,7 @@ export function sshArguments(
     ...fixed.flatMap((option) => ['-o', option]),
     ...destination.slice(0, end),
     ...defaults.flatMap((option) => ['-o', option]),
-    ...forwardArguments(spec.forward, binds),
+    ...(socket === undefined ? forwardArguments(spec.forward, binds) : socketArguments(spec.forward, socket)),
     ...destination.slice(end),
   ];
 }
@@ -127,6 +129,10 @@ function quotePath(path: string): string {
 function forwardArguments(forward: Forward, binds: readonly Bind[]): string[] {
   const flag = forward.side === 'local' ? '-L' : '-R';
   return binds.flatMap((bind) => [flag, `${formatEndpoint(bind)}:${formatEndpoint(forward.target)}`]);
+}
+
+function socketArguments({ target }: Forward, socket: string): string[] {
+  return ['-L', `${socket}:${formatEndpoint(target)}`];
 }
 
 /** A command line of ssh or autossh, taken apart as their getopt takes it. */

@@ -18,6 +18,8 @@ import { type Askpass, type AskpassOptions, openAskpass } from './asking/askpass
 import { findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
+import { createSocketFolder, type SocketPlace } from './front/socket-folder.js';
+import { createSocketCarrier } from './front/unix.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
 import { classifyExit } from './reason.js';
 import { type Bind, bindSet, formatHop, type ProgramName, type TunnelSpec } from './spec.js';
@@ -36,16 +38,19 @@ export interface ChainOptions {
   readonly clock: Clock;
   /** A folder of our own, where programs may be run that ask for the time of a login; default: that of temporary files. */
   readonly askpassFolder?: string | undefined;
+  /** A folder of our own, for the sockets of ssh behind a front; default: one among temporary files. */
+  readonly socketFolder?: string | undefined;
   /** What others have seen just now of all processes. */
   readonly census?: Census | undefined;
 }
 
-/** Everything of one tunnel carries both; everything of one installation carries the second. */
+/** Everything of one tunnel carries the first two; everything of one installation carries the second. */
 export function markerOf(id: string, instance: string): Marker {
   return [`TUNNEL_ID=${id}`, `TUNWARD_INSTANCE=${instance}`];
 }
 
-export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE'];
+/** With the third one tells the lives of one tunnel apart, where two of them may be at a time: behind a front. */
+export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE', 'TUNWARD_LINK'];
 
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
@@ -58,6 +63,13 @@ export interface Chains {
   readonly resolve: (words: readonly string[]) => Promise<string | undefined>;
   /** Asks anew what ssh_config says of a spec, for the start that somebody asks for now: it may have been changed. */
   readonly refresh: (spec: TunnelSpec) => void;
+}
+
+/** One of our own; where no socket can be there (a path too long, say), one among temporary files. */
+function socketFolders({ socketFolder, env, instance }: ChainOptions): string[] {
+  const name = `tunward-${process.geteuid?.() ?? 0}-${instance.slice(0, 12)}`;
+  const temporary = [env.TMPDIR || '/tmp', '/tmp'].map((folder) => path.join(folder, name));
+  return [...new Set([...(socketFolder === undefined ? [] : [socketFolder]), ...temporary])];
 }
 
 /** An answer of `ssh -G`, or the question as long as there is none. */
@@ -79,6 +91,8 @@ export function createChains(options: ChainOptions): Chains {
   const facts = new Map<string, Facts>();
   const allowances = new WeakMap<TunnelSpec, Allowance>();
   const pins = createPinBudget(options.proc);
+  const sockets = createSocketFolder({ candidates: socketFolders(options) });
+  let links = 0;
   const engines: Record<ProgramName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
@@ -101,13 +115,20 @@ export function createChains(options: ChainOptions): Chains {
     const left = describeLeft(steps, effective);
     if (left !== undefined) linkOptions.onOutput(left);
     const binds = bindSet(spec.forward, hasIpv6Loopback());
-    const { asking } = linkOptions;
-    const manners = { knownHosts: options.knownHosts, asks: asking !== undefined };
+    const { asking, isBehindFront } = linkOptions;
+    const socket = isBehindFront ? sockets.take() : undefined;
+    const marker = [...markerOf(spec.id, options.instance), ...(isBehindFront ? [`TUNWARD_LINK=${++links}`] : [])];
+    const manners = { knownHosts: options.knownHosts, asks: asking !== undefined, socket: socket?.path };
     const words = [...proxyArguments(steps, { ssh, ...manners }), ...sshArguments(spec, binds, effective, manners)];
     const allowance = allowances.get(spec) ?? createAllowance(options.clock);
     allowances.set(spec, allowance);
-    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance, pins };
-    return asking ? spawnAsking(plan, options, linkOptions, asking) : spawnChain(plan, options, linkOptions);
+    const plan = { name, ssh, program, spec, facts: effective, binds, words, steps, allowance, pins, socket, marker };
+    try {
+      return await (asking ? spawnAsking(plan, options, linkOptions, asking) : spawnChain(plan, options, linkOptions));
+    } catch (error) {
+      socket?.release();
+      throw error;
+    }
   }
 
   function factsOf(words: readonly string[]): Promise<SshFacts> {
@@ -240,6 +261,9 @@ interface Plan {
   /** The hosts it goes through by a command of ours. */
   readonly steps: readonly Step[];
   readonly pins: PinBudget;
+  /** Where it listens behind a front. */
+  readonly socket: SocketPlace | undefined;
+  readonly marker: Marker;
 }
 
 /** ssh, and somebody who answers it. */
@@ -332,15 +356,15 @@ async function spawnChain(
   { onOutput }: LinkOptions,
   { program, words, stdio, env, join }: Way = usualWay(plan),
 ): Promise<Link> {
-  const { spec, binds, allowance } = plan;
-  const { proc, clock, instance } = options;
+  const { spec, binds, allowance, socket, marker } = plan;
+  const { proc, clock } = options;
   const output = createThrottle(onOutput, { allowance, clock });
   // Hears everything: what explains an exit may be among the lines that are too many.
   const said = createTranscript((line) => {
     output.take(line);
     joined?.note?.(line);
   });
-  const own = { ...environmentOf(plan, options), ...markerEnvironment(spec.id, instance), ...autosshEnvironment(plan) };
+  const own = { ...environmentOf(plan, options), ...markerEnvironment(marker), ...autosshEnvironment(plan) };
   const child = await spawnProgram(program, words, {
     env: { ...own, ...env },
     ...(stdio === undefined ? {} : { stdio }),
@@ -352,15 +376,19 @@ async function spawnChain(
   const exited = whenExited(child, said, { clock, ...joined })
     .finally(output.end)
     .finally(release)
+    .finally(() => socket?.release())
     .then((exit) => diagnoseExit(exit, { ...plan, said: said.lines(), env: options.env, clock }));
   const stat = child.pid === undefined ? undefined : readStat(proc, child.pid);
   const root: ProcessRef | undefined = stat && { pid: stat.pid, startTicks: stat.startTicks };
   const isLocal = spec.forward.side === 'local';
-  const watch = createWatch({ proc, clock, root, pins: plan.pins, binds: isLocal ? binds : [], isGranted });
+  const listens = { binds: isLocal && !socket ? binds : [], socket: socket?.path };
+  const watch = createWatch({ proc, clock, root, pins: plan.pins, ...listens, isGranted });
+  const carrier = socket && createSocketCarrier({ path: socket.path, isAlive: watch.isAlive });
   void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
   const { lastLine, allocatedPort, refusals } = said;
-  return { root, exited, check: async () => watch.look(), lastLine, allocatedPort, refusals, release, stop };
+  const hands = { check: async () => watch.look(), lastLine, allocatedPort, refusals, release, stop };
+  return { root, exited, ...hands, ...(carrier ? { carrier } : {}) };
 
   function isGranted(): boolean {
     if (isLocal) return true;
@@ -373,7 +401,7 @@ async function spawnChain(
       proc,
       clock,
       signal,
-      marker: markerOf(spec.id, instance),
+      marker,
       census: options.census,
     }).finally(() => {
       stopping = undefined;
@@ -445,8 +473,8 @@ function environmentOf({ steps }: Plan, { env }: ChainOptions): Record<string, s
   return shell === undefined || steps.length > 0 ? rest : { ...rest, SHELL: shell };
 }
 
-function markerEnvironment(id: string, instance: string): Record<string, string> {
-  return Object.fromEntries(markerOf(id, instance).map((entry) => entry.split('=', 2) as [string, string]));
+function markerEnvironment(marker: Marker): Record<string, string> {
+  return Object.fromEntries(marker.map((entry) => entry.split('=', 2) as [string, string]));
 }
 
 /** One ssh for each autossh: it ends with its ssh, and the retry is ours, so nothing starts again behind our back. */

@@ -1,9 +1,11 @@
 import net from 'node:net';
+import { Duplex } from 'node:stream';
 import { isErrno } from '../errors.js';
 import { readUnread } from '../proc/net.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, createSlice, growing, until } from '../time.js';
 import type { Link, Reason } from './engine.js';
+import type { Carrier } from './front/carrier.js';
 import { type CheckOptions, type Endpoint, formatEndpoint, type TunnelSpec } from './spec.js';
 
 /**
@@ -18,7 +20,7 @@ export interface CheckOutcome {
 
 export interface CheckContext {
   readonly check: CheckOptions;
-  readonly link: Pick<Link, 'refusals'>;
+  readonly link: Pick<Link, 'refusals' | 'carrier'>;
   readonly proc: Proc;
   readonly clock: Clock;
   readonly signal: AbortSignal;
@@ -32,9 +34,11 @@ export interface CheckContext {
  * @throws the signal's reason when it aborts.
  */
 export function checkTarget({ forward }: TunnelSpec, context: CheckContext): Promise<CheckOutcome> {
-  return forward.side === 'local'
-    ? checkThrough(entryOf(forward.listen), forward.target, context)
-    : checkBeside(forward.target, context);
+  const { carrier } = context.link;
+  if (forward.side === 'remote') return checkBeside(forward.target, context);
+  return carrier
+    ? checkBy(carrier, forward.target, context)
+    : checkThrough(entryOf(forward.listen), forward.target, context);
 }
 
 const OK: CheckOutcome = { verdict: 'ok', reason: null, detail: null };
@@ -70,6 +74,81 @@ async function checkThrough(entry: Endpoint, target: Endpoint, context: CheckCon
 
 /** How long ssh's line about a refused connection may come after the connection's end. */
 const LINE_MS = 200;
+
+/**
+ * By whatever carries the connections of a front. That may know whether the target has accepted. Where it does not, a
+ * connection that we end tells: most targets end it as well, and one that does not says nothing about the way to it.
+ */
+async function checkBy(carrier: Carrier, target: Endpoint, context: CheckContext): Promise<CheckOutcome> {
+  const { check, link, signal, clock } = context;
+  const before = link.refusals().count;
+  const opened = await openWithin(carrier, context);
+  if (opened === undefined) return { verdict: 'silent', reason: 'timeout', detail: missed(target, check) };
+  if (opened instanceof Error) return judgeFailure(opened);
+  try {
+    if (check.http === null && carrier.isConfirming) return OK;
+    const talk = await (check.http === null ? hearEnd(opened, context) : ask(opened, target, context));
+    if (talk.end === 'answered') return judge(talk.detail);
+    if (talk.end === 'unasked') return unasked(talk.detail);
+    if (talk.end === 'silent')
+      return unasked("the target ends no connection that we end: ask it by 'check: {http: …}'");
+    const hasRefused = () => link.refusals().count > before;
+    await until(hasRefused, { timeoutMs: LINE_MS, signal, clock });
+    if (hasRefused()) return unwell(link.refusals().last ?? 'the far end refused the connection');
+    return check.http === null ? OK : unwell(talk.detail);
+  } finally {
+    opened.destroy();
+  }
+}
+
+function judgeFailure(error: Error): CheckOutcome {
+  return isErrno(error, ...ownTroubles) ? unasked(error.message) : unwell(error.message);
+}
+
+/** Who we are to a server that wants to know. */
+const OURSELVES = { address: '127.0.0.1', port: 0 };
+
+/** A connection; or why there is none, which is undefined when nothing was heard in time. */
+async function openWithin(
+  carrier: Carrier,
+  { check, clock, signal }: CheckContext,
+): Promise<Duplex | Error | undefined> {
+  let outcome: Duplex | Error | undefined;
+  const over = new AbortController();
+  carrier.open(OURSELVES, over.signal).then(
+    (stream) => {
+      // It may be destroyed with an error at any time, which whoever uses it hears as well.
+      stream.on('error', () => undefined);
+      if (over.signal.aborted) stream.destroy();
+      else outcome = stream;
+    },
+    (error: Error) => {
+      outcome = error;
+    },
+  );
+  try {
+    await until(() => outcome, { timeoutMs: check.timeoutMs, everyMs: growing(50), signal, clock });
+    return outcome;
+  } finally {
+    if (outcome === undefined) over.abort(new Error('Nobody waits for this connection any more'));
+  }
+}
+
+/** Ends our side, and waits for the other one to end. */
+async function hearEnd(stream: Duplex, { check, clock, signal }: CheckContext): Promise<Talk> {
+  let talk: Talk | undefined;
+  stream.once('data', () => {
+    talk ??= { end: 'answered', detail: null };
+  });
+  for (const end of ['end', 'close']) {
+    stream.once(end, () => {
+      talk ??= { end: 'closed', detail: null };
+    });
+  }
+  stream.end();
+  await until(() => talk, { timeoutMs: check.timeoutMs, everyMs: growing(50), signal, clock });
+  return talk ?? { end: 'silent', detail: null };
+}
 
 async function checkBeside(target: Endpoint, context: CheckContext): Promise<CheckOutcome> {
   const { check } = context;
@@ -143,13 +222,14 @@ async function reach(to: Endpoint, { check, clock, signal }: CheckContext): Prom
 }
 
 /** One request for a path. Any answer below 400 is well. */
-async function ask(to: Endpoint, target: Endpoint, context: CheckContext): Promise<Talk> {
+async function ask(to: Endpoint | Duplex, target: Endpoint, context: CheckContext): Promise<Talk> {
   const { check, clock, signal } = context;
   const { default: http } = await import('node:http');
   const path = check.http ?? '/';
   let talk: Talk | undefined;
   const headers = { host: formatEndpoint(target), 'user-agent': 'tunward', connection: 'close' };
-  const request = http.request({ ...to, path, headers, agent: false });
+  const way = to instanceof Duplex ? { createConnection: () => to } : to;
+  const request = http.request({ ...way, path, headers, agent: false });
   request.once('response', ({ statusCode = 0 }) => {
     talk ??= { end: 'answered', detail: statusCode < 400 ? null : `GET ${path} answers ${statusCode}` };
   });
@@ -161,7 +241,9 @@ async function ask(to: Endpoint, target: Endpoint, context: CheckContext): Promi
     await until(() => talk, { timeoutMs: check.timeoutMs, everyMs: growing(50), signal, clock });
     if (talk) return talk;
     // ssh has taken the request, so the target has accepted it: it is the target that does not answer.
-    const isTaken = request.socket && (await hasRead(request.socket, to, { ...context, state: 'ESTABLISHED' }));
+    const isTaken =
+      to instanceof Duplex ||
+      (request.socket && (await hasRead(request.socket, to, { ...context, state: 'ESTABLISHED' })));
     const detail = `GET ${path} is not answered within ${check.timeoutMs} ms`;
     return isTaken ? { end: 'answered', detail } : { end: 'silent', detail: null };
   } finally {

@@ -36,8 +36,11 @@ export interface MachineEvent {
   readonly isFinal?: boolean;
 }
 
-/** What has to be done now. `launch` clean up, prove, start; `teardown` kill and prove; `wait` retry later; `recheck` same link. */
-export type Effect = 'launch' | 'teardown' | 'wait' | 'recheck' | 'settle';
+/**
+ * What has to be done now. `launch` clean up, prove, start; `teardown` kill and prove; `wait` retry later; `recheck` same
+ * link; `settle` look after one that is up; `renew` the same, and make another link beside it.
+ */
+export type Effect = 'launch' | 'teardown' | 'wait' | 'recheck' | 'settle' | 'renew';
 
 export interface Transition {
   readonly next: Condition;
@@ -84,6 +87,18 @@ export function attendedTransition(now: Condition, event: MachineEvent, { isTher
     return { next: { ...next, reason: now.reason === 'stuck' ? 'needs_auth' : now.reason } };
   }
   return { next: isStuck ? { ...next, desired: 'down' } : next, ...(effect ? { effect } : {}) };
+}
+
+/**
+ * The same of one whose clients are not to notice: while it is up, a restart or a changed spec makes another link beside the
+ * one that carries it. `ready` is that one's.
+ */
+export function seamlessTransition(now: Condition, event: MachineEvent): Transition {
+  if (now.state === 'up' && (event.type === 'restart' || event.type === 'respec')) {
+    return { next: { ...now, ...anew }, effect: 'renew' };
+  }
+  if (now.state === 'up' && event.type === 'ready') return { next: now, effect: 'settle' };
+  return transition(now, event);
 }
 
 type Cell = (now: Condition, event: MachineEvent) => Transition;

@@ -1,4 +1,4 @@
-import { isTunwardError, TunwardError } from '../errors.js';
+import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
 import { type Clock, until } from '../time.js';
@@ -6,6 +6,9 @@ import { type Attendance, createAttendance } from './asking/attendance.js';
 import { type Patience, type Person, usualPatience } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState, Reason } from './engine.js';
+import { createEntrance } from './entrance.js';
+import { describeExit, refuseExchange, type Trouble, troubleOf, waitUntilOfUse } from './exchange.js';
+import { createMeter } from './front/meter.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import { createHistory } from './history.js';
@@ -18,6 +21,8 @@ import {
   initialCondition,
   type MachineEvent,
   type State,
+  seamlessTransition,
+  type Transition,
   transition,
 } from './machine.js';
 import {
@@ -35,7 +40,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { whichOf } from './remedy.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
-import { entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
+import { type EngineName, entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import type { Health, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
@@ -142,10 +147,17 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The least wait before the next attempt, as the server has said. */
   let retryAfterMs = 0;
   let isClosed = false;
+  /** What carries it was made for another spec than it has now. */
+  let isStale = false;
   /** Somebody is there, for the start of an interactive one. */
   let attendance: Attendance | undefined;
   let wasUp = false;
   let link: Link | undefined;
+  /** What has made it. */
+  let engineName: EngineName | undefined;
+  const meter = createMeter();
+  /** Of a seamless tunnel. */
+  const entrance = createEntrance({ meter, clock, onEnded: forgetRetired });
   let place: Place | undefined;
   let held: Held | undefined;
   let operation: Operation | undefined;
@@ -236,6 +248,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (spec.interactive && condition.state === 'up') lastError = 'it was configured anew';
     road = beginRoad(clock, { asked: true, cleanUp: spec.takeover });
     checkUps.forget();
+    isStale = true;
     dispatch({ type: 'respec' });
   }
 
@@ -276,11 +289,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   function dispatch(event: MachineEvent): void {
     const from = condition.state;
-    const { next, effect } = spec.interactive
-      ? attendedTransition(condition, event, { isThere: attendance !== undefined, wasUp })
-      : transition(condition, event);
+    const { next, effect } = decide(event);
     condition = next;
-    const isMoved = next.state !== from;
+    // Up by another link than before is a way from up to up.
+    const isMoved = next.state !== from || effect === 'settle';
     if (isMoved && from === 'up') leaveUp(next.reason);
     if (isMoved || effect) {
       stage.abort(new Error(`tunnel ${spec.id} went from ${from} to ${next.state}`));
@@ -289,6 +301,13 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (isMoved) enter(from);
     if (effect) perform(effect, stage.signal);
     if (isMoved) announce(from);
+  }
+
+  function decide(event: MachineEvent): Transition {
+    if (spec.interactive) {
+      return attendedTransition(condition, event, { isThere: attendance !== undefined, wasUp });
+    }
+    return (spec.seamless && entrance.isOpen(spec) ? seamlessTransition : transition)(condition, event);
   }
 
   /** What a task of the present state found out. A stage that was called off has nothing more to say. */
@@ -307,6 +326,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const { state, reason } = condition;
     since = clock.wallTime();
     nextRetryAt = null;
+    entrance.lead(state === 'up' && link ? link : null);
+    // Nothing will come of it by itself: whoever connects is to know that.
+    if (state === 'stopped' || state === 'fatal') void entrance.close();
     if (state === 'up') {
       history.noteUp(since, road);
       wasUp = true;
@@ -315,10 +337,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     }
     // Why one is down that nobody has stopped stays known.
     if (state === 'up' || (state === 'stopped' && reason === null)) lastError = null;
-    if (from === 'starting') {
-      place?.release(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
-      place = undefined;
-    }
+    if (from === 'starting') leavePlace(state === 'up' ? 'up' : reason === 'refused' ? 'refused' : 'other');
   }
 
   function announce(from: State): void {
@@ -359,7 +378,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
       recheck: () => awaitReady(signal, LOST_MS),
-      settle: () => Promise.all([watchOver(signal), attend(signal)]).then(() => undefined),
+      settle: () => lookAfter(signal),
+      renew: () => Promise.all([lookAfter(signal), queue(() => renew(signal))]).then(() => undefined),
     };
     acts[effect]().catch((error: unknown) => {
       // The state that called a stage off goes on from there.
@@ -382,18 +402,80 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!attendance) await takePlace(signal);
     const obstacle = await clear(signal);
     if (obstacle) return tell(signal, obstacle);
-    const { asking } = attendance ?? {};
-    const started = await context.engineFor(spec).start(spec, { onOutput, signal, asking });
+    const started = await startLink(signal);
     // Also one whose start was called off on the way: the teardown that is next in the queue finds it here.
+    serveBy(started);
+    // On disk before it is trusted. Its handshake goes on meanwhile.
+    if (started.root) await context.ledger?.record(spec.id, started.root);
+    await awaitReady(signal, attendance?.leftMs() ?? spec.startTimeoutMs);
+  }
+
+  async function startLink(signal: AbortSignal): Promise<Link> {
+    const { asking } = attendance ?? {};
+    const isBehindFront = spec.seamless !== null;
+    const engine = context.engineFor(spec);
+    engineName = engine.name;
+    return engine.start(spec, { onOutput, signal, asking, isBehindFront, meter });
+  }
+
+  function serveBy(started: Link): void {
     link = started;
+    isStale = false;
     started.exited
       .then((exit) => onExit(started, exit))
       .catch((error: unknown) => {
         if (isServing(started)) fail(error);
       });
-    // On disk before it is trusted. Its handshake goes on meanwhile.
-    if (started.root) await context.ledger?.record(spec.id, started.root);
-    await awaitReady(signal, attendance?.leftMs() ?? spec.startTimeoutMs);
+  }
+
+  /**
+   * Another link beside the one that carries the tunnel, and in its place once it is ready and checked. When it does not get
+   * that far the old one stays, unless the tunnel is to be another one now.
+   */
+  async function renew(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const trouble = await exchange(signal).catch(troubleOf);
+    leavePlace(trouble === undefined ? 'up' : trouble.reason === 'refused' ? 'refused' : 'other');
+    if (trouble && !signal.aborted) keepOld(trouble);
+  }
+
+  async function exchange(signal: AbortSignal): Promise<Trouble | undefined> {
+    await takePlace(signal);
+    road.noteStopped();
+    road.noteFree();
+    const fresh = await startLink(signal);
+    const trouble = await tryOut(fresh, signal).catch(troubleOf);
+    if (trouble || signal.aborted) {
+      entrance.retire(fresh, 0);
+      return trouble;
+    }
+    const old = link;
+    serveBy(fresh);
+    dispatch({ type: 'ready' });
+    // From now on nothing new goes there.
+    if (old) entrance.retire(old, spec.seamless?.drainMs ?? 0);
+    return undefined;
+  }
+
+  async function tryOut(fresh: Link, signal: AbortSignal): Promise<Trouble | undefined> {
+    if (fresh.root) await context.ledger?.record(spec.id, fresh.root);
+    return waitUntilOfUse(fresh, spec, { proc, clock, signal });
+  }
+
+  /** The exchange did not come about. Where the old link is what is wanted it goes on with that one. */
+  function keepOld(trouble: Trouble): void {
+    if (isStale) {
+      lastError = trouble.why;
+      return dispatch({ type: 'dead', reason: trouble.reason });
+    }
+    road = beginRoad(clock, byItself);
+    operation?.reject(refuseExchange(spec, trouble));
+    operation = undefined;
+  }
+
+  function leavePlace(outcome: Parameters<Place['release']>[0]): void {
+    place?.release(outcome);
+    place = undefined;
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
@@ -406,6 +488,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   /** Clears the way and proves it; answers what is still in it. Again, when somebody has asked for more meanwhile. */
   async function clear(signal: AbortSignal): Promise<MachineEvent | undefined> {
+    if (spec.seamless && entrance.isOpen(spec)) return clearBehindFront(signal);
+    await entrance.close();
     for (;;) {
       const cleanUp = wantedCleanUp();
       const survivor = (await endLink()) ?? (await clearLeftovers(cleanUp, signal));
@@ -416,12 +500,35 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       held = holders && { holders, cleanUp };
       if (!holders && !survivor) {
         road.noteFree();
-        return undefined;
+        return spec.seamless ? openEntrance() : undefined;
       }
       if (wantedCleanUp() !== cleanUp) continue;
       if (survivor) lastError = describeSurvivor(survivor);
       if (holders) lastError = describeHolders(spec.forward.listen.port, holders);
       return { type: 'blocked', reason: holders ? 'local_port_busy' : 'stuck' };
+    }
+  }
+
+  /** The port is ours all the time, and nobody can be in the way but the link before. */
+  async function clearBehindFront(signal: AbortSignal): Promise<MachineEvent | undefined> {
+    const survivor = await endLink();
+    signal.throwIfAborted();
+    road.noteStopped();
+    road.noteFree();
+    if (!survivor) return undefined;
+    lastError = describeSurvivor(survivor);
+    return { type: 'blocked', reason: 'stuck' };
+  }
+
+  /** Somebody may have been faster, since it was proved free. */
+  async function openEntrance(): Promise<MachineEvent | undefined> {
+    try {
+      await entrance.open(spec);
+      return undefined;
+    } catch (error) {
+      if (!isErrno(error, 'EADDRINUSE')) throw error;
+      lastError = error.message;
+      return { type: 'blocked', reason: 'local_port_busy' };
     }
   }
 
@@ -459,6 +566,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     }
   }
 
+  async function lookAfter(signal: AbortSignal): Promise<void> {
+    await Promise.all([watchOver(signal), attend(signal)]);
+  }
+
   /** While it is up: is it still what it says? And is it stable, so that its next failure counts as the first? */
   async function watchOver(signal: AbortSignal): Promise<void> {
     const current = link;
@@ -492,13 +603,16 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
 
   /** Take the chain down, and whatever carries our marker where there is none; proved, or said who survived. */
   async function teardown(signal: AbortSignal): Promise<void> {
-    const survivor = link ? await endLink() : await clearLeftovers('own');
+    // What it listens with stays, and what goes on over links that were replaced: it is only to have another link.
+    const isKept = condition.desired === 'up' && spec.seamless !== null && entrance.isOpen(spec);
+    if (!isKept) await Promise.all([entrance.close(), entrance.endRetired()]);
+    const survivor = link ? await endLink() : isKept ? undefined : await clearLeftovers('own');
     road.noteStopped();
     if (survivor) {
       lastError = describeSurvivor(survivor);
       return tell(signal, { type: 'timeout', reason: 'stuck' });
     }
-    await waitUntilFree(spec, clock);
+    if (!isKept) await waitUntilFree(spec, clock);
     road.noteFree();
     tell(signal, { type: 'exited' });
   }
@@ -548,6 +662,15 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     link = undefined;
   }
 
+  /** One that was replaced is gone: that is no part of anybody's way. */
+  function forgetRetired({ root }: Link, kill: KillReport): void {
+    if (root) context.ledger?.erase([root]);
+    const layers = { chain: kill.killed.length };
+    if (kill.killed.length + kill.survivors.length > 0) {
+      publish({ type: 'process.killed', tunnel: spec.id, kill, layers });
+    }
+  }
+
   /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */
   function noteKill(kill: KillReport, layers: LayerCounts = { chain: kill.killed.length }): Survivor | undefined {
     if (kill.killed.length + kill.survivors.length > 0) {
@@ -579,7 +702,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   function status(): TunnelStatus {
-    const engine = context.engineFor(spec).name;
+    const engine = (link && engineName) ?? context.engineFor(spec).name;
     const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
     const facts = { spec, condition, health: health(), engine, since, ...history.read(), nextRetryAt, lastError };
     return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
@@ -605,10 +728,6 @@ function describeGivenUp(why: unknown): string {
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
-
-function describeExit({ code, signal }: LinkExit): string {
-  return signal ? `killed by ${signal}` : `exited with code ${code}`;
-}
 
 function describeSurvivor({ pid, command, why }: Survivor): string {
   return `pid ${pid} (${command}) survived: ${why}`;

@@ -38,6 +38,8 @@ export interface SupervisorOptions {
   readonly knownHosts?: string | null | undefined;
   /** A folder of our own for what asks during a login; default: that of temporary files. */
   readonly askpassFolder?: string | undefined;
+  /** A folder of our own for the sockets of ssh behind a front; default: one among temporary files. */
+  readonly socketFolder?: string | undefined;
   readonly gate?: GateOptions | undefined;
   /** Everything that happens, as data. Must not throw. */
   readonly publish?: ((event: SupervisorEvent) => void) | undefined;
@@ -107,7 +109,14 @@ export interface Supervisor {
  */
 export function createSupervisor(options: SupervisorOptions): Supervisor {
   requireLinux('keep tunnels up', options);
-  const { env, askpassFolder, knownHosts = null, publish = () => undefined, random = Math.random } = options;
+  const {
+    env,
+    askpassFolder,
+    socketFolder,
+    knownHosts = null,
+    publish = () => undefined,
+    random = Math.random,
+  } = options;
   const { logFileOf = () => null, isLiving = async () => false, ledger } = options;
   const clock = options.clock ?? systemClock;
   const instance = options.instance ?? randomBytes(16).toString('hex');
@@ -116,7 +125,7 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
   const engines =
     options.engines ??
     createEngines(
-      createChains({ instance, env, askpassFolder, knownHosts, proc, clock, census }),
+      createChains({ instance, env, askpassFolder, socketFolder, knownHosts, proc, clock, census }),
       createEmbeddedEngine({ env, knownHosts, clock }),
     );
   const gate = createGate(options.gate ?? { concurrency: 16, perHost: 8, intervalMs: 0 }, clock);

@@ -1,8 +1,8 @@
 import { isErrno } from '../errors.js';
 import { readPlaces, readSocketInodes, socketsIn } from '../proc/fd.js';
-import { findListener } from '../proc/net.js';
+import { findListener, findUnixListener } from '../proc/net.js';
 import { known, type Pin, type Proc } from '../proc/read.js';
-import { isSame, type ProcessRef, type ProcessStat, readFamily, readPinned } from '../proc/stat.js';
+import { isLeaving, isSame, type ProcessRef, type ProcessStat, readFamily, readPinned } from '../proc/stat.js';
 import type { Clock } from '../time.js';
 import type { LinkState } from './engine.js';
 import type { Bind } from './spec.js';
@@ -10,6 +10,8 @@ import type { Bind } from './spec.js';
 /** Looks at one chain, again and again. */
 export interface Watch {
   look(): LinkState;
+  /** Have all who were there when it was last ready stayed? Asked for each connection that ends, so it looks at those alone. */
+  isAlive(): boolean;
   /** The chain is over: nothing is kept open for it any more. */
   close(): void;
 }
@@ -20,6 +22,8 @@ export interface WatchOptions {
   readonly root: ProcessRef | undefined;
   /** The local addresses that it has to listen on. */
   readonly binds: readonly Bind[];
+  /** The path of a unix socket that it has to listen on instead; not given: none. */
+  readonly socket?: string | undefined;
   /** What else must be so before it is ready. */
   readonly isGranted: () => boolean;
   readonly pins: PinBudget;
@@ -60,10 +64,12 @@ const CALM_MS = 10_000;
  * descriptor is gone. Then a look is at those alone, through descriptors that are kept. The whole look comes again when
  * anything else is seen there (one is stopped, or has ended), and every 10 s, for whoever has joined the chain since.
  */
-export function createWatch({ proc, clock, root, binds, isGranted, pins: budget }: WatchOptions): Watch {
-  const findPlaces = createListenCheck({ proc, clock, root, binds });
+export function createWatch({ isGranted, pins: budget, ...options }: WatchOptions): Watch {
+  const { proc, clock, root } = options;
+  const findPlaces = createListenCheck(options);
   let calm: Calm | undefined;
-  return { look, close };
+  let crew: readonly ProcessRef[] = [];
+  return { look, close, isAlive: () => crew.length > 0 && !crew.some((ref) => isLeaving(proc, ref)) };
 
   function look(): LinkState {
     if (calm && clock.now() < calm.until && isCalm(proc, calm)) return 'ready';
@@ -73,6 +79,7 @@ export function createWatch({ proc, clock, root, binds, isGranted, pins: budget 
     if (family.length === 0 || !isGranted()) return 'waiting';
     const places = findPlaces(family);
     if (!places) return 'waiting';
+    crew = family.map(({ pid, startTicks }) => ({ pid, startTicks }));
     const pins = pinAll(family);
     if (pins) calm = { pins, places, until: clock.now() + CALM_MS };
     return 'ready';
@@ -122,7 +129,8 @@ function pinIfPossible(proc: Proc, pid: number): Pin | undefined {
  * Asked every few milliseconds by every tunnel that starts: the kernel's tables, the dear part, are read only when the
  * chain has enough sockets that are not known to be something else (its connection to the server, its stderr).
  */
-function createListenCheck({ proc, clock, root, binds }: Pick<WatchOptions, 'proc' | 'clock' | 'root' | 'binds'>) {
+function createListenCheck({ proc, clock, root, ...wanted }: Omit<WatchOptions, 'isGranted' | 'pins'>) {
+  const count = wanted.binds.length + (wanted.socket === undefined ? 0 : 1);
   const ours = root ? socketsIn([known(proc.link(`${root.pid}/fd/2`)) ?? '']) : [];
   let places: readonly Place[] = [];
   let opened = { count: '', until: 0 };
@@ -131,24 +139,24 @@ function createListenCheck({ proc, clock, root, binds }: Pick<WatchOptions, 'pro
   let forgetAt = Number.POSITIVE_INFINITY;
   return (family: readonly ProcessStat[]): readonly Place[] | undefined => {
     const isThere = ({ pid, path, link }: Place) => family.some((stat) => stat.pid === pid) && proc.link(path) === link;
-    if (places.length === binds.length && places.every(isThere)) return places;
+    if (places.length === count && places.every(isThere)) return places;
     // What was there has gone, whatever has come instead of it.
     if (places.length > 0) opened = { count: '', until: 0 };
     places = [];
-    const count = countOpen(proc, family);
-    if (count !== undefined && count === opened.count && clock.now() < opened.until) return undefined;
-    opened = { count: count ?? '', until: clock.now() + SAME_COUNT_MS };
+    const open = countOpen(proc, family);
+    if (open !== undefined && open === opened.count && clock.now() < opened.until) return undefined;
+    opened = { count: open ?? '', until: clock.now() + SAME_COUNT_MS };
     const held = new Set(family.flatMap((stat) => readSocketInodes(proc, stat)));
     const lasting = before;
     before = held;
     if (clock.now() >= forgetAt) others = new Set(ours);
-    if ([...held].filter((inode) => !others.has(inode)).length < binds.length) return undefined;
-    const listening = findListening(proc, binds, held);
-    if (listening.size === binds.length) places = locate(proc, family, listening);
+    if ([...held].filter((inode) => !others.has(inode)).length < count) return undefined;
+    const listening = findListening(proc, wanted, held);
+    if (listening.size === count) places = locate(proc, family, listening);
     // One that has just come may be between its making and its listen(2), which lasts microseconds.
     others = new Set([...ours, ...[...held].filter((inode) => !listening.has(inode) && lasting.has(inode))]);
     forgetAt = clock.now() + OTHERS_MS;
-    return places.length === binds.length ? places : undefined;
+    return places.length === count ? places : undefined;
   };
 }
 
@@ -165,14 +173,19 @@ function countOpen(proc: Proc, family: readonly ProcessStat[]): string | undefin
 const OTHERS_MS = 1000;
 
 /** The sockets among these that listen on the addresses, one for each, in the order of their making: up to a missing one. */
-function findListening(proc: Proc, binds: readonly Bind[], held: ReadonlySet<number>): ReadonlySet<number> {
+function findListening(
+  proc: Proc,
+  { binds, socket }: Pick<WatchOptions, 'binds' | 'socket'>,
+  held: ReadonlySet<number>,
+): ReadonlySet<number> {
   const found = new Set<number>();
   for (const bind of binds) {
     const inode = findListener(proc, bind, held);
     if (inode === undefined) break;
     found.add(inode);
   }
-  return found;
+  const inode = socket === undefined ? undefined : findUnixListener(proc, socket, held);
+  return inode === undefined ? found : found.add(inode);
 }
 
 /** One place of each: several processes of a chain may have the same socket. */

@@ -10,6 +10,8 @@ export interface Carrier {
    * reached, and what else the link has to say; the signal's reason.
    */
   open(client: ClientAddress, signal: AbortSignal): Promise<Duplex>;
+  /** Has the target accepted when `open` resolves? Otherwise that is only known from what comes after. */
+  readonly isConfirming: boolean;
   /**
    * Is the link there? Asked when a connection ends: an end that is not the target's, but the link's, must not look to a
    * client as if all had come through. Costs microseconds.
