@@ -228,8 +228,9 @@ async function ask(to: Endpoint | Duplex, target: Endpoint, context: CheckContex
   const path = check.http ?? '/';
   let talk: Talk | undefined;
   const headers = { host: formatEndpoint(target), 'user-agent': 'tunward', connection: 'close' };
-  const way = to instanceof Duplex ? { createConnection: () => to } : to;
-  const request = http.request({ ...way, path, headers, agent: false });
+  // An agent of its own would make the connection itself.
+  const way = to instanceof Duplex ? { createConnection: () => to } : { ...to, agent: false as const };
+  const request = http.request({ ...way, path, headers });
   request.once('response', ({ statusCode = 0 }) => {
     talk ??= { end: 'answered', detail: statusCode < 400 ? null : `GET ${path} answers ${statusCode}` };
   });

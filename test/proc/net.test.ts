@@ -1,10 +1,14 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import {
   confirmListeners,
   decodeAddress,
   findListener,
+  findUnixListener,
   parseSocket,
   readAllListeners,
   readListeners,
@@ -190,6 +194,46 @@ describe('readListeners()', () => {
       }
     });
   }
+});
+
+describe('findUnixListener()', () => {
+  it('finds the socket that listens at a path, as the kernel has it', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'tunward-test-'));
+    const path = join(folder, 's');
+    const server = net.createServer();
+    const client = new net.Socket();
+    try {
+      await new Promise<void>((resolve) => server.listen(path, resolve));
+      const proc = openProc();
+      const links = readdirSync('/proc/self/fd').map((fd) => known(proc.link(`self/fd/${fd}`)) ?? '');
+      const own = new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []).map(Number));
+      const inode = findUnixListener(proc, path, own) ?? 0;
+      expect(own.has(inode)).to.equal(true);
+      expect(findUnixListener(proc, path, new Set([...own].filter((one) => one !== inode)))).to.equal(undefined);
+      expect(findUnixListener(proc, `${path}x`, own)).to.equal(undefined);
+      // The accepted end of a connection has the same path, and listens no more.
+      await new Promise<void>((resolve) => client.connect(path, resolve));
+      const table = (known(proc.text('net/unix')) ?? '').split('\n').filter((line) => line.endsWith(` ${path}`));
+      const others = table.map((line) => Number(line.trim().split(/ +/)[6])).filter((one) => one !== inode);
+      expect(others).to.have.length(1);
+      expect(findUnixListener(proc, path, new Set(others))).to.equal(undefined);
+    } finally {
+      client.destroy();
+      server.close();
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  it('takes no part of a path for a path, and no table that is not there for one', () => {
+    using fake = createFakeProc();
+    expect(findUnixListener(fake.proc, '/run/t/1', new Set([7]))).to.equal(undefined);
+    const row = (inode: number, path: string, flags = '00010000', type = '0001') =>
+      `ffff8880: 00000002 00000000 ${flags} ${type} 01 ${inode} ${path}\n`;
+    const rows = [row(1, '/x/run/t/1'), row(2, '/run/t/1', '00000000'), row(3, '/run/t/1', '00010000', '0002')];
+    fake.write('net/unix', ['Num RefCount\n', ...rows, row(4, '/run/t/11'), row(5, '/run/t/1')].join(''));
+    expect(findUnixListener(fake.proc, '/run/t/1', new Set([1, 2, 3, 4]))).to.equal(undefined);
+    expect(findUnixListener(fake.proc, '/run/t/1', new Set([1, 2, 3, 4, 5]))).to.equal(5);
+  });
 });
 
 describe('findListener()', () => {

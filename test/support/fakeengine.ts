@@ -1,5 +1,8 @@
+import { once } from 'node:events';
+import net from 'node:net';
 import type { KillReport, Survivor } from '#lib/kill.js';
 import type { Asking, Engine, Link, LinkExit, LinkState } from '#lib/tunnel/engine.js';
+import type { Carrier } from '#lib/tunnel/front/carrier.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 
 /** One link that was started, and what a test does to it. */
@@ -40,6 +43,8 @@ export interface FakeEngine extends Engine {
   last(): FakeLink;
   /** What the links of the coming starts answer first: `ready` when nothing is said. */
   first: LinkState;
+  /** Where the carriers of the coming links connect to: a port of 127.0.0.1. */
+  target: number;
   /** The coming starts fail with it. */
   failure: Error | undefined;
   /** The coming starts take until this is fulfilled. They do not heed their signal: the worst that an engine may do. */
@@ -59,13 +64,15 @@ export function createFakeEngine(): FakeEngine {
       return link;
     },
     first: 'ready',
+    target: 0,
     failure: undefined,
     holdStart: Promise.resolve(),
-    async start(spec, { onOutput, asking }) {
+    async start(spec, { onOutput, asking, isBehindFront = false }) {
       await engine.holdStart;
       if (engine.failure) throw engine.failure;
       const [fake, link] = createLink(spec, {
         ...{ number: links.length + 1, first: engine.first, onOutput, asking },
+        target: isBehindFront ? engine.target : undefined,
       });
       links.push(fake);
       return link;
@@ -79,17 +86,20 @@ interface LinkPlan {
   readonly first: LinkState;
   readonly onOutput: (line: string) => void;
   readonly asking: Asking | undefined;
+  readonly target: number | undefined;
 }
 
-function createLink(spec: TunnelSpec, { number, first, onOutput, asking }: LinkPlan): [FakeLink, Link] {
+function createLink(spec: TunnelSpec, { number, first, onOutput, asking, target }: LinkPlan): [FakeLink, Link] {
   let isRunning = true;
   let lastLine: string | null = null;
   let finish: (exit: LinkExit) => void = () => undefined;
   const exited = new Promise<LinkExit>((resolve) => {
     finish = resolve;
   });
+  const sockets = new Set<net.Socket>();
   const end = (exit: LinkExit) => {
     isRunning = false;
+    for (const socket of sockets) socket.destroy();
     finish(exit);
   };
   const fake: FakeLink = {
@@ -111,7 +121,19 @@ function createLink(spec: TunnelSpec, { number, first, onOutput, asking }: LinkP
       onOutput(line);
     },
   };
+  const carrier: Carrier = {
+    isConfirming: true,
+    isAlive: () => isRunning,
+    async open(_client, signal) {
+      if (!isRunning) throw new Error('The fake link has ended');
+      const socket = net.connect({ port: target ?? 0, host: '127.0.0.1', allowHalfOpen: true });
+      await once(socket, 'connect', { signal });
+      sockets.add(socket.once('close', () => sockets.delete(socket)));
+      return socket;
+    },
+  };
   const link: Link = {
+    ...(target === undefined ? {} : { carrier }),
     root: undefined,
     exited,
     async check() {

@@ -9,6 +9,7 @@ import {
   initialCondition,
   type MachineEvent,
   type State,
+  seamlessTransition,
   transition,
 } from '#lib/tunnel/machine.js';
 
@@ -236,6 +237,35 @@ describe('attendedTransition()', () => {
           if (next.state === 'stopped') expect([next.desired, next.reason === 'stuck']).to.deep.equal(['down', false]);
           if (next.state === 'backoff') expect([next.desired, next.reason]).to.deep.equal(['down', 'stuck']);
           expect(next.state).not.to.equal('fatal');
+          now = next;
+        }
+      }),
+    );
+  });
+});
+
+describe('seamlessTransition()', () => {
+  const up: Condition = { state: 'up', desired: 'up', attempt: 2, streak: 1, reason: null };
+
+  it('stays up for a restart and a changed spec, and has another link made, counted from nothing', () => {
+    for (const type of ['restart', 'respec'] as const) {
+      expect(seamlessTransition(up, { type })).to.deep.equal({
+        next: { state: 'up', desired: 'up', attempt: 0, streak: 0, reason: null },
+        effect: 'renew',
+      });
+    }
+    expect(seamlessTransition(up, { type: 'ready' })).to.deep.equal({ next: up, effect: 'settle' });
+  });
+
+  it('is the same as any other but for that', () => {
+    fc.assert(
+      fc.property(walk, (steps) => {
+        let now = initialCondition;
+        for (const event of steps) {
+          const { next } = seamlessTransition(now, event);
+          const isOwn = now.state === 'up' && ['restart', 'respec', 'ready'].includes(event.type);
+          if (!isOwn) expect(seamlessTransition(now, event)).to.deep.equal(transition(now, event));
+          if (isOwn) expect(next.state).to.equal('up');
           now = next;
         }
       }),

@@ -34,6 +34,8 @@ const isPlain = (folder: string) => /^\/[\w./+-]*$/.test(folder) && !folder.incl
  */
 export function createSocketFolder({ candidates }: SocketFolderOptions): SocketFolder {
   let number = 0;
+  /** Also of those at which nobody listens yet. */
+  const taken = new Set<string>();
   let folder: string | undefined;
   return { take };
 
@@ -42,10 +44,13 @@ export function createSocketFolder({ candidates }: SocketFolderOptions): SocketF
     makeFolder(folder);
     const own = folder;
     const socket = path.join(own, String(++number));
+    taken.add(socket);
     return {
       path: socket,
       release: () => {
         forgive(() => fs.unlinkSync(socket), 'ENOENT', 'ENOTDIR');
+        taken.delete(socket);
+        if (taken.size > 0) return;
         forgive(() => fs.rmdirSync(own), 'ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EBUSY', 'EACCES', 'EPERM', 'EROFS');
       },
     };
