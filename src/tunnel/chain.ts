@@ -55,7 +55,7 @@ export const markerNames: readonly string[] = ['TUNNEL_ID', 'TUNWARD_INSTANCE', 
 /** What knows how to run ssh: the engines whose links are chains of processes, and the question where an ssh goes. */
 export interface Chains {
   readonly engineFor: (spec: TunnelSpec) => Engine;
-  /** Is ssh there, now? */
+  /** Is ssh there, or was it a second ago? */
   readonly hasSsh: () => boolean;
   /** Where a spec's ssh goes, as `user@host:port via hop,…`; undefined when ssh cannot tell. Connects nowhere. */
   readonly resolveSpec: (spec: TunnelSpec) => Promise<string | undefined>;
@@ -81,6 +81,8 @@ interface Facts {
 
 /** What a person's ssh_config says seldom changes between two starts that nobody asked for, and to ask costs a process. */
 const FACTS_KEPT_MS = 60_000;
+/** A list of 500 tunnels asks for each whether there is an ssh. */
+const LOOKED_MS = 1000;
 /** So many questions at once are asked before the start that needs the answer: of 200 hosts not all. */
 const ASKED_AHEAD = 8;
 
@@ -93,6 +95,7 @@ export function createChains(options: ChainOptions): Chains {
   const pins = createPinBudget(options.proc);
   const sockets = createSocketFolder({ candidates: socketFolders(options) });
   let links = 0;
+  let looked = { found: false, until: Number.NEGATIVE_INFINITY };
   const engines: Record<ProgramName, Engine> = {
     ssh: { name: 'ssh', start: (spec, link) => start('ssh', spec, link) },
     autossh: { name: 'autossh', start: (spec, link) => start('autossh', spec, link) },
@@ -100,11 +103,18 @@ export function createChains(options: ChainOptions): Chains {
   return {
     // What autossh starts again would ask again.
     engineFor: ({ engine, interactive }) => engines[engine === 'autossh' && !interactive ? 'autossh' : 'ssh'],
-    hasSsh: () => findProgram('ssh', env) !== undefined,
+    hasSsh,
     resolveSpec: (spec) => destinationOf(factsOf(destinationArguments(spec)), spec.jump.map(formatHop).join()),
     resolve: (words) => destinationOf(factsOf(words)),
     refresh,
   };
+
+  function hasSsh(): boolean {
+    if (clock.now() >= looked.until) {
+      looked = { found: findProgram('ssh', env) !== undefined, until: clock.now() + LOOKED_MS };
+    }
+    return looked.found;
+  }
 
   async function start(name: ProgramName, spec: TunnelSpec, linkOptions: LinkOptions): Promise<Link> {
     const ssh = requireProgram('ssh', env);
