@@ -440,9 +440,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function exchange(signal: AbortSignal): Promise<Trouble | undefined> {
-    await takePlace(signal);
+    // Nothing is stopped for it, and nothing has to be free.
     road.noteStopped();
     road.noteFree();
+    await takePlace(signal);
     const fresh = await startLink(signal);
     const trouble = await tryOut(fresh, signal).catch(troubleOf);
     if (trouble || signal.aborted) {
