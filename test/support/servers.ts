@@ -38,10 +38,14 @@ export const babbles: Behaviour = (socket) => {
 /** Listens on a loopback address, port 0 being any, and treats everybody like that. */
 export async function startServer(
   behave: Behaviour,
-  { port = 0, host = '127.0.0.1' }: { readonly port?: number; readonly host?: string } = {},
+  {
+    port = 0,
+    host = '127.0.0.1',
+    allowHalfOpen = false,
+  }: { readonly port?: number; readonly host?: string; readonly allowHalfOpen?: boolean } = {},
 ): Promise<LocalServer> {
   const sockets = new Set<net.Socket>();
-  const server = net.createServer((socket) => {
+  const server = net.createServer({ allowHalfOpen }, (socket) => {
     sockets.add(socket);
     socket.on('error', () => socket.destroy()).once('close', () => sockets.delete(socket));
     behave(socket);
@@ -60,6 +64,8 @@ export interface Relay extends LocalServer {
   /** Takes nothing more from either side, and hands nothing on, until it is let go. */
   stall(): void;
   go(): void;
+  /** Hangs up on everybody, by a reset. */
+  drop(): void;
 }
 
 /** Hands everything on to another port. `onConnect` is waited for before a newcomer is served; `onLeave` when it has gone. */
@@ -92,6 +98,9 @@ export async function startRelay(
     },
     go: () => {
       for (const end of ends) end.resume();
+    },
+    drop: () => {
+      for (const end of ends) end.resetAndDestroy();
     },
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
