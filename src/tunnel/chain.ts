@@ -393,7 +393,7 @@ async function spawnChain(
   const isLocal = spec.forward.side === 'local';
   const listens = { binds: isLocal && !socket ? binds : [], socket: socket?.path };
   const watch = createWatch({ proc, clock, root, pins: plan.pins, ...listens, isGranted });
-  const carrier = socket && createSocketCarrier({ path: socket.path, isAlive: watch.isAlive });
+  const carrier = socket && createSocketCarrier({ path: socket.path, isAlive: watch.isAlive, clock });
   void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
   const { lastLine, allocatedPort, refusals } = said;

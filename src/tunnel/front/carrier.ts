@@ -9,7 +9,7 @@ export interface Carrier {
    * @throws TunwardError ERR_START_FAILED `{reason: 'target_refused'}` when the far end says that the target cannot be
    * reached, and what else the link has to say; the signal's reason.
    */
-  open(client: ClientAddress, signal: AbortSignal): Promise<Duplex>;
+  open(client: ClientAddress, signal: AbortSignal): Promise<Remote>;
   /** Has the target accepted when `open` resolves? Otherwise that is only known from what comes after. */
   readonly isConfirming: boolean;
   /**
@@ -17,6 +17,15 @@ export interface Carrier {
    * client as if all had come through. Costs microseconds.
    */
   isAlive(): boolean;
+}
+
+/** One connection to the target. */
+export interface Remote extends Duplex {
+  /**
+   * Of one that reads into a buffer of its own instead of emitting 'data': from now on `sink` gets what comes. It answers
+   * false when it has not done with the piece: nothing more comes, and the piece stays as it is, until `resume()`.
+   */
+  pour?(sink: (chunk: Uint8Array) => boolean): void;
 }
 
 /** Who connected, as the server on the far side may be told. */
