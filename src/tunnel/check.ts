@@ -145,7 +145,7 @@ async function hearEnd(stream: Duplex, { check, clock, signal }: CheckContext): 
       talk ??= { end: 'closed', detail: null };
     });
   }
-  stream.end();
+  stream.resume().end();
   await until(() => talk, { timeoutMs: check.timeoutMs, everyMs: growing(50), signal, clock });
   return talk ?? { end: 'silent', detail: null };
 }
@@ -231,6 +231,8 @@ async function ask(to: Endpoint | Duplex, target: Endpoint, context: CheckContex
   // An agent of its own would make the connection itself.
   const way = to instanceof Duplex ? { createConnection: () => to } : { ...to, agent: false as const };
   const request = http.request({ ...way, path, headers });
+  // It comes paused.
+  if (to instanceof Duplex) request.once('socket', () => to.resume());
   request.once('response', ({ statusCode = 0 }) => {
     talk ??= { end: 'answered', detail: statusCode < 400 ? null : `GET ${path} answers ${statusCode}` };
   });

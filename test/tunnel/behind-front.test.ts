@@ -99,6 +99,7 @@ describe('an ssh behind a front', () => {
     stream.on('error', (error: NodeJS.ErrnoException) => {
       heard.end ||= error.code ?? 'error';
     });
+    stream.resume();
     return heard;
   }
 

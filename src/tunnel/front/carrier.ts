@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream';
 export interface Carrier {
   /**
    * Makes one connection to the target. Its two directions end one by one (`allowHalfOpen`), it holds back what is not read,
-   * and it is destroyed, with or without an error, when the link goes away.
+   * and it is destroyed, with or without an error, when the link goes away. It comes paused.
    *
    * @throws TunwardError ERR_START_FAILED `{reason: 'target_refused'}` when the far end says that the target cannot be
    * reached, and what else the link has to say; the signal's reason.
