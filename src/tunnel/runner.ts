@@ -6,6 +6,7 @@ import { type Attendance, createAttendance } from './asking/attendance.js';
 import { type Patience, type Person, usualPatience } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState, Reason } from './engine.js';
+import { createMeter, type Traffic } from './front/meter.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import { createHistory } from './history.js';
@@ -104,6 +105,8 @@ export interface AuthenticateOptions {
 export interface Runner {
   readonly spec: () => TunnelSpec;
   readonly status: () => TunnelStatus;
+  /** What has passed through this process for it, without a look at anything else; null: its bytes do not. */
+  readonly traffic: () => Traffic | null;
   /** The first start, in nobody's name, of one that is enabled. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
   readonly boot: (isSwept: boolean) => void;
   readonly start: (options?: RequestOptions) => Promise<OperationResult>;
@@ -133,6 +136,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   const { proc, clock, publish } = context;
   const describe = createDescriber(proc, { clock });
   const history = createHistory();
+  const meter = createMeter();
   const { checkUps = createCheckUps({ proc, clock }) } = context;
   let spec = first;
   let condition: Condition = first.interactive ? { ...initialCondition, reason: 'needs_auth' } : initialCondition;
@@ -155,7 +159,19 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** A launch or a teardown begins when the one before it has ended. */
   let tail: Promise<void> = Promise.resolve();
 
-  return { spec: () => spec, status, boot, start, restart, stop, authenticate, whyNotAuthenticate, respec, close };
+  return {
+    spec: () => spec,
+    status,
+    traffic,
+    boot,
+    start,
+    restart,
+    stop,
+    authenticate,
+    whyNotAuthenticate,
+    respec,
+    close,
+  };
 
   // What people ask for.
 
@@ -582,7 +598,12 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const engine = context.engineFor(spec).name;
     const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
     const facts = { spec, condition, health: health(), engine, since, ...history.read(), nextRetryAt, lastError };
-    return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
+    return describe({ ...facts, ...chain, traffic: traffic(), logFile: context.logFileOf(spec) });
+  }
+
+  function traffic(): Traffic | null {
+    const isCounted = spec.seamless !== null || context.engineFor(spec).name === 'embedded';
+    return isCounted ? meter.read() : null;
   }
 
   function health(): Health {

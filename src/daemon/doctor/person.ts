@@ -8,13 +8,19 @@ import { findProgram, readSshFacts } from '../../tunnel/chain.js';
 import type { TunnelSpec } from '../../tunnel/spec.js';
 import { isAnswered } from '../instance.js';
 import { type Check, count, failed, ok, type Surroundings, unknown, warning } from './check.js';
+import { isEmbedded } from './programs.js';
 
 /** Who runs this, as ssh sees it: the user, the home, the keys, and whom it trusts. */
 export async function checkPerson(surroundings: Surroundings): Promise<Check[]> {
   const home = readPasswdHome();
+  const { config, env, uid } = surroundings;
+  const isWithoutSsh = isEveryOneEmbedded(config, env);
+  if (home === undefined && isWithoutSsh) {
+    return [ok('user', `uid ${uid} has no line in /etc/passwd, and the embedded engine needs none`)];
+  }
   if (home === undefined) {
     const remedy = 'run it as a user of the image (user: in a compose file), or add the line: useradd';
-    return [failed('user', `uid ${surroundings.uid} has no line in /etc/passwd, so ssh refuses to run`, remedy)];
+    return [failed('user', `uid ${uid} has no line in /etc/passwd, so ssh refuses to run`, remedy)];
   }
   const agent = await checkAgent(surroundings);
   const { destinations, complaints } = await readDestinations(surroundings);
@@ -25,6 +31,12 @@ export async function checkPerson(surroundings: Surroundings): Promise<Check[]> 
     ...checkKeys(surroundings, { destinations, home, hasAgent: agent.status === 'ok' && isSet(surroundings) }),
     ...checkHostKeys(surroundings, destinations),
   ];
+}
+
+/** Then ssh has no part in it: nothing of what it wants is missing. */
+function isEveryOneEmbedded(config: Surroundings['config'], env: Surroundings['env']): boolean {
+  const tunnels = config?.tunnels ?? [];
+  return tunnels.length > 0 && tunnels.every((spec) => isEmbedded(spec, env));
 }
 
 /** The home that ssh takes `~` for, whatever HOME says. */
@@ -87,7 +99,8 @@ interface Destination {
 /** Each destination once: `ssh -G` costs 10 ms. */
 async function readDestinations({ env, config }: Surroundings) {
   const ssh = findProgram('ssh', env);
-  const specs = new Map(config?.tunnels.map((spec) => [destinationArguments(spec).join('\0'), spec]));
+  const asked = config?.tunnels.filter((spec) => !isEmbedded(spec, env));
+  const specs = new Map(asked?.map((spec) => [destinationArguments(spec).join('\0'), spec]));
   const destinations: Destination[] = [];
   const complaints: Check[] = [];
   for (const spec of ssh === undefined ? [] : specs.values()) {
@@ -104,7 +117,7 @@ async function readDestinations({ env, config }: Surroundings) {
 
 /** What ssh would log in with. A file that it will not take is worse where there is nothing else. */
 function checkKeys(
-  { config, uid }: Surroundings,
+  { config, env, uid }: Surroundings,
   options: { readonly destinations: readonly Destination[]; readonly home: string; readonly hasAgent: boolean },
 ): Check[] {
   const { destinations, home, hasAgent } = options;
@@ -124,6 +137,8 @@ function checkKeys(
     }
   }
   if (complaints.size > 0) return [...complaints.values()];
+  if (isEveryOneEmbedded(config, env))
+    return [ok('keys', 'the embedded engine looks for them when it starts a tunnel')];
   const finding = `${count(usable.size, 'key file')} for ${count(destinations.length, 'destination')}`;
   if (without === 0) return [ok('keys', finding)];
   const remedy = 'name one with identity_file, or start an agent: nobody is there to type a password';
