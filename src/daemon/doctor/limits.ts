@@ -1,7 +1,7 @@
 import { readCgroupLimit, readLimit } from '../../proc/limits.js';
 import { readArguments } from '../../proc/stat.js';
 import { type Check, count, ok, type Surroundings, warning } from './check.js';
-import { isEmbedded } from './programs.js';
+import { findEmbedded } from './programs.js';
 
 /** What there may be at most, and what so many tunnels take. */
 interface Budget {
@@ -25,12 +25,13 @@ const CONNECTIONS = 16;
  * takes a descriptor for the client, and, where an ssh carries it, another one for the way there.
  */
 export function checkLimits(surroundings: Surroundings, cgroupRoot?: string): Check[] {
-  const { proc, uid, env, config } = surroundings;
+  const { proc, uid, config } = surroundings;
   const specs = config?.tunnels.filter(({ interactive }) => !interactive) ?? [];
   const tunnels = specs.length;
-  const embedded = specs.filter((spec) => isEmbedded(spec, env)).length;
+  const theirs = findEmbedded(surroundings);
+  const embedded = specs.filter((spec) => theirs.has(spec)).length;
   const processes = tunnels - embedded + specs.filter(({ engine }) => engine === 'autossh').length;
-  const counted = specs.filter((spec) => spec.seamless !== null || isEmbedded(spec, env)).length;
+  const counted = specs.filter((spec) => spec.seamless !== null || theirs.has(spec)).length;
   const who = whoseLimits(surroundings);
   // Root is not bound by RLIMIT_NPROC.
   const ofUser = uid === 0 ? undefined : readLimit(proc, who, 'Max processes');

@@ -5,13 +5,14 @@ import { type Check, count, failed, ok, type Surroundings, unknown, warning } fr
 
 /** What runs, and what is run. */
 export async function checkPrograms(surroundings: Surroundings): Promise<Check[]> {
-  const { config, env } = surroundings;
+  const { config } = surroundings;
+  const embedded = findEmbedded(surroundings);
   const wantsAutossh = config?.tunnels.some(({ engine }) => engine === 'autossh') ?? false;
   return [
     checkNode(process.versions.node),
-    await checkSsh(surroundings),
+    await checkSsh(surroundings, embedded),
     ...(wantsAutossh ? [await checkAutossh(surroundings)] : []),
-    ...(config?.tunnels.some((spec) => needsShell(spec) && !isEmbedded(spec, env)) ? [checkShell(hasShell())] : []),
+    ...(config?.tunnels.some((spec) => needsShell(spec) && !embedded.has(spec)) ? [checkShell(hasShell())] : []),
   ];
 }
 
@@ -29,13 +30,15 @@ export function checkNode(version: string): Check {
   return failed('node', `Node ${version}, and tunward wants ^20.19 || >=22.12`, 'install a newer Node');
 }
 
-/** Is it kept by the client inside the daemon? `auto` is, where there is no ssh. */
-export function isEmbedded({ engine }: Pick<TunnelSpec, 'engine'>, env: Surroundings['env']): boolean {
-  return engine === 'embedded' || (engine === 'auto' && findProgram('ssh', env) === undefined);
+/** The tunnels that are kept by the client inside the daemon: `auto` is that where there is no ssh. */
+export function findEmbedded({ config, env }: Pick<Surroundings, 'config' | 'env'>): ReadonlySet<TunnelSpec> {
+  const hasSsh = findProgram('ssh', env) !== undefined;
+  const isEmbedded = ({ engine }: TunnelSpec) => engine === 'embedded' || (engine === 'auto' && !hasSsh);
+  return new Set(config?.tunnels.filter(isEmbedded));
 }
 
 /** Of no need where every tunnel is kept without it; what is there and does not work is in the way of `auto` alone. */
-async function checkSsh({ env, config }: Surroundings): Promise<Check> {
+async function checkSsh({ env, config }: Surroundings, embedded: ReadonlySet<TunnelSpec>): Promise<Check> {
   const ssh = await readProgram('ssh', env);
   const tunnels = config?.tunnels ?? [];
   if (ssh && tunnels.length > 0 && tunnels.every(({ engine }) => engine === 'embedded')) {
@@ -43,7 +46,7 @@ async function checkSsh({ env, config }: Surroundings): Promise<Check> {
   }
   if (ssh) return judgeSsh(ssh);
   const finding = `no ssh on PATH (${env.PATH ?? 'not set'})`;
-  const wanting = tunnels.filter((spec) => !isEmbedded(spec, env)).length;
+  const wanting = tunnels.length - embedded.size;
   if (wanting === 0) return ok('ssh', `${finding}: the embedded engine is used`);
   const remedy = "install openssh-client, or take out 'engine': the embedded engine is used then";
   return failed('ssh', `${finding}, and ${count(wanting, 'tunnel')} ${wanting === 1 ? 'asks' : 'ask'} for it`, remedy);
