@@ -134,7 +134,8 @@ export function describeTraffic({ traffic }: Pick<TunnelStatus, 'traffic'>): Lin
   if (!traffic) return [...branch, styled('dim', 'traffic is not counted: it does not pass through the daemon')];
   const { connections, open, queued, refused, bytesIn, bytesOut } = traffic;
   const bytes = `${formatBytes(bytesIn)} in, ${formatBytes(bytesOut)} out`;
-  return [...branch, `${connections} connections: ${open} open, ${queued} waiting, ${refused} refused; ${bytes}`];
+  const total = `${connections} connection${connections === 1 ? '' : 's'}`;
+  return [...branch, `${total}: ${open} open, ${queued} waiting, ${refused} refused; ${bytes}`];
 }
 
 /** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */
