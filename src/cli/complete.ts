@@ -158,7 +158,7 @@ interface Place {
 async function valuesOfArgument(argument: Argument, { typed, program, context }: Place): Promise<Completion> {
   const name = argument.name();
   if (argument.argChoices) return argument.argChoices.map((value) => ({ value, about: '' }));
-  if (name === 'id|name|prefix') {
+  if (name === 'id|name|prefix' || name === 'tunnel') {
     const tunnels = await readTunnels(typed.options, context);
     const isMeant = typed.command.name() === 'auth' ? ({ interactive }: Known) => interactive : () => true;
     return tunnelsOf(tunnels, typed.positionals, isMeant);

@@ -26,6 +26,7 @@ export interface AddOptions extends DaemonOptions {
   readonly option?: Readonly<Record<string, string>>;
   readonly jump?: string;
   readonly engine?: EngineChoice;
+  readonly seamless?: boolean;
   readonly group?: readonly string[];
   readonly disabled?: boolean;
 }
@@ -56,7 +57,7 @@ export async function add(tunnel: NewTunnel, options: AddOptions, context: Conte
 /** In the keys of the file. What is a path here is one for the file as well, whose folder is another one. */
 function toFile({ name, remoteHost, forward }: NewTunnel, options: AddOptions, { cwd }: Context) {
   const { direction, localPort, remotePort } = endsOf(forward);
-  const { sshConfig, identity, port, option, jump, engine, group = [], disabled = false } = options;
+  const { sshConfig, identity, port, option, jump, engine, seamless = false, group = [], disabled = false } = options;
   const sshOptions = { ...(port === undefined ? {} : { Port: port }), ...option };
   return {
     name,
@@ -69,6 +70,7 @@ function toFile({ name, remoteHost, forward }: NewTunnel, options: AddOptions, {
     ...(Object.keys(sshOptions).length === 0 ? {} : { ssh_options: sshOptions }),
     ...(jump === undefined ? {} : { jump }),
     ...(engine === undefined ? {} : { engine }),
+    ...(seamless ? { seamless } : {}),
     ...(group.length === 0 ? {} : { groups: group }),
     ...(disabled ? { enabled: false } : {}),
   };

@@ -1,6 +1,7 @@
 import { openProc, type Proc } from '../proc/read.js';
 import { createUsageReader, sumUsage } from '../proc/usage.js';
 import { type Clock, systemClock } from '../time.js';
+import type { Traffic } from '../tunnel/front/meter.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
 import type { Size } from './area.js';
 import type { Board } from './board.js';
@@ -12,6 +13,8 @@ import type { ToldEvent } from './story.js';
 /** Who knows how the tunnels are at this moment. */
 export interface Tunnels {
   list(): TunnelStatus[];
+  /** What has passed through this process, by id. */
+  traffic(): ReadonlyMap<string, Traffic>;
 }
 
 /** The tunnels on a terminal: how far they have come, then how they are, then how far they have gone. */
@@ -74,17 +77,19 @@ export function openLive(board: Board, { screen, env }: Context, clock: Clock = 
   /** At all tunnels where that is needed; otherwise at what those use that are to be seen. */
   function look(tunnels: Tunnels, isTime: boolean): void {
     if (isOutdated) board.replace(tunnels.list());
-    else if (isTime) lookAtUsage(new Set(picture.shown.map(({ id }) => id)));
+    else if (isTime) lookAtUsage(tunnels, new Set(picture.shown.map(({ id }) => id)));
     if (isOutdated || isTime) changes++;
     isOutdated = false;
   }
 
   /** By the chains that are known: to look for their processes as well, as a whole status does, costs five times as much. */
-  function lookAtUsage(ids: ReadonlySet<string>): void {
+  function lookAtUsage(tunnels: Tunnels, ids: ReadonlySet<string>): void {
+    const traffic = tunnels.traffic();
     const seen = board.tunnels().filter(({ id }) => ids.has(id));
     const found = usage.read(seen.flatMap(({ chain }) => chain));
     for (const tunnel of seen) {
-      board.set({ ...tunnel, usage: sumUsage(tunnel.chain.flatMap(({ pid }) => found.get(pid) ?? [])) });
+      const usage = sumUsage(tunnel.chain.flatMap(({ pid }) => found.get(pid) ?? []));
+      board.set({ ...tunnel, usage, traffic: traffic.get(tunnel.id) ?? null });
     }
   }
 

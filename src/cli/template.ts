@@ -58,7 +58,8 @@ const usageHint = `# tunward validate checks this file and starts nothing; tunwa
 function renderKeys({ logDir, stateDir, socket }: Defaults, named: readonly string[] = []): string {
   const keys: [key: string, ...lines: string[]][] = [
     ['', '# For every tunnel that says nothing else.'],
-    ['engine', '#engine: auto                            # ssh, or autossh above it'],
+    ['engine', '#engine: auto                            # ssh, autossh above it, or embedded: without ssh'],
+    ['seamless', '#seamless: false                         # true: a restart refuses no connection'],
     ['takeover', '#takeover: tunnels                       # who may be killed for a port: own, tunnels, any'],
     ['ssh_config', '#ssh_config: ~/.ssh/config'],
     ['jump', '#jump: [me@bastion.example]              # the hosts to go through, the first one first'],

@@ -5,18 +5,26 @@ import { type Line, layTable, measureTable, type Span, styled } from './render.j
 import { formatAge, formatBytes, formatMs, formatPercent, programOf } from './units.js';
 
 /** One row a tunnel; below it, for one that is not up, what is the matter and when it is tried again. `now` in ms since the epoch. */
-export function renderTunnels(tunnels: readonly TunnelStatus[], now: number): Line[] {
-  return [...layTunnels(tunnels, now).lines];
+export function renderTunnels(
+  tunnels: readonly TunnelStatus[],
+  now: number,
+  below: (tunnel: TunnelStatus) => readonly Line[] = () => [],
+): Line[] {
+  return [...layTunnels(tunnels, now, { below }).lines];
 }
 
 /** What a narrow terminal can do without, in this order. */
-const dispensable = ['PID', 'MEM', 'CPU', 'VIA', 'TARGET'];
+const dispensable = ['PID', 'REFUSED', 'QUEUED', 'OUT', 'IN', 'OPEN', 'MEM', 'CPU', 'ENGINE', 'VIA', 'TARGET'];
+/** What nobody can tell of a tunnel whose bytes do not pass through the daemon: not shown where there is no other one. */
+const counted = ['OPEN', 'QUEUED', 'REFUSED', 'IN', 'OUT'];
 
 export interface TableRoom {
   /** Default: as many as it takes. */
   readonly columns?: number;
   /** How wide each column is at least. */
   readonly widths?: readonly number[];
+  /** What is said below each row, beside its trouble. */
+  readonly below?: (tunnel: TunnelStatus) => readonly Line[];
 }
 
 export interface LaidTable {
@@ -29,31 +37,40 @@ export interface LaidTable {
 export function layTunnels(
   tunnels: readonly TunnelStatus[],
   now: number,
-  { columns = Number.POSITIVE_INFINITY, widths = [] }: TableRoom = {},
+  { columns = Number.POSITIVE_INFINITY, widths = [], below = () => [] }: TableRoom = {},
 ): LaidTable {
-  const titles = ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'];
+  const titles = ['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'ENGINE', 'PID', 'CPU', 'MEM', ...counted, 'SINCE'];
   const cells = tunnels.map((tunnel) => [
     styled('bold', tunnel.name),
     styled(styleOf(tunnel), tunnel.state),
     listenOf(tunnel),
     tunnel.target,
     viaOf(tunnel),
+    engineOf(tunnel),
     tunnel.pid === null ? '-' : String(tunnel.pid),
     tunnel.usage ? formatPercent(tunnel.usage.cpu) : '-',
     tunnel.usage ? formatBytes(tunnel.usage.memory) : '-',
+    ...trafficCells(tunnel),
     formatAge((now - Date.parse(tunnel.since)) / 1000),
   ]);
   const measured = measureTable(titles, cells, widths);
-  const kept = chooseColumns(titles, measured, columns);
+  const isCounted = tunnels.some(({ traffic }) => traffic);
+  const sought = titles.filter((title) => isCounted || !counted.includes(title));
+  const kept = chooseColumns(titles, sought, measured, columns);
   const pick = <T>(row: readonly T[]) => row.filter((_cell, column) => kept.has(titles[column] ?? ''));
-  const options = { right: ['CPU', 'MEM'], widths: pick(measured) };
+  const options = { right: ['CPU', 'MEM', ...counted], widths: pick(measured) };
   const [head = '', ...rows] = layTable(pick(titles), cells.map(pick), options);
-  const lines = tunnels.flatMap((tunnel, at) => [rows[at] ?? '', ...troubleOf(tunnel, now)]);
+  const lines = tunnels.flatMap((tunnel, at) => [rows[at] ?? '', ...troubleOf(tunnel, now), ...below(tunnel)]);
   return { lines: [head, ...lines], widths: measured };
 }
 
-function chooseColumns(titles: readonly string[], widths: readonly number[], room: number): ReadonlySet<string> {
-  const kept = new Set(titles);
+function chooseColumns(
+  titles: readonly string[],
+  sought: readonly string[],
+  widths: readonly number[],
+  room: number,
+): ReadonlySet<string> {
+  const kept = new Set(sought);
   const total = () => titles.reduce((sum, title, at) => sum + (kept.has(title) ? (widths[at] ?? 0) + 2 : 0), -2);
   for (const title of dispensable) if (total() > room) kept.delete(title);
   return kept;
@@ -98,6 +115,27 @@ export function listenOf({ listen }: Pick<TunnelStatus, 'listen'>): string {
 /** `bastion, me@web`: the hosts in between and the destination, as the connection goes. */
 export function viaOf({ jump, remoteHost }: Pick<TunnelStatus, 'jump' | 'remoteHost'>): string {
   return [...jump, remoteHost].join(', ');
+}
+
+/** `ssh`, `embedded, seamless`. */
+export function engineOf({ engine, seamless }: Pick<TunnelStatus, 'engine' | 'seamless'>): string {
+  return seamless ? `${engine}, seamless` : engine;
+}
+
+function trafficCells({ traffic }: Pick<TunnelStatus, 'traffic'>): string[] {
+  if (!traffic) return counted.map(() => '-');
+  const { open, queued, refused, bytesIn, bytesOut } = traffic;
+  return [...[open, queued, refused].map(String), formatBytes(bytesIn), formatBytes(bytesOut)];
+}
+
+/** Below a tunnel that was asked for by its name: what has passed through the daemon for it, in words. */
+export function describeTraffic({ traffic }: Pick<TunnelStatus, 'traffic'>): Line {
+  const branch = ['  ', styled('dim', '└ ')];
+  if (!traffic) return [...branch, styled('dim', 'traffic is not counted: it does not pass through the daemon')];
+  const { connections, open, queued, refused, bytesIn, bytesOut } = traffic;
+  const bytes = `${formatBytes(bytesIn)} in, ${formatBytes(bytesOut)} out`;
+  const total = `${connections} connection${connections === 1 ? '' : 's'}`;
+  return [...branch, `${total}: ${open} open, ${queued} waiting, ${refused} refused; ${bytes}`];
 }
 
 /** What keeps it from being up, in words; nothing for one that is up and well, or was stopped by somebody. */

@@ -5,21 +5,29 @@ import type { TunnelStatus } from '../tunnel/runner.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import type { Context } from './context.js';
 import { styled } from './render.js';
-import { renderTunnels } from './tunnel-view.js';
+import { describeTraffic, renderTunnels } from './tunnel-view.js';
 
 export interface GroupOptions extends DaemonOptions {
   /** Tunnels of any of these alone. */
   readonly group?: readonly string[];
 }
 
-/** The tunnels and how they are. */
-export async function list({ group = [], ...options }: GroupOptions, context: Context): Promise<number> {
+/** The tunnels and how they are; those that are named alone, as they are at this moment, with what has passed through them. */
+export async function list(
+  which: readonly string[],
+  { group = [], ...options }: GroupOptions,
+  context: Context,
+): Promise<number> {
   const { screen } = context;
-  const all = await (await findDaemon(options, context)).tunnels();
+  const client = await findDaemon(options, context);
+  const all = which.length > 0 ? await Promise.all(which.map(client.tunnel)) : await client.tunnels();
   const tunnels = group.length > 0 ? inGroups(all, group) : all;
   if (screen.json) screen.data({ tunnels });
   else if (tunnels.length === 0) screen.say('The configuration has no tunnels');
-  else screen.rows(...renderTunnels(tunnels, systemClock.wallTime()));
+  else {
+    const below = which.length > 0 ? (tunnel: TunnelStatus) => [describeTraffic(tunnel)] : undefined;
+    screen.rows(...renderTunnels(tunnels, systemClock.wallTime(), below));
+  }
   return 0;
 }
 

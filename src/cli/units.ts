@@ -6,11 +6,11 @@ export function formatMs(ms: number): string {
   return `${ms < 10 ? Math.round(ms * 10) / 10 : Math.round(ms)} ms`;
 }
 
-/** `812 kB`, `3.2 MB`, `1.5 GB`. */
+/** `74 B`, `812 kB`, `3.2 MB`, `1.5 GB`. */
 export function formatBytes(bytes: number): string {
   if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
   if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`;
-  return `${Math.round(bytes / 1e3)} kB`;
+  return bytes < 999.5 ? `${Math.round(bytes)} B` : `${Math.round(bytes / 1e3)} kB`;
 }
 
 /** `0.0 %`, `3.2 %`, `187 %`: of one core. */

@@ -67,6 +67,7 @@ export interface OpenOptions {
   readonly option?: Readonly<Record<string, string>>;
   readonly jump?: string;
   readonly engine?: EngineChoice;
+  readonly seamless?: boolean;
   readonly name?: string;
   readonly force?: boolean;
 }
@@ -81,6 +82,7 @@ export async function open(remoteHost: string, options: OpenOptions, context: Co
     ...endsOf(options.forward),
     name: options.name ?? remoteHost,
     engine: options.engine,
+    seamless: options.seamless,
     sshConfig: options.sshConfig,
     identityFile: options.identity,
     sshOptions: { ...(options.port === undefined ? {} : { Port: options.port }), ...options.option },

@@ -107,7 +107,8 @@ const about: Readonly<Record<string, string>> = {
   interactive: 'Needs a person at every start: shown, and not started',
   groups: 'Labels, for --group of ls, start, stop and restart',
   enabled: 'false: shown as stopped, and started by hand alone',
-  engine: 'What keeps it: ssh (which auto takes), or autossh above it',
+  engine:
+    'What keeps it: ssh, autossh above it, or embedded, a client inside the daemon. auto: ssh where there is one, else embedded',
   ssh_config: "ssh -F: in place of the person's own",
   identity_file: 'ssh -i: the key to log in with',
   ssh_options: 'ssh -o: options by their names; those that run programs or move the listener may not stand here',

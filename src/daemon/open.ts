@@ -26,6 +26,17 @@ export interface OpenTunnelOptions {
   readonly sshOptions?: Readonly<Record<string, string>> | undefined;
   /** The hosts to go through, `[user@]host[:port]`, the first one first; as one text they are separated by commas. */
   readonly jump?: string | readonly string[] | undefined;
+  /**
+   * A local forward is listened for by this process, which keeps its clients waiting while the link is exchanged: a restart
+   * refuses no connection, and `status().traffic` counts. Not with a `prompt`.
+   */
+  readonly seamless?: boolean | undefined;
+  /** How long connections may go on over a link that has been replaced, before they are cut. Default 30,000 milliseconds. */
+  readonly drainMs?: number | undefined;
+  /** How long a connection waits for a link, before it is turned away. Default 10,000 milliseconds. */
+  readonly connectWaitMs?: number | undefined;
+  /** Of the engine `embedded`: its connection to the server carries other tunnels there as well. Default true. */
+  readonly share?: boolean | undefined;
   readonly takeover?: Takeover | undefined;
   readonly env?: Readonly<Record<string, string | undefined>> | undefined;
   /**
@@ -123,6 +134,10 @@ function readSpec(options: OpenTunnelOptions, env: Readonly<Record<string, strin
     identity_file: options.identityFile,
     ssh_options: options.sshOptions,
     jump: options.jump,
+    seamless: options.seamless,
+    drain_ms: options.drainMs,
+    connect_wait_ms: options.connectWaitMs,
+    share: options.share,
     takeover,
     interactive: options.prompt !== undefined,
   };

@@ -1,3 +1,4 @@
+import { whyNotEmbedded } from '../tunnel/embedded/facts.js';
 import {
   type BackoffOptions,
   type CheckOptions,
@@ -187,6 +188,12 @@ function refuseContradictions({ document, errors }: Findings, own: TunnelShape, 
   if (own.share && (spec.engine === 'ssh' || spec.engine === 'autossh')) {
     refuse('share', `expected share for the engine embedded, found the engine ${spec.engine}`);
   }
+  const unable = spec.engine === 'embedded' ? whyNotEmbedded(spec.sshOptions) : undefined;
+  if (!unable) return;
+  const [name, why] = unable;
+  // An option of the top is said to be in the way of a tunnel that stands below it.
+  const isOwn = Object.keys(own.ssh_options ?? {}).includes(name);
+  errors.push(document.problem(isOwn ? [...path, 'ssh_options', name] : path, why));
 }
 
 function toSpec(

@@ -18,6 +18,7 @@ import { portView } from './port-view.js';
 import { createProcessWatch } from './processes.js';
 import { createSettings } from './settings.js';
 import { createAuthenticate } from './terminal-dialog.js';
+import { createTrafficWatch } from './traffic.js';
 import { tunnelView } from './tunnel-view.js';
 
 /** Everything is put together here, and drawn from one model. */
@@ -50,6 +51,7 @@ function start(): void {
   const inspector = createPortInspector(panel, connection, confirm);
   const log = createLogKeeper(panel);
   const watchProcesses = createProcessWatch(panel, connection);
+  const watchTraffic = createTrafficWatch(panel, connection);
   const onKeys = () => showKeys(dialog, panel);
   const onSignOut = () => void signOut(panel, connection);
 
@@ -66,7 +68,7 @@ function start(): void {
   function watch(): void {
     if (document.visibilityState === 'visible') connection.begin();
     else connection.pause();
-    followLog();
+    followTunnel();
   }
 
   function enter(): void {
@@ -79,7 +81,7 @@ function start(): void {
     keepFocus(() => render(frameView(panel, pageView(), { onSignOut, onKeys }), root));
     document.title = titleOf();
     watchProcesses();
-    followLog();
+    followTunnel();
     arrive(shown);
     shown = { phase: model.phase, route: model.route };
   }
@@ -94,11 +96,14 @@ function start(): void {
     return listView(panel, actions);
   }
 
-  function followLog(): void {
+  /** The log of the tunnel whose page is seen, and what passes through it. */
+  function followTunnel(): void {
     const { phase, link, route, tunnels } = model;
     const isSeen =
       phase === 'in' && link.state === 'live' && document.visibilityState === 'visible' && route.page === 'tunnel';
-    log.show(isSeen && tunnels.has(route.id) ? route.id : undefined);
+    const tunnel = isSeen ? tunnels.get(route.id) : undefined;
+    log.show(tunnel?.id);
+    watchTraffic(Boolean(tunnel?.traffic));
   }
 
   function titleOf(): string {

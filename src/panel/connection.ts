@@ -192,6 +192,7 @@ export const signedOut = {
   outcomes: new Map(),
   notice: undefined,
   processes: undefined,
+  traffic: new Map(),
   port: { doing: undefined },
 } as const;
 

@@ -1,6 +1,6 @@
 import type { Api } from './api.js';
 import type { Settings } from './settings.js';
-import type { Done, PortReport, Problem, ProcessNode, Session, Tunnel } from './types.js';
+import type { Done, PortReport, Problem, ProcessNode, Session, Traffic, Tunnel } from './types.js';
 import type { Column, StateFilter, Verb, Words } from './words.js';
 
 export type Route =
@@ -41,6 +41,12 @@ export interface PortLook {
   readonly problem?: Problem | undefined;
 }
 
+/** What the daemon had counted for a tunnel at a moment by its clock, in ms since the epoch. */
+export interface Sample {
+  readonly atMs: number;
+  readonly traffic: Traffic;
+}
+
 export interface Model {
   /** Who is not signed in sees nothing but the form for that. */
   readonly phase: 'connecting' | 'login' | 'in';
@@ -57,6 +63,8 @@ export interface Model {
   readonly route: Route;
   readonly list: ListChoice;
   readonly processes: { readonly id: string; readonly tree: ProcessNode | null } | undefined;
+  /** By tunnel, the latest last: two minutes of it at most. */
+  readonly traffic: ReadonlyMap<string, readonly Sample[]>;
   readonly log: { readonly isFollowing: boolean; readonly isEmpty: boolean; readonly isBroken: boolean };
   readonly port: PortLook;
 }
@@ -89,6 +97,7 @@ export const firstModel: Model = {
   route: { page: 'list' },
   list: { query: '', group: '', states: 'all', sort: undefined, current: undefined },
   processes: undefined,
+  traffic: new Map(),
   log: { isFollowing: true, isEmpty: true, isBroken: false },
   port: { doing: undefined },
 };

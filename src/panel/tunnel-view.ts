@@ -10,6 +10,7 @@ import { phaseFigure } from './phases-view.js';
 import { outcomeView } from './refusal-view.js';
 import { hasTrouble, lookOf, stateBadge, troubleLine, uptimeOf } from './state-view.js';
 import { said, text } from './text.js';
+import { trafficView } from './traffic-view.js';
 import { treeView } from './tree-view.js';
 import type { Tunnel } from './types.js';
 import { endpoint, formatAge, formatBytes, formatPercent, formatTime } from './units.js';
@@ -26,7 +27,7 @@ export function tunnelView(panel: Panel, id: string, hands: { actions: Actions; 
     ${headView(panel, tunnel, hands.actions)}
     <div class="columns">
       <div class="column">
-        ${factsView(panel, tunnel, words)} ${restartView(panel, tunnel, words)} ${listenersView(tunnel, words)} ${processesView(panel, tunnel, words)}
+        ${factsView(panel, tunnel, words)} ${trafficView(panel, tunnel, words)} ${restartView(panel, tunnel, words)} ${listenersView(tunnel, words)} ${processesView(panel, tunnel, words)}
       </div>
       <div class="column">${logView(panel, hands.log)}</div>
     </div>`;
@@ -42,6 +43,7 @@ function headView(panel: Panel, tunnel: Tunnel, actions: Actions): TemplateResul
   return html`<div class="head">
       <h1 tabindex="-1">${text(tunnel.name)}</h1>
       ${stateBadge(tunnel, words)}
+      ${tunnel.seamless ? html`<span class="tag" title=${words.tunnel.seamlessWhy}>${words.tunnel.seamless}</span>` : ''}
       <p class="way">${wayView(tunnel, words)}</p>
       <div class="buttons">${actionButtons(tunnel, words, { doing, whyNot, actions, isCompact: false, isCurrent: true })}</div>
     </div>

@@ -44,7 +44,10 @@ export interface Tunnel {
   readonly health_reason: string | null;
   readonly remedy: string | null;
   readonly direction: 'remote_to_local' | 'local_to_remote';
+  /** What keeps it: ssh, autossh or embedded. */
   readonly engine: string;
+  /** Its clients notice no restart. */
+  readonly seamless: boolean;
   readonly listen: readonly Address[];
   readonly target: string;
   readonly remote_host: string;
@@ -55,6 +58,8 @@ export interface Tunnel {
   readonly interactive: boolean;
   readonly pid: number | null;
   readonly usage: { readonly cpu: number; readonly memory: number } | null;
+  /** null: its bytes do not pass through the daemon. */
+  readonly traffic: Traffic | null;
   readonly since: string;
   readonly attempt: number;
   readonly restarts: number;
@@ -62,6 +67,22 @@ export interface Tunnel {
   readonly last_error: string | null;
   readonly log_file: string | null;
   readonly last_restart: LastRestart | null;
+}
+
+/** What has passed through the daemon for a tunnel since that began. */
+export interface Traffic {
+  readonly connections: number;
+  readonly open: number;
+  readonly queued: number;
+  readonly refused: number;
+  readonly bytes_in: number;
+  readonly bytes_out: number;
+}
+
+/** Of all tunnels whose bytes pass through the daemon, by id. */
+export interface TrafficAnswer {
+  readonly at: string;
+  readonly tunnels: Readonly<Record<string, Traffic>>;
 }
 
 /** What a start, a stop or a restart answers. */

@@ -24,11 +24,16 @@ function formatSpan(seconds: number, units: Words['units']): string {
   return small === 0 ? `${big} ${unit}` : `${big} ${unit} ${small} ${rest}`;
 }
 
-/** `812 kB`, `3.2 MB`, `1.5 GB`. */
+/** `74 B`, `812 kB`, `3.2 MB`, `1.5 GB`. */
 export function formatBytes(bytes: number): string {
   if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
   if (bytes >= 1e6) return `${(bytes / 1e6).toFixed(1)} MB`;
-  return `${Math.round(bytes / 1e3)} kB`;
+  return bytes < 999.5 ? `${Math.round(bytes)} B` : `${Math.round(bytes / 1e3)} kB`;
+}
+
+/** `812 kB/s`. */
+export function formatRate(bytesPerSecond: number, { units }: Words): string {
+  return `${formatBytes(bytesPerSecond)}/${units.s}`;
 }
 
 /** `0.0 %`, `3.2 %`, `187 %`: of one core. */

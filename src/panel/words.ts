@@ -138,6 +138,8 @@ export interface Words {
     readonly direction: string;
     readonly directions: Readonly<Record<'remote_to_local' | 'local_to_remote', string>>;
     readonly engine: string;
+    readonly seamless: string;
+    readonly seamlessWhy: string;
     readonly groups: string;
     readonly pid: string;
     readonly restarts: string;
@@ -160,6 +162,23 @@ export interface Words {
     readonly forceTitle: (port: number) => string;
     readonly forceText: string;
     readonly forceDo: Readonly<Record<Verb, string>>;
+  };
+  readonly traffic: {
+    readonly title: string;
+    /** What the picture shows. */
+    readonly span: string;
+    readonly in: string;
+    readonly out: string;
+    readonly peak: string;
+    readonly none: string;
+    /** The picture in words. */
+    readonly describe: (bytesIn: string, bytesOut: string, peak: string) => string;
+    readonly open: string;
+    readonly queued: string;
+    readonly refused: string;
+    readonly connections: string;
+    readonly received: string;
+    readonly sent: string;
   };
   readonly log: {
     readonly title: string;

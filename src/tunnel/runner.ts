@@ -8,7 +8,7 @@ import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState, Reason } from './engine.js';
 import { createEntrance } from './entrance.js';
 import { describeExit, refuseExchange, type Trouble, troubleOf, waitUntilOfUse } from './exchange.js';
-import { createMeter } from './front/meter.js';
+import { createMeter, type Traffic } from './front/meter.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
 import { createHistory } from './history.js';
@@ -109,6 +109,8 @@ export interface AuthenticateOptions {
 export interface Runner {
   readonly spec: () => TunnelSpec;
   readonly status: () => TunnelStatus;
+  /** What has passed through this process for it, without a look at anything else; null: its bytes do not. */
+  readonly traffic: () => Traffic | null;
   /** The first start, in nobody's name, of one that is enabled. `isSwept`: the way was cleared a moment ago, for all tunnels at once. */
   readonly boot: (isSwept: boolean) => void;
   readonly start: (options?: RequestOptions) => Promise<OperationResult>;
@@ -167,7 +169,19 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** A launch or a teardown begins when the one before it has ended. */
   let tail: Promise<void> = Promise.resolve();
 
-  return { spec: () => spec, status, boot, start, restart, stop, authenticate, whyNotAuthenticate, respec, close };
+  return {
+    spec: () => spec,
+    status,
+    traffic,
+    boot,
+    start,
+    restart,
+    stop,
+    authenticate,
+    whyNotAuthenticate,
+    respec,
+    close,
+  };
 
   // What people ask for.
 
@@ -703,10 +717,18 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   function status(): TunnelStatus {
-    const engine = (link && engineName) ?? context.engineFor(spec).name;
+    const engine = engineInUse();
     const chain = { root: link?.root, allocatedPort: link?.allocatedPort() };
     const facts = { spec, condition, health: health(), engine, since, ...history.read(), nextRetryAt, lastError };
-    return describe({ ...facts, ...chain, logFile: context.logFileOf(spec) });
+    return describe({ ...facts, ...chain, traffic: traffic(), logFile: context.logFileOf(spec) });
+  }
+
+  function traffic(): Traffic | null {
+    return spec.seamless !== null || engineInUse() === 'embedded' ? meter.read() : null;
+  }
+
+  function engineInUse(): EngineName {
+    return (link && engineName) ?? context.engineFor(spec).name;
   }
 
   function health(): Health {

@@ -4,6 +4,7 @@ import { isSame, type ProcessRef, type ProcessStat, readCommand, readFamily } fr
 import { createUsageMeter, sumUsage, type Usage } from '../proc/usage.js';
 import type { Clock } from '../time.js';
 import type { Reason } from './engine.js';
+import type { Traffic } from './front/meter.js';
 import type { Condition, Desired, State } from './machine.js';
 import { remedyOf } from './remedy.js';
 import { type Bind, bindSet, formatEndpoint, formatHop, type TunnelSpec } from './spec.js';
@@ -28,7 +29,10 @@ export interface TunnelStatus {
   /** What somebody can do about it; null where that is to wait, or nothing. */
   readonly remedy: string | null;
   readonly direction: TunnelSpec['direction'];
+  /** What keeps its link, or would at this moment: `auto` is one of them by then. */
   readonly engine: string;
+  /** This process listens for it, and its clients notice no restart. */
+  readonly seamless: boolean;
   readonly listen: readonly Bind[];
   /** Where the forward leads, `host:port` as seen from the other side. */
   readonly target: string;
@@ -47,6 +51,8 @@ export interface TunnelStatus {
    * together, pid, ppid and elapsed of its root. null: there is no chain.
    */
   readonly usage: Usage | null;
+  /** What has passed through this process for it; null: its bytes do not. */
+  readonly traffic: Traffic | null;
   readonly since: string;
   readonly attempt: number;
   /** How often it came up again after it had been up. */
@@ -91,6 +97,7 @@ export interface KnownParts {
   /** The port that the server chose for a remote forward of port 0. */
   readonly allocatedPort: number | undefined;
   readonly engine: string;
+  readonly traffic: Traffic | null;
   readonly since: number;
   readonly restarts: number;
   readonly lastRestart: LastRestart | null;
@@ -142,7 +149,7 @@ export function describeTunnel({ root, chain, ...known }: StatusParts): TunnelSt
 
 /** A status without a look: as if there were no chain. */
 export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus {
-  const { spec, condition, health, allocatedPort, engine, restarts, lastRestart } = parts;
+  const { spec, condition, health, allocatedPort, engine, traffic, restarts, lastRestart } = parts;
   const { lastError, logFile, nextRetryAt } = parts;
   const reason = condition.reason ?? health.reason;
   return {
@@ -156,6 +163,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     remedy: remedyOf(reason, { spec, lastError }),
     direction: spec.direction,
     engine,
+    seamless: spec.seamless !== null,
     listen: bindSet(spec.forward, hasIpv6).map((bind) => ({ ...bind, port: allocatedPort ?? bind.port })),
     target: formatEndpoint(spec.forward.target),
     remoteHost: spec.remoteHost,
@@ -164,6 +172,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     interactive: spec.interactive,
     enabled: spec.enabled,
     ...{ pid: null, chain: [], usage: null },
+    traffic,
     since: toIso(parts.since),
     attempt: condition.attempt,
     restarts,

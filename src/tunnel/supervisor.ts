@@ -10,6 +10,7 @@ import type { Person } from './asking/person.js';
 import { createChains, markerNames, markerOf } from './chain.js';
 import { createEmbeddedEngine } from './embedded/engine.js';
 import { createEngines, type Engines } from './engines.js';
+import type { Traffic } from './front/meter.js';
 import { createGate, type GateOptions } from './gate.js';
 import type { Ledger } from './ledger.js';
 import { type Cleared, countLayers, findLeftovers, type LayerCounts, type Leftover } from './leftovers.js';
@@ -91,6 +92,8 @@ export interface Supervisor {
   list(): TunnelStatus[];
   /** What is wanted, in that order: without a look at anything. */
   specs(): TunnelSpec[];
+  /** What has passed through this process until this moment, by id, of those whose bytes do: without a look at anything. */
+  traffic(): ReadonlyMap<string, Traffic>;
   /** Stops everything. Bounded by the kills' own bounds; afterwards nothing can be started. Idempotent. */
   close(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -153,9 +156,19 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     status: (which) => find(which).status(),
     list: () => [...runners.values()].map((runner) => runner.status()),
     specs: () => [...runners.values()].map((runner) => runner.spec()),
+    traffic,
     close,
     [Symbol.asyncDispose]: close,
   };
+
+  function traffic(): ReadonlyMap<string, Traffic> {
+    const counted = new Map<string, Traffic>();
+    for (const [id, runner] of runners) {
+      const seen = runner.traffic();
+      if (seen) counted.set(id, seen);
+    }
+    return counted;
+  }
 
   async function sweep(specs: readonly TunnelSpec[]): Promise<KillReport> {
     // Whatever this installation started, also for tunnels that have left the configuration.

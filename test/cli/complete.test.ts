@@ -109,7 +109,8 @@ describe('completion', () => {
     it('knows the groups, and what an option is given', async () => {
       expect(await values('ls', '--group', '')).to.deep.equal(['staging']);
       expect(await values('ls', '--group=s')).to.deep.equal(['--group=staging']);
-      expect(await values('open', '--engine', '')).to.deep.equal(['auto', 'ssh', 'autossh']);
+      expect(await values('open', '--engine', '')).to.deep.equal(['auto', 'ssh', 'autossh', 'embedded']);
+      expect(await values('status', '')).to.deep.equal(['web', 'web-2', 'db']);
       expect(await values('up', '-c', '')).to.deep.equal(['files']);
       expect(await values('completion', '')).to.deep.equal(['bash', 'zsh', 'fish']);
     });

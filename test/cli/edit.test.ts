@@ -49,6 +49,11 @@ describe('tunward add and rm', () => {
       });
     });
 
+    it('writes which engine keeps it, and that its clients are to notice no restart', async () => {
+      await run('add', 'db', '-L', '5432:db.internal:5433', 'me@host', '--engine', 'embedded', '--seamless');
+      expect(JSON.parse(daemon.last.body)).to.include({ engine: 'embedded', seamless: true });
+    });
+
     it('turns a remote forward round where the daemon reads the directions the other way', async () => {
       await run('add', 'db', '-R', '127.0.0.1:80:localhost:3000', 'me@host');
       const expected = {

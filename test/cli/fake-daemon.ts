@@ -81,6 +81,7 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
     health_reason: null,
     direction: 'remote_to_local',
     engine: 'autossh',
+    seamless: false,
     listen: [
       { side: 'local', host: '127.0.0.1', port: 8001 },
       { side: 'local', host: '::1', port: 8001 },
@@ -102,6 +103,7 @@ export function tunnelRecord(fields: Readonly<Record<string, unknown>> = {}): Re
       elapsed: 65_000,
       timestamp: 1_750_000_000_000,
     },
+    traffic: null,
     since: new Date(Date.now() - 65_000).toISOString(),
     attempt: 0,
     restarts: 0,

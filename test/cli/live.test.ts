@@ -20,6 +20,7 @@ function makeStatus(name: string, fields: Partial<TunnelStatus> = {}): TunnelSta
     remedy: null,
     direction: 'remote_to_local',
     engine: 'ssh',
+    seamless: false,
     listen: [{ side: 'local', host: '127.0.0.1', port: 8001 }],
     target: 'localhost:80',
     remoteHost: 'rig',
@@ -30,6 +31,7 @@ function makeStatus(name: string, fields: Partial<TunnelStatus> = {}): TunnelSta
     pid: 812,
     chain: [],
     usage: null,
+    traffic: null,
     since: new Date(now - 5000).toISOString(),
     attempt: 0,
     restarts: 0,
@@ -144,11 +146,11 @@ describe('fitTunnels()', () => {
     const tunnels = [makeStatus('one'), makeStatus('two', inBackoff), makeStatus('three')];
     const { lines, shown } = fitTunnels(tunnels, { ...room, rows: 5 });
     expect(textOf(lines)).to.deep.equal([
-      'NAME   STATE    LISTEN          TARGET        VIA  PID  CPU  MEM  SINCE',
-      'one    up       127.0.0.1:8001  localhost:80  rig  812    -    -  5s',
-      'two    backoff  127.0.0.1:8001  localhost:80  rig  -      -    -  5s',
+      'NAME   STATE    LISTEN          TARGET        VIA  ENGINE  PID  CPU  MEM  SINCE',
+      'one    up       127.0.0.1:8001  localhost:80  rig  ssh     812    -    -  5s',
+      'two    backoff  127.0.0.1:8001  localhost:80  rig  ssh     -      -    -  5s',
       '  └ refused',
-      'three  up       127.0.0.1:8001  localhost:80  rig  812    -    -  5s',
+      'three  up       127.0.0.1:8001  localhost:80  rig  ssh     812    -    -  5s',
     ]);
     expect(names(shown)).to.deep.equal(['one', 'two', 'three']);
   });
@@ -193,11 +195,22 @@ describe('fitTunnels()', () => {
     const first = fitTunnels([makeStatus('a long name', { usage: usage(12_300_000) })], room);
     const then = fitTunnels([makeStatus('short', { usage: usage(8000) })], { ...room, widths: first.widths });
     expect([first, then].flatMap(({ lines }) => textOf(lines))).to.deep.equal([
-      'NAME         STATE  LISTEN          TARGET        VIA  PID    CPU      MEM  SINCE',
-      'a long name  up     127.0.0.1:8001  localhost:80  rig  812  0.0 %  12.3 MB  5s',
-      'NAME         STATE  LISTEN          TARGET        VIA  PID    CPU      MEM  SINCE',
-      'short        up     127.0.0.1:8001  localhost:80  rig  812  0.0 %     8 kB  5s',
+      'NAME         STATE  LISTEN          TARGET        VIA  ENGINE  PID    CPU      MEM  SINCE',
+      'a long name  up     127.0.0.1:8001  localhost:80  rig  ssh     812  0.0 %  12.3 MB  5s',
+      'NAME         STATE  LISTEN          TARGET        VIA  ENGINE  PID    CPU      MEM  SINCE',
+      'short        up     127.0.0.1:8001  localhost:80  rig  ssh     812  0.0 %     8 kB  5s',
     ]);
+  });
+
+  it('has the traffic where some of it passes through this process, and goes without it first', () => {
+    const traffic = { connections: 9, open: 3, queued: 0, refused: 1, bytesIn: 12_300_000, bytesOut: 74 };
+    const tunnels = [makeStatus('web', { engine: 'embedded', seamless: true, traffic }), makeStatus('db')];
+    const [head, web, db] = textOf(fitTunnels(tunnels, room).lines).map((line) => line.split(/ {2,}/).slice(5));
+    expect(head).to.deep.equal(['ENGINE', 'PID', 'CPU', 'MEM', 'OPEN', 'QUEUED', 'REFUSED', 'IN', 'OUT', 'SINCE']);
+    expect(web).to.deep.equal(['embedded, seamless', '812', '-', '-', '3', '0', '1', '12.3 MB', '74 B', '5s']);
+    expect(db).to.deep.equal(['ssh', '812', '-', '-', '-', '-', '-', '-', '-', '5s']);
+    const narrow = textOf(fitTunnels(tunnels, { ...room, columns: 110 }).lines)[0] ?? '';
+    expect(narrow.split(/ +/).slice(5)).to.deep.equal(['ENGINE', 'CPU', 'MEM', 'OPEN', 'IN', 'OUT', 'SINCE']);
   });
 
   it('does without the columns that say least where a terminal is narrow', () => {
@@ -206,7 +219,7 @@ describe('fitTunnels()', () => {
       return head.split(/ +/).join(' ');
     });
     expect(heads).to.deep.equal([
-      'NAME STATE LISTEN TARGET VIA PID CPU MEM SINCE',
+      'NAME STATE LISTEN TARGET VIA ENGINE PID CPU MEM SINCE',
       'NAME STATE LISTEN TARGET VIA SINCE',
       'NAME STATE LISTEN TARGET SINCE',
       'NAME STATE LISTEN SINCE',

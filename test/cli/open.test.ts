@@ -82,6 +82,12 @@ describe('tunward open', () => {
     });
   });
 
+  it('is told at once where it cannot be seamless', async () => {
+    const { code, stderr } = await tunward(reaper, ['open', '-R', '8080:localhost:80', '--seamless', 'rig']);
+    expect(code).to.equal(2);
+    expect(stderr).to.match(/^error: seamless: expected seamless for a tunnel that listens here/);
+  });
+
   it('ends with 3 when a stranger holds the port, and names it; with --force the stranger goes', async () => {
     const stranger = await startListener(reaper).ready;
     const forward = `127.0.0.1:${stranger.ports[0]?.port}:127.0.0.1:${sshd.port}`;

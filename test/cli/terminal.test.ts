@@ -78,6 +78,7 @@ describe('tunward up on a terminal', () => {
       'LISTEN',
       'TARGET',
       'VIA',
+      'ENGINE',
       'PID',
       'CPU',
       'MEM',

@@ -46,10 +46,11 @@ describe('tunward and its daemon', () => {
       expect(code).to.equal(0);
       const [head, web, db, trouble, advice, ...rest] = stdout.split('\n');
       expect(head?.split(/ {2,}/)).to.deep.equal([
-        ...['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'PID', 'CPU', 'MEM', 'SINCE'],
+        ...['NAME', 'STATE', 'LISTEN', 'TARGET', 'VIA', 'ENGINE', 'PID', 'CPU', 'MEM', 'SINCE'],
       ]);
       expect(web?.split(/ {2,}/)).to.deep.equal([
-        ...['web', 'up', 'localhost:8001', 'localhost:8000', 'user@remote-host1', '812', '1.3 %', '18.3 MB', '1m 5s'],
+        ...['web', 'up', 'localhost:8001', 'localhost:8000', 'user@remote-host1', 'autossh'],
+        ...['812', '1.3 %', '18.3 MB', '1m 5s'],
       ]);
       // Figures stand one below the other at their right edge, '-' where there is no chain.
       expect(db?.slice(0, (head?.indexOf('SINCE') ?? 0) - 2)).to.match(/-$/);
@@ -60,6 +61,40 @@ describe('tunward and its daemon', () => {
       );
       expect(advice).to.equal('    check the user');
       expect(rest).to.deep.equal(['']);
+    });
+
+    const traffic = { connections: 1204, open: 12, queued: 1, refused: 3, bytes_in: 48_200_000, bytes_out: 912 };
+    const counted = tunnelRecord({ engine: 'embedded', seamless: true, pid: null, usage: null, traffic });
+
+    it('shows which engine is in use, and the traffic where some of it passes through the daemon', async () => {
+      const other = tunnelRecord({ id: 'b'.repeat(32), name: 'db', engine: 'ssh' });
+      daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [counted, other] } }));
+      const { stdout } = await run('ls');
+      const [head, web, db] = stdout.split('\n').map((line) => line.split(/ {2,}/));
+      expect(head?.slice(5)).to.deep.equal([
+        ...['ENGINE', 'PID', 'CPU', 'MEM', 'OPEN', 'QUEUED', 'REFUSED', 'IN', 'OUT', 'SINCE'],
+      ]);
+      expect(web?.slice(5, -1)).to.deep.equal([
+        ...['embedded, seamless', '-', '-', '-', '12', '1', '3', '48.2 MB', '912 B'],
+      ]);
+      expect(db?.slice(5, -1)).to.deep.equal(['ssh', '812', '1.3 %', '18.3 MB', '-', '-', '-', '-', '-']);
+    });
+
+    it('is of those that are named, as they are now, with what has passed through them', async () => {
+      daemon.routes.set('GET /v1/tunnels/web', () => ({ body: counted }));
+      daemon.routes.set('GET /v1/tunnels/db', () => ({ body: tunnelRecord({ name: 'db' }) }));
+      const { code, stdout } = await run('status', 'web', 'db');
+      expect(code).to.equal(0);
+      expect(daemon.asked).to.have.members(['GET /v1/tunnels/web', 'GET /v1/tunnels/db']);
+      const [, web, ofWeb, db, ofDb, ...rest] = stdout.split('\n');
+      expect(web).to.match(/^web {3}up /);
+      expect(ofWeb).to.equal('  └ 1204 connections: 12 open, 1 waiting, 3 refused; 48.2 MB in, 912 B out');
+      expect(db).to.match(/^db {4}up /);
+      expect(ofDb).to.equal('  └ traffic is not counted: it does not pass through the daemon');
+      expect(rest).to.deep.equal(['']);
+      const { tunnels } = JSON.parse((await run('ls', 'web', '--json')).stdout);
+      expect(tunnels).to.deep.equal([counted]);
+      expect((await run('ls', 'web', '--group', 'x')).code).to.equal(2);
     });
 
     it('says of one that is up what its target is at', async () => {

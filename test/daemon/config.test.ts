@@ -125,6 +125,22 @@ describe('parseConfig()', () => {
       expect(plain).to.deep.include({ seamless: { drainMs: 30_000, connectWaitMs: 10_000 }, share: true });
     });
 
+    it('refuses what the embedded engine cannot do where it is asked for, and nothing where there is an ssh', () => {
+      const lines = [
+        tunnel({ name: 'a', local_port: '81', engine: 'embedded', ssh_options: '{RekeyLimit: 1G}' }),
+        tunnel({ name: 'b', local_port: '82', engine: 'embedded' }),
+        tunnel({ name: 'c', local_port: '83', engine: 'ssh', ssh_options: '{RekeyLimit: 1G}' }),
+        tunnel({ name: 'd', local_port: '84', ssh_options: '{Compression: yes}', engine: 'embedded' }),
+      ];
+      expect(complaints(file('tunnels:', ...lines)).map((line) => line.replace(/^\d+:\d+: /, ''))).to.deep.equal([
+        "tunnels[0].ssh_options.RekeyLimit: The engine embedded cannot use RekeyLimit: use 'engine: ssh'",
+      ]);
+      const top = ['ssh_options: {GSSAPIAuthentication: yes}', 'tunnels:'];
+      expect(
+        complaints(file(...top, ...lines.slice(1, 3))).map((line) => line.replace(/^\d+:\d+: /, '')),
+      ).to.deep.equal(["tunnels[0]: The engine embedded cannot use GSSAPIAuthentication: use 'engine: ssh'"]);
+    });
+
     it('refuses what a tunnel itself cannot have', () => {
       const remote = { direction: 'local_to_remote', remote_port: '90' };
       const lines = [

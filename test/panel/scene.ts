@@ -23,6 +23,7 @@ export function tunnel(number: number, name: string, fields: Json = {}): Json {
     remedy: null,
     direction: 'remote_to_local',
     engine: 'ssh',
+    seamless: false,
     listen: [
       { side: 'local', host: '127.0.0.1', port },
       { side: 'local', host: '::1', port },
@@ -36,6 +37,7 @@ export function tunnel(number: number, name: string, fields: Json = {}): Json {
     pid: 800 + number,
     chain: [],
     usage: { cpu: 0.1 * (number % 7), memory: 8.2e6 + number * 3e4, pid: 800 + number },
+    traffic: null,
     since: ago(3600 * (number % 50) + 700 * (number % 9) + 42),
     attempt: 0,
     restarts: number % 4,
@@ -126,7 +128,13 @@ export function makeCast(): readonly Json[] {
       target: 'printer:631',
       groups: ['office'],
     }),
-    tunnel(8, 'cache', { target: 'redis.internal:6379', listen: both(6379), groups: ['prod'] }),
+    tunnel(8, 'cache', {
+      target: 'redis.internal:6379',
+      listen: both(6379),
+      groups: ['prod'],
+      ...{ engine: 'embedded', seamless: true, pid: null, usage: null },
+      traffic: { connections: 1204, open: 12, queued: 0, refused: 3, bytes_in: 48_200_000, bytes_out: 912_000 },
+    }),
     tunnel(9, 'mail relay', {
       ...down,
       state: 'starting',

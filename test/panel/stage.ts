@@ -179,6 +179,11 @@ export async function startStage(tunnels: readonly Json[] = []): Promise<Stage> 
         return stream(response, events);
       case 'GET tunnels':
         return send(response, { body: { tunnels: [...stage.tunnels.values()] } });
+      case 'GET traffic': {
+        const counted = [...stage.tunnels.values()].filter(({ traffic }) => traffic);
+        const tunnels = Object.fromEntries(counted.map(({ id, traffic }) => [id, traffic]));
+        return send(response, { body: { at: new Date().toISOString(), tunnels } });
+      }
       case 'GET tunnels/*/logs':
         return follow(response, id);
       case 'GET tunnels/*/processes':

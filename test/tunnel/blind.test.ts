@@ -25,6 +25,7 @@ describe('createDescriber()', () => {
     health: { state: 'unknown', reason: null, detail: null },
     allocatedPort: undefined,
     engine: 'ssh',
+    traffic: null,
     root: undefined,
     since: 0,
     restarts: 3,

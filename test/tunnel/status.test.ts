@@ -56,6 +56,14 @@ describe('describeTunnel()', () => {
     expect(chain.read(root)).to.deep.equal({ pid: null, chain: [], usage: null });
   });
 
+  it('says what keeps it, and what has passed through this process for it', () => {
+    const traffic = { connections: 2, open: 1, queued: 0, refused: 0, bytesIn: 9, bytesOut: 4 };
+    const spec = makeSpec({ seamless: { drainMs: 1, connectWaitMs: 1 } });
+    const status = describeTunnel({ ...partsOf(undefined), spec, engine: 'embedded', traffic });
+    expect(status).to.deep.include({ engine: 'embedded', seamless: true, traffic });
+    expect(describeTunnel(partsOf(undefined))).to.include({ engine: 'ssh', seamless: false, traffic: null });
+  });
+
   it('shows the port that the server chose, and what is the matter with one that is up', () => {
     const spec = makeSpec({ listen: { host: 'localhost', port: 0 } });
     expect(describeTunnel({ ...partsOf(undefined), spec }).listen).to.deep.equal([
@@ -85,6 +93,7 @@ function partsOf(root: StatusParts['root']): StatusParts {
     condition: initialCondition,
     health,
     engine: 'ssh',
+    traffic: null,
     root,
     chain: createChainReader(openProc(), systemClock),
   };

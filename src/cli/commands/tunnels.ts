@@ -11,10 +11,16 @@ import { collect, daemonGroup, groupOption, type Run, toDaemon, withExample } fr
 /** The tunnels of a daemon, and one without. */
 export function addTunnelCommands(program: Command, run: Run): void {
   program.commandsGroup(daemonGroup);
-  toDaemon(withExample(program.command('ls').alias('status'), 'tunward ls'))
+  toDaemon(withExample(program.command('ls').alias('status'), 'tunward ls', 'tunward status web'))
+    .argument('[tunnel...]', 'these alone, by id, name or prefix, with what has passed through them')
     .description('list the tunnels and how they are')
     .addOption(groupOption())
-    .action((options: GroupOptions) => run(async (context) => (await import('../tunnels.js')).list(options, context)));
+    .action((which: string[], options: GroupOptions, command: Command) => {
+      if (which.length > 0 && options.group !== undefined) {
+        command.error('error: name the tunnels to list, or give --group');
+      }
+      return run(async (context) => (await import('../tunnels.js')).list(which, options, context));
+    });
   addOperation(program, run, 'start');
   addOperation(program, run, 'stop');
   addOperation(program, run, 'restart');
@@ -63,6 +69,7 @@ interface SshFlags {
   readonly option?: Readonly<Record<string, string>>;
   readonly jump?: string;
   readonly engine?: EngineChoice;
+  readonly seamless?: boolean;
 }
 
 /** The command, with ssh's own letters for what makes a tunnel. */
@@ -76,7 +83,11 @@ function withForward(command: Command): Command {
     .option('-p, --port <port>', "the SSH server's port", parseSshPort)
     .option('-o, --option <name=value>', 'an option of ssh; may be repeated', parseSshOption)
     .option('-J, --jump <[user@]host[:port],…>', 'the hosts to go through, the first one first')
-    .addOption(new Option('--engine <engine>', 'what keeps it').choices(['auto', 'ssh', 'autossh']));
+    .addOption(new Option('--engine <engine>', 'what keeps it').choices(['auto', 'ssh', 'autossh', 'embedded']))
+    .option(
+      '--seamless',
+      'connections are kept waiting while it restarts, and not refused; of a tunnel that listens here',
+    );
 }
 
 function forwardIn({ local, remote }: SshFlags, command: Command): Forward {

@@ -1,7 +1,9 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { createSlice } from '../../time.js';
+import type { Traffic } from '../../tunnel/front/meter.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
 import { waitsForPerson } from '../../tunnel/status.js';
+import type { Supervisor } from '../../tunnel/supervisor.js';
 import type { Journal, JournalEntry } from '../events.js';
 import type { Overview } from './overview.js';
 import { type Route, route } from './route.js';
@@ -9,6 +11,7 @@ import { tunnel } from './shapes.js';
 
 export interface MetricsContext {
   readonly overview: Pick<Overview, 'statuses'>;
+  readonly traffic: Supervisor['traffic'];
   readonly journal: Pick<Journal, 'subscribe'>;
   readonly version: string;
 }
@@ -18,8 +21,24 @@ const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 
 const layers = ['marker', 'ledger', 'forward', 'port', 'anyone', 'chain', 'asked'] as const;
 
+/** What has passed through this process. Received and sent are as the tunnel's clients see it. */
+const counted = [
+  ['tunward_tunnel_connections_total', 'connections', 'Connections that clients made to the tunnel'],
+  [
+    'tunward_tunnel_connections_refused_total',
+    'refused',
+    'Those of them that were turned away: too many waited, it took too long, or the target could not be reached',
+  ],
+  ['tunward_tunnel_received_bytes_total', 'bytesIn', 'Bytes that have come from the target, to the clients'],
+  ['tunward_tunnel_sent_bytes_total', 'bytesOut', 'Bytes that have gone to the target, from the clients'],
+] as const;
+const present = [
+  ['tunward_tunnel_connections_open', 'open', 'Connections that go through the tunnel now'],
+  ['tunward_tunnel_connections_queued', 'queued', 'Connections that wait for a link now'],
+] as const;
+
 /** For Prometheus. A registry of its own: what somebody else in this process counts is theirs. */
-export function metricRoutes({ overview, journal, version }: MetricsContext): Route[] {
+export function metricRoutes({ overview, traffic, journal, version }: MetricsContext): Route[] {
   const registry = new Registry();
   const registers = [registry];
   const of = ['tunnel', 'name'] as const;
@@ -73,6 +92,28 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
       await eachTunnel(this, ({ id, name, usage }) => usage && this.set({ tunnel: id, name }, usage.memory));
     },
   });
+  for (const [name, field, help] of counted) {
+    new Counter({
+      name,
+      help: `${help}. Of tunnels that are embedded or seamless.`,
+      labelNames: of,
+      registers,
+      async collect() {
+        await eachCounted(this, (labels, seen) => this.inc(labels, seen[field]));
+      },
+    });
+  }
+  for (const [name, field, help] of present) {
+    new Gauge({
+      name,
+      help: `${help}. Of tunnels that are embedded or seamless.`,
+      labelNames: of,
+      registers,
+      async collect() {
+        await eachCounted(this, (labels, seen) => this.set(labels, seen[field]));
+      },
+    });
+  }
   const restarts = new Counter({
     name: 'tunward_restarts_total',
     help: 'How often a tunnel came up again; requested, or why it had been up no longer.',
@@ -142,9 +183,24 @@ export function metricRoutes({ overview, journal, version }: MetricsContext): Ro
     return `${texts.join('\n\n')}\n`;
   }
 
-  async function eachTunnel(gauge: Gauge<string>, set: (status: TunnelStatus) => void): Promise<void> {
+  /** The figures are those of this moment: what a tunnel has counted never becomes less. */
+  async function eachCounted(
+    metric: Gauge<string> | Counter<string>,
+    set: (labels: { readonly tunnel: string; readonly name: string }, seen: Traffic) => void,
+  ): Promise<void> {
+    const seen = traffic();
+    await eachTunnel(metric, ({ id, name }) => {
+      const own = seen.get(id);
+      if (own) set({ tunnel: id, name }, own);
+    });
+  }
+
+  async function eachTunnel(
+    metric: Gauge<string> | Counter<string>,
+    set: (status: TunnelStatus) => void,
+  ): Promise<void> {
     const slice = createSlice();
-    gauge.reset();
+    metric.reset();
     for (const status of await overview.statuses()) {
       set(status);
       await slice();

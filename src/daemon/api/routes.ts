@@ -53,7 +53,7 @@ export function createRoutes(context: RouteContext): Route[] {
     ...operationRoutes(supervisor, operations),
     ...portRoutes(supervisor, journal.append),
     ...eventRoutes({ journal, supervisor }),
-    ...metricRoutes({ overview, journal, version }),
+    ...metricRoutes({ overview, traffic: supervisor.traffic, journal, version }),
     shutdownRoute(context),
     ...(config.api.compat ? compatRoutes({ ...context, operations }) : []),
   ];

@@ -8,7 +8,7 @@ import { reasons } from '../../tunnel/engine.js';
  * a test holds the answers of a real daemon against it.
  */
 
-const time = () => z.iso.datetime().describe('ISO 8601, UTC');
+export const time = () => z.iso.datetime().describe('ISO 8601, UTC');
 const ms = (about: string) => z.number().describe(`${about}, in milliseconds`);
 
 export const idParams = z.strictObject({
@@ -51,6 +51,19 @@ const lastRestart = z
   })
   .describe('The last time it came up');
 
+export const traffic = z
+  .strictObject({
+    connections: z.int().describe('That were accepted'),
+    open: z.int().describe('Those of them that go through now'),
+    queued: z.int().describe('Those that wait for a link now'),
+    refused: z
+      .int()
+      .describe('Those that were turned away: too many waited, it took too long, or the target could not be reached'),
+    bytes_in: z.int().describe('From the target to its clients'),
+    bytes_out: z.int().describe('From clients to the target'),
+  })
+  .meta({ id: 'Traffic' });
+
 export const tunnel = z
   .strictObject({
     id: z.string().describe('32 hexadecimal digits, made of what it forwards'),
@@ -64,7 +77,8 @@ export const tunnel = z
     health_reason: z.string().nullable(),
     remedy: z.string().nullable().describe('What somebody can do about it'),
     direction: z.enum(['remote_to_local', 'local_to_remote']),
-    engine: z.string().describe('ssh or autossh'),
+    engine: z.string().describe('What keeps it: ssh, autossh or embedded'),
+    seamless: z.boolean().describe('The daemon listens for it, and its clients notice no restart'),
     listen: z.array(bind),
     target: z.string().describe('Where the forward leads, host:port'),
     remote_host: z.string(),
@@ -75,6 +89,11 @@ export const tunnel = z
     pid: z.int().nullable().describe('The root of the chain'),
     chain: z.array(z.strictObject({ pid: z.int(), start_ticks: z.number(), command: z.string() })),
     usage: usage.nullable(),
+    traffic: traffic
+      .nullable()
+      .describe(
+        'What has passed through the daemon since it began; null: its bytes do not, unless it is embedded or seamless',
+      ),
     since: time().describe('Since when it is in this state'),
     attempt: z.int(),
     restarts: z.int().describe('How often it came up again'),

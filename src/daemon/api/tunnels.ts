@@ -1,26 +1,29 @@
 import * as z from 'zod';
 import { readProcessTree } from '../../proc/family.js';
+import type { Clock } from '../../time.js';
 import type { Supervisor } from '../../tunnel/supervisor.js';
 import type { TunnelLogs } from '../log.js';
 import { type Action, inGroups } from './operations.js';
 import type { Overview } from './overview.js';
 import { type Route, type RouteRequest, route } from './route.js';
-import { count, flag, idParams, list, operationResult, processTree, tunnel } from './shapes.js';
+import { count, flag, idParams, list, operationResult, processTree, time, traffic, tunnel } from './shapes.js';
 
 export interface TunnelRouteContext {
   readonly supervisor: Supervisor;
   readonly overview: Overview;
   readonly logs: TunnelLogs;
+  readonly clock: Clock;
 }
 
 /** How tunnels are, and what is done with them as they are configured. */
-export function tunnelRoutes({ supervisor, overview, logs }: TunnelRouteContext): Route[] {
+export function tunnelRoutes({ supervisor, overview, logs, clock }: TunnelRouteContext): Route[] {
   return [
     route({
       method: 'GET',
       path: '/v1/tunnels',
       scope: 'read',
-      about: 'All tunnels, in the order of the configuration; states of this moment, processes of the last two seconds',
+      about:
+        'All tunnels, in the order of the configuration; states of this moment, processes and traffic of the last two seconds',
       query: z.strictObject({ group: list.optional().describe('Those of these groups alone') }),
       answers: {
         200: {
@@ -33,6 +36,23 @@ export function tunnelRoutes({ supervisor, overview, logs }: TunnelRouteContext)
       handle: async ({ query: { group }, incoming }) => {
         if (group === undefined) return answerList(overview, incoming);
         return { body: { tunnels: inGroups(await overview.statuses(), group) } };
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/v1/traffic',
+      scope: 'read',
+      about:
+        'What has passed through the daemon until this moment, for a page that draws it: counters, of which it makes rates',
+      answers: {
+        200: {
+          about: 'By id, those tunnels alone whose bytes pass through it',
+          schema: z.strictObject({ at: time(), tunnels: z.record(z.string(), traffic) }),
+        },
+      },
+      handle: async () => {
+        const at = new Date(clock.wallTime()).toISOString();
+        return { body: { at, tunnels: Object.fromEntries(supervisor.traffic()) } };
       },
     }),
     route({

@@ -8,13 +8,18 @@ import { findProgram, readSshFacts } from '../../tunnel/chain.js';
 import type { TunnelSpec } from '../../tunnel/spec.js';
 import { isAnswered } from '../instance.js';
 import { type Check, count, failed, ok, type Surroundings, unknown, warning } from './check.js';
+import { findEmbedded } from './programs.js';
 
 /** Who runs this, as ssh sees it: the user, the home, the keys, and whom it trusts. */
 export async function checkPerson(surroundings: Surroundings): Promise<Check[]> {
   const home = readPasswdHome();
+  const { uid } = surroundings;
+  if (home === undefined && isEveryOneEmbedded(surroundings)) {
+    return [ok('user', `uid ${uid} has no line in /etc/passwd, and the embedded engine needs none`)];
+  }
   if (home === undefined) {
     const remedy = 'run it as a user of the image (user: in a compose file), or add the line: useradd';
-    return [failed('user', `uid ${surroundings.uid} has no line in /etc/passwd, so ssh refuses to run`, remedy)];
+    return [failed('user', `uid ${uid} has no line in /etc/passwd, so ssh refuses to run`, remedy)];
   }
   const agent = await checkAgent(surroundings);
   const { destinations, complaints } = await readDestinations(surroundings);
@@ -27,6 +32,12 @@ export async function checkPerson(surroundings: Surroundings): Promise<Check[]> 
   ];
 }
 
+/** Then ssh has no part in it: nothing of what it wants is missing. */
+function isEveryOneEmbedded({ config, env }: Surroundings): boolean {
+  const all = config?.tunnels.length ?? 0;
+  return all > 0 && findEmbedded({ config, env }).size === all;
+}
+
 /** The home that ssh takes `~` for, whatever HOME says. */
 function readPasswdHome(): string | undefined {
   try {
@@ -37,7 +48,8 @@ function readPasswdHome(): string | undefined {
   }
 }
 
-function checkHome({ env, uid }: Surroundings, home: string): Check {
+function checkHome(surroundings: Surroundings, home: string): Check {
+  const { env, uid } = surroundings;
   const name = os.userInfo().username;
   const who = `${name} (uid ${uid}), home ${home}`;
   if (!fs.existsSync(home)) {
@@ -47,6 +59,8 @@ function checkHome({ env, uid }: Surroundings, home: string): Check {
     return warning('home', `${who}, and HOME is not set`, `set HOME=${home}: "~/" in the configuration needs it`);
   if (path.resolve(env.HOME) === path.resolve(home)) return ok('home', who);
   const finding = `${who}, and HOME is ${env.HOME}`;
+  // That one looks where HOME says.
+  if (isEveryOneEmbedded(surroundings)) return ok('home', finding);
   return warning(
     'home',
     finding,
@@ -87,7 +101,9 @@ interface Destination {
 /** Each destination once: `ssh -G` costs 10 ms. */
 async function readDestinations({ env, config }: Surroundings) {
   const ssh = findProgram('ssh', env);
-  const specs = new Map(config?.tunnels.map((spec) => [destinationArguments(spec).join('\0'), spec]));
+  const embedded = findEmbedded({ config, env });
+  const asked = config?.tunnels.filter((spec) => !embedded.has(spec));
+  const specs = new Map(asked?.map((spec) => [destinationArguments(spec).join('\0'), spec]));
   const destinations: Destination[] = [];
   const complaints: Check[] = [];
   for (const spec of ssh === undefined ? [] : specs.values()) {
@@ -104,9 +120,10 @@ async function readDestinations({ env, config }: Surroundings) {
 
 /** What ssh would log in with. A file that it will not take is worse where there is nothing else. */
 function checkKeys(
-  { config, uid }: Surroundings,
+  surroundings: Surroundings,
   options: { readonly destinations: readonly Destination[]; readonly home: string; readonly hasAgent: boolean },
 ): Check[] {
+  const { config, uid } = surroundings;
   const { destinations, home, hasAgent } = options;
   if (!config) return [unknown('keys', 'without a configuration nobody knows which')];
   const complaints = new Map<string, Check>();
@@ -124,6 +141,8 @@ function checkKeys(
     }
   }
   if (complaints.size > 0) return [...complaints.values()];
+  if (isEveryOneEmbedded(surroundings))
+    return [ok('keys', 'the embedded engine looks for them when it starts a tunnel')];
   const finding = `${count(usable.size, 'key file')} for ${count(destinations.length, 'destination')}`;
   if (without === 0) return [ok('keys', finding)];
   const remedy = 'name one with identity_file, or start an agent: nobody is there to type a password';

@@ -1,16 +1,18 @@
-import { hasShell, readProgram } from '../../tunnel/chain.js';
+import { findProgram, hasShell, readProgram } from '../../tunnel/chain.js';
 import { needsShell } from '../../tunnel/jump.js';
-import { type Check, failed, ok, type Surroundings, unknown, warning } from './check.js';
+import type { TunnelSpec } from '../../tunnel/spec.js';
+import { type Check, count, failed, ok, type Surroundings, unknown, warning } from './check.js';
 
 /** What runs, and what is run. */
 export async function checkPrograms(surroundings: Surroundings): Promise<Check[]> {
   const { config } = surroundings;
+  const embedded = findEmbedded(surroundings);
   const wantsAutossh = config?.tunnels.some(({ engine }) => engine === 'autossh') ?? false;
   return [
     checkNode(process.versions.node),
-    await checkSsh(surroundings),
+    await checkSsh(surroundings, embedded),
     ...(wantsAutossh ? [await checkAutossh(surroundings)] : []),
-    ...(config?.tunnels.some(needsShell) ? [checkShell(hasShell())] : []),
+    ...(config?.tunnels.some((spec) => needsShell(spec) && !embedded.has(spec)) ? [checkShell(hasShell())] : []),
   ];
 }
 
@@ -28,10 +30,26 @@ export function checkNode(version: string): Check {
   return failed('node', `Node ${version}, and tunward wants ^20.19 || >=22.12`, 'install a newer Node');
 }
 
-async function checkSsh({ env }: Surroundings): Promise<Check> {
+/** The tunnels that are kept by the client inside the daemon: `auto` is that where there is no ssh. */
+export function findEmbedded({ config, env }: Pick<Surroundings, 'config' | 'env'>): ReadonlySet<TunnelSpec> {
+  const hasSsh = findProgram('ssh', env) !== undefined;
+  const isEmbedded = ({ engine }: TunnelSpec) => engine === 'embedded' || (engine === 'auto' && !hasSsh);
+  return new Set(config?.tunnels.filter(isEmbedded));
+}
+
+/** Of no need where every tunnel is kept without it; what is there and does not work is in the way of `auto` alone. */
+async function checkSsh({ env, config }: Surroundings, embedded: ReadonlySet<TunnelSpec>): Promise<Check> {
   const ssh = await readProgram('ssh', env);
-  if (!ssh) return failed('ssh', `no ssh on PATH (${env.PATH ?? 'not set'})`, 'install openssh-client');
-  return judgeSsh(ssh);
+  const tunnels = config?.tunnels ?? [];
+  if (ssh && tunnels.length > 0 && tunnels.every(({ engine }) => engine === 'embedded')) {
+    return ok('ssh', `${ssh.version} (${ssh.file}), and no tunnel wants it`);
+  }
+  if (ssh) return judgeSsh(ssh);
+  const finding = `no ssh on PATH (${env.PATH ?? 'not set'})`;
+  const wanting = tunnels.length - embedded.size;
+  if (wanting === 0) return ok('ssh', `${finding}: the embedded engine is used`);
+  const remedy = "install openssh-client, or take out 'engine': the embedded engine is used then";
+  return failed('ssh', `${finding}, and ${count(wanting, 'tunnel')} ${wanting === 1 ? 'asks' : 'ask'} for it`, remedy);
 }
 
 /** `accept-new`, which a host that is met for the first time needs, came with OpenSSH 7.6. */

@@ -4,12 +4,17 @@ import { metricRoutes } from '#lib/daemon/api/metrics.js';
 import { createJournal } from '#lib/daemon/events.js';
 import { systemClock } from '#lib/time.js';
 import type { Reason } from '#lib/tunnel/engine.js';
+import type { Traffic } from '#lib/tunnel/front/meter.js';
 import type { TunnelStatus } from '#lib/tunnel/runner.js';
 
 describe('GET /metrics', () => {
   const many = Array.from({ length: 1000 }, (_, number) => {
     const [id, name] = [String(number).padStart(32, '0'), `tunnel "${number}" \\ of many`];
     return { id, name, state: 'up', usage: { ctime: 1500, memory: 4096 } } as unknown as TunnelStatus;
+  });
+  let counted: ReadonlyMap<string, Traffic>;
+  beforeEach(() => {
+    counted = new Map();
   });
   const request = { params: {}, query: {}, body: undefined, access: null };
 
@@ -21,6 +26,7 @@ describe('GET /metrics', () => {
   const open = (statuses: () => readonly TunnelStatus[]) =>
     metricRoutes({
       overview: { statuses: async () => statuses() },
+      traffic: () => counted,
       journal: { subscribe: () => () => undefined },
       version: '1',
     })[0];
@@ -41,7 +47,7 @@ describe('GET /metrics', () => {
       expect(text.match(/^tunward_tunnel_up\{/gm)).to.have.length(1000);
       expect(text.match(/^tunward_tunnel_state\{.*\} 1$/gm)).to.have.length(1000);
       expect(text).to.include('name="tunnel \\"7\\" \\\\ of many"} 1.5\n');
-      expect(text).to.match(/\} 4096\n\n# HELP tunward_restarts_total /);
+      expect(text.match(/^tunward_chain_resident_memory_bytes\{.*\} 4096$/gm)).to.have.length(1000);
     }
   });
 
@@ -68,9 +74,48 @@ describe('GET /metrics', () => {
     expect(found.map(([, , value]) => value).join('')).to.equal('110000');
   });
 
+  it('counts what passes through the daemon, as it is at this moment, of those tunnels alone', async () => {
+    const row = open(() => many.slice(0, 2));
+    const [{ id = '' } = {}] = many;
+    const traffic = { connections: 7, open: 2, queued: 1, refused: 3, bytesIn: 4096, bytesOut: 512 };
+    const all = [
+      ['tunward_tunnel_connections_total', 7],
+      ['tunward_tunnel_connections_refused_total', 3],
+      ['tunward_tunnel_received_bytes_total', 4096],
+      ['tunward_tunnel_sent_bytes_total', 512],
+      ['tunward_tunnel_connections_open', 2],
+      ['tunward_tunnel_connections_queued', 1],
+    ] as const;
+    const find = (text: string, metric: string) => [
+      ...text.matchAll(new RegExp(`^${metric}\\{.*tunnel="(\\d+)".*\\} (\\d+)$`, 'gm')),
+    ];
+    const none = await scrape(row);
+    for (const [metric] of all) expect(find(none, metric), metric).to.deep.equal([]);
+    counted = new Map([[id, traffic]]);
+    const text = await scrape(row);
+    for (const [metric, value] of all) {
+      expect(
+        find(text, metric).map(([, of, figure]) => [of, Number(figure)]),
+        metric,
+      ).to.deep.equal([[id, value]]);
+      expect(text).to.include(`# TYPE ${metric} ${metric.endsWith('_total') ? 'counter' : 'gauge'}\n`);
+    }
+    // Another look adds nothing to what the first one has said.
+    counted = new Map([[id, { ...traffic, connections: 8, open: 0 }]]);
+    const later = await scrape(row);
+    expect(later).to.match(/^tunward_tunnel_connections_total\{.*\} 8$/m);
+    expect(later).to.match(/^tunward_tunnel_received_bytes_total\{.*\} 4096$/m);
+    expect(later).to.match(/^tunward_tunnel_connections_open\{.*\} 0$/m);
+  });
+
   it('counts what has happened: restarts and why, how long they took, and the dead by their layers', async () => {
     const journal = createJournal(systemClock);
-    const [row] = metricRoutes({ overview: { statuses: async () => [] }, journal, version: '1' });
+    const [row] = metricRoutes({
+      overview: { statuses: async () => [] },
+      traffic: () => counted,
+      journal,
+      version: '1',
+    });
     const up = (restarts: number, asked: boolean, reason: Reason | null, interactive = false) => {
       const phases = { stopMs: 30, freeMs: 10, startMs: 160 };
       const lastRestart = { at: '', asked, reason, tookMs: 200, phases };

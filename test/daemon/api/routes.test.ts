@@ -108,6 +108,7 @@ describe('the API', () => {
     ['/v1/session'],
     ['/v1/tunnels'],
     ['/v1/tunnels', () => '/v1/tunnels?group=a'],
+    ['/v1/traffic'],
     ['/v1/tunnels/{id}', () => '/v1/tunnels/first'],
     ['/v1/tunnels/{id}/processes', () => '/v1/tunnels/first/processes'],
     ['/v1/tunnels/{id}/logs', () => `/v1/tunnels/${ids.first}/logs?lines=3`],
@@ -266,6 +267,27 @@ describe('the API', () => {
       const after = await call('GET', '/v1/config');
       expect(JSON.parse(after.body.text)).to.deep.equal(JSON.parse(before.body.text));
       expect(daemon.supervisor.specs().map(({ name }) => name)).to.deep.equal(['first', 'second']);
+    });
+
+    it('gets a tunnel that the daemon itself carries, whose traffic is counted from nothing', async () => {
+      const zero = { connections: 0, open: 0, queued: 0, refused: 0, bytes_in: 0, bytes_out: 0 };
+      const keys = { engine: 'embedded', seamless: true, drain_ms: 1000, connect_wait_ms: 2000, share: false };
+      const added = await call('POST', '/v1/tunnels', { body: { ...written(), ...keys, enabled: false } });
+      expectAsDescribed('POST', '/v1/tunnels', added);
+      expect(added.body).to.deep.include({ engine: 'embedded', seamless: true, traffic: zero });
+      const { id } = added.body;
+      const spec = daemon.supervisor.specs().find((one) => one.id === id);
+      expect(spec).to.deep.include({ share: false, seamless: { drainMs: 1000, connectWaitMs: 2000 } });
+      const seen = await call('GET', '/v1/traffic');
+      expectAsDescribed('GET', '/v1/traffic', seen);
+      expect(seen.body.tunnels, 'of those that are a program nothing is known').to.deep.equal({ [id]: zero });
+      expect((await call('GET', '/metrics')).bytes.toString()).to.include(
+        `tunward_tunnel_connections_total{tunnel="${id}",name="third: #3"} 0\n`,
+      );
+      const wrong = { ...written(), engine: 'ssh', share: true };
+      const refused = await call('PUT', `/v1/tunnels/${id}`, { body: wrong });
+      expect([refused.status, refused.body.code]).to.deep.equal([422, 'ERR_CONFIG_INVALID']);
+      await call('DELETE', `/v1/tunnels/${id}`);
     });
 
     it('is given with its tunnels as they are written, so that one of them can be put back', async () => {
@@ -553,7 +575,7 @@ describe('the API', () => {
       };
       const logs = { fileOf: () => '', write: () => undefined, tail, follow };
       const overview = { list: () => Promise.reject(new Error()), statuses: async () => [] };
-      const rows = tunnelRoutes({ supervisor: daemon.supervisor, overview, logs });
+      const rows = tunnelRoutes({ supervisor: daemon.supervisor, overview, logs, clock: systemClock });
       const row = rows.find(({ path }) => path.endsWith('/logs'));
       const request = { params: { id: 'first' }, query: { follow: true }, body: undefined, access: null };
       const given = await row?.handle({ ...request, incoming: { headers: {} } as http.IncomingMessage });

@@ -17,7 +17,9 @@ describe('tunward doctor: limits', () => {
     `Max open files            ${files.padEnd(20)} 20000                files     \n`;
   /** Of 100 tunnels. */
   const look = (changes = {}) => {
-    const config = patient.config({ tunnels: Array.from({ length: 100 }, (_, at) => tunnel(20_000 + at)) });
+    const config = patient.config({
+      tunnels: Array.from({ length: 100 }, (_, at) => tunnel(20_000 + at, { engine: 'ssh' })),
+    });
     return say(checkLimits(patient.around({ config, ...changes }), `${patient.dir}/cgroup`));
   };
 
@@ -55,9 +57,25 @@ describe('tunward doctor: limits', () => {
       const config = patient.config({ tunnels: [tunnel(20_000, keys as Record<string, unknown>)] });
       return say(checkLimits(patient.around({ config }), `${patient.dir}/cgroup`))[1];
     };
-    expect(processes({})).to.match(/take about 33$/);
+    expect(processes({ engine: 'ssh' })).to.match(/take about 33$/);
     expect(processes({ engine: 'autossh' })).to.match(/take about 34$/);
     expect(processes({ interactive: true })).to.match(/0 tunnels take about 32$/);
+  });
+
+  it('count no process for one that is embedded, and descriptors for what passes through the daemon', () => {
+    patient.fake.write('self/cgroup', '0::/\n');
+    patient.fake.write('self/limits', limits('100', 'unlimited'));
+    patient.write('cgroup/pids.max', '34\n');
+    const lookAt = (keys: object) => {
+      const config = patient.config({ tunnels: [tunnel(20_000, keys as Record<string, unknown>)] });
+      return say(checkLimits(patient.around({ config }), `${patient.dir}/cgroup`)).map((line) =>
+        line.replace(/.* take about /, ''),
+      );
+    };
+    const through = ', with 16 connections through each that passes through the daemon';
+    expect(lookAt({ engine: 'ssh' }).slice(0, 2)).to.deep.equal(['66', '33']);
+    expect(lookAt({ engine: 'ssh', seamless: true }).slice(0, 2)).to.deep.equal([`98${through}`, '33']);
+    expect(lookAt({ engine: 'embedded' }).slice(0, 2)).to.deep.equal([`98${through}`, '32']);
   });
 
   describe('readCgroupLimit()', () => {

@@ -43,6 +43,19 @@ describe('tunward doctor: the person', () => {
     });
   });
 
+  it('has nothing to do with ssh where every tunnel is embedded', async () => {
+    const asked = patient.write('asked');
+    patient.write('ssh', `#!/bin/sh\necho "$@" >> ${asked}\nexit 1\n`, 0o755);
+    const config = configure({ engine: 'embedded' });
+    const lines = await look({ config }, { HOME: patient.dir, PATH: `${patient.dir}:/bin` });
+    expect(lines).to.deep.equal([
+      `ok home: ${username} (uid ${uid}), home ${homedir}, and HOME is ${patient.dir}`,
+      'ok agent: none (SSH_AUTH_SOCK is not set): keys come from files',
+      'ok keys: the embedded engine looks for them when it starts a tunnel',
+    ]);
+    expect(readFileSync(asked, 'utf8'), 'ssh was asked nothing').to.equal('');
+  });
+
   describe('agent', () => {
     const agent = async (path: string | undefined) => of(await look({}, { SSH_AUTH_SOCK: path }), 'agent')[0];
 

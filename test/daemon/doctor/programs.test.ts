@@ -72,9 +72,32 @@ describe('tunward doctor: programs', () => {
     const config = patient.config({ tunnels: [tunnel(await freeLocalPort(), { engine: 'autossh' })] });
     const checks = await checkPrograms(patient.around({ env: { PATH: patient.dir }, config }));
     expect(say(checks).slice(1)).to.deep.equal([
-      `failed ssh: no ssh on PATH (${patient.dir})`,
+      `failed ssh: no ssh on PATH (${patient.dir}), and 1 tunnel asks for it`,
       'failed autossh: a tunnel asks for autossh, and it is not on PATH',
     ]);
+  });
+
+  it('has nothing against a machine without ssh, where every tunnel can do without', async () => {
+    const look = async (...engines: string[]) => {
+      const tunnels = await Promise.all(
+        engines.map(async (engine) => tunnel(await freeLocalPort(), { engine, jump: 'bastion' })),
+      );
+      const config = patient.config({ tunnels });
+      return say(await checkPrograms(patient.around({ env: { PATH: patient.dir }, config }))).slice(1);
+    };
+    const none = `no ssh on PATH (${patient.dir})`;
+    expect(await look('auto', 'embedded')).to.deep.equal([`ok ssh: ${none}: the embedded engine is used`]);
+    expect((await look('auto', 'ssh', 'ssh'))[0]).to.equal(`failed ssh: ${none}, and 2 tunnels ask for it`);
+  });
+
+  it('does not judge an ssh that no tunnel wants', async () => {
+    patient.write('ssh', '#!/bin/sh\necho OpenSSH_5.0 >&2\n', 0o755);
+    const look = async (engine: string) => {
+      const config = patient.config({ tunnels: [tunnel(await freeLocalPort(), { engine })] });
+      return say(await checkPrograms(patient.around({ env: { PATH: `${patient.dir}:/bin:/usr/bin` }, config })))[1];
+    };
+    expect(await look('auto')).to.match(/^failed ssh: OpenSSH_5\.0 .* does not know accept-new$/);
+    expect(await look('embedded')).to.match(/^ok ssh: OpenSSH_5\.0 .*, and no tunnel wants it$/);
   });
 
   it('tells the version of autossh', async function () {
