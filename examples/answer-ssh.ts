@@ -9,10 +9,11 @@ import { Writable } from 'node:stream';
 import { openTunnel, type Question } from 'tunward';
 
 const [remoteHost = '', remotePort = '', sshConfig] = process.argv.slice(2);
+const ended = new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
 await using tunnel = await openTunnel({ remoteHost, remotePort, localPort: 0, sshConfig, prompt: ask });
 const { listen, target } = tunnel.status();
 console.log(`up: 127.0.0.1:${listen[0]?.port} → ${target}`);
-await new Promise((resolve) => process.once('SIGINT', resolve).once('SIGTERM', resolve));
+await ended;
 
 /** What is typed is shown where it may be: of a password nothing is. */
 async function ask({ text, echo, signal }: Question & { signal: AbortSignal }): Promise<string> {

@@ -23,6 +23,9 @@ import { makeSpec } from '../support/specs.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 
 /** Two hosts on the way and one at its end, each an sshd with keys of its own, and a person's ssh_config for them. */
+/** A machine that is busy with other tests takes seconds for three handshakes one in another. */
+const patient = { startTimeoutMs: 60_000, restartTimeoutMs: 60_000 };
+
 describe('a tunnel through other hosts', () => {
   const reaper = createReaper();
   const servers: Sshd[] = [];
@@ -73,7 +76,15 @@ describe('a tunnel through other hosts', () => {
     const hops = jump.map(parseHop).map((hop) => (typeof hop === 'string' ? fail(hop) : hop));
     const listen = { host: '127.0.0.1', port: await freeLocalPort() };
     const sshConfig = configure(lines);
-    const spec = makeSpec({ side: 'local', remoteHost: 'target', listen, jump: hops, sshConfig, ...changes });
+    const spec = makeSpec({
+      side: 'local',
+      remoteHost: 'target',
+      listen,
+      jump: hops,
+      sshConfig,
+      ...patient,
+      ...changes,
+    });
     const { port } = echo.address() as AddressInfo;
     return { ...spec, forward: { ...spec.forward, target: { host: '127.0.0.1', port } } };
   }

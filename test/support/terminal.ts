@@ -91,7 +91,8 @@ export function runOnTerminal(reaper: Reaper, command: readonly string[], option
       display.resize(to, high);
       pty.resize(to, high);
     },
-    ended: new Promise((resolve) => pty.onExit(({ exitCode }) => resolve(exitCode))),
+    // Of one that a signal has ended node-pty says 0, and which.
+    ended: new Promise((resolve) => pty.onExit(({ exitCode, signal }) => resolve(signal ? 128 + signal : exitCode))),
   };
 }
 

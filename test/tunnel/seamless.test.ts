@@ -315,6 +315,12 @@ describe('a seamless tunnel', () => {
     await say(await connect(), 'hello');
     await runner.restart();
     await say(await connect(), 'hello again');
-    expect(runner.status().state).to.equal('up');
+    const bytes = 'hellohello again'.length;
+    expect(runner.status().traffic).to.deep.equal({
+      ...{ connections: 2, open: 2, queued: 0, refused: 0, bytesIn: bytes, bytesOut: bytes },
+    });
+    for (const { socket } of clients) socket.end();
+    await until(() => runner.status().traffic?.open === 0, deadline);
+    expect(runner.status().traffic).to.deep.include({ connections: 2, open: 0 });
   });
 });
