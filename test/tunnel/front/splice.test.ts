@@ -7,7 +7,7 @@ import { expect } from 'chai';
 import { systemClock as clock } from '#lib/time.js';
 import type { Carrier } from '#lib/tunnel/front/carrier.js';
 import { createSocketCarrier } from '#lib/tunnel/front/unix.js';
-import { createStage, digestOf, eventually, noise } from './scene.js';
+import { createStage, digestOf, eventually, noise, standsStill } from './scene.js';
 
 const MB = 1_000_000;
 
@@ -133,14 +133,7 @@ describe('splice()', () => {
         client.socket.pause();
         const bytes = noise(64 * MB, 5);
         target.end(bytes);
-        let before = -1;
-        await eventually('no more goes on', () => {
-          const { bytesIn } = meter.read();
-          const isStill = bytesIn === before && bytesIn > 0;
-          before = bytesIn;
-          return isStill;
-        });
-        await clock.sleep(100);
+        await standsStill(() => meter.read().bytesIn);
         expect(meter.read().bytesIn).to.be.below(HELD);
         client.socket.resume();
         expect(await client.over).to.equal('end');
@@ -153,8 +146,7 @@ describe('splice()', () => {
         target.pause();
         const bytes = noise(64 * MB, 6);
         client.socket.end(bytes);
-        await eventually('it begins', () => meter.read().bytesOut > 0);
-        await clock.sleep(200);
+        await standsStill(() => meter.read().bytesOut);
         expect(meter.read().bytesOut).to.be.below(HELD);
         const chunks: Buffer[] = [];
         target.on('data', (chunk: Buffer) => chunks.push(chunk)).resume();
