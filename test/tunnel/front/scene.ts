@@ -112,3 +112,15 @@ export function digestOf(bytes: Buffer): string {
 export async function eventually(what: string, check: () => boolean): Promise<void> {
   if (!(await until(check, { timeoutMs: 10_000 }))) throw new Error(`It did not come to this: ${what}`);
 }
+
+/** Waits until a figure that has begun to grow is the same in 40 looks, 5 ms apart. */
+export async function standsStill(read: () => number): Promise<void> {
+  let last = 0;
+  let looks = 0;
+  await eventually('it stands still', () => {
+    const now = read();
+    looks = now > 0 && now === last ? looks + 1 : 0;
+    last = now;
+    return looks >= 40;
+  });
+}
