@@ -147,19 +147,6 @@ export function isGone(stat: ProcessStat | undefined): stat is undefined {
   return stat === undefined || stat.state === 'X' || (stat.state === 'Z' && stat.threads <= 1);
 }
 
-/**
- * Has it gone, or begun to? A process closes what it has open while it still shows as running: only `PF_EXITING` among its
- * flags (include/linux/sched.h) tells, which is set before anything is closed.
- */
-export function isLeaving(proc: Proc, ref: ProcessRef): boolean {
-  const text = known(proc.text(`${ref.pid}/stat`)) ?? '';
-  if (!isSame(parseStat(text, proc.pageSize), ref)) return true;
-  const [state = 'X', , , , , , flags] = text.slice(text.lastIndexOf(')') + 2).split(' ', 7);
-  return state === 'X' || state === 'Z' || (Number(flags) & PF_EXITING) !== 0;
-}
-
-const PF_EXITING = 0x4;
-
 export function isSame(one: ProcessRef | undefined, other: ProcessRef | undefined): boolean {
   return one !== undefined && one.pid === other?.pid && one.startTicks === other.startTicks;
 }

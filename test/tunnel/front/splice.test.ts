@@ -179,7 +179,7 @@ describe('splice()', () => {
       allowHalfOpen: true,
     });
     const { front, meter, port } = await stage.open();
-    front.use({ isAlive: () => true, open: async () => stream });
+    front.use({ isConfirming: true, isAlive: () => true, open: async () => stream });
     const client = stage.connect(port);
     await eventually('open', () => meter.read().open === 1);
     return { stream, client, meter };
@@ -205,7 +205,7 @@ describe('splice()', () => {
     stream.destroy();
     await eventually('closed', () => stream.closed);
     const { front, meter, port } = await stage.open();
-    front.use({ isAlive: () => true, open: async () => stream });
+    front.use({ isConfirming: true, isAlive: () => true, open: async () => stream });
     expect(await stage.connect(port).over).to.equal('reset');
     await eventually('closed', () => meter.read().open === 0);
     expect(meter.read()).to.include({ connections: 1, queued: 0 });
