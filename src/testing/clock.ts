@@ -27,8 +27,9 @@ interface Sleeper {
  *
  * @example
  * const clock = createFakeClock();
- * const ended = waitForPort(9443, { state: 'free', timeoutMs: 60_000, clock });
+ * const slept = clock.sleep(60_000);
  * await clock.advance(60_000); // a minute, in no time
+ * await slept;
  */
 export function createFakeClock(): FakeClock {
   let now = 0;
