@@ -136,6 +136,36 @@ describe('startSshServer()', () => {
       });
     });
 
+    it('takes what a client has to say to a target that has said its last word', async () => {
+      const server = await start();
+      let heard = 0;
+      const target = net.createServer({ allowHalfOpen: true }, (socket) => {
+        socket
+          .on('error', () => socket.destroy())
+          .on('data', (chunk) => {
+            heard += chunk.length;
+          });
+        socket.end('bye');
+      });
+      await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+      opened.push(() => new Promise((resolve) => target.close(resolve)));
+      const port = await freeLocalPort();
+      ssh(server, '-L', `127.0.0.1:${port}:127.0.0.1:${(target.address() as AddressInfo).port}`);
+      await listens(port);
+      const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+      opened.push(() => socket.destroy());
+      // No iteration, at whose end the socket is destroyed.
+      let said = '';
+      socket.on('error', () => undefined).on('data', (chunk) => {
+        said += chunk;
+      });
+      await once(socket, 'end');
+      expect(said).to.equal('bye');
+      socket.end(Buffer.alloc(100_000));
+      await server.waitFor(() => heard === 100_000);
+      await server.waitFor(() => server.forwards.every(({ isOpen }) => !isOpen));
+    });
+
     it('listens for ssh -R, also on any port, until the client gives it up or goes', async () => {
       const server = await start();
       const target = await startTarget();
