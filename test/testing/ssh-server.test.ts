@@ -156,9 +156,11 @@ describe('startSshServer()', () => {
       opened.push(() => socket.destroy());
       // No iteration, at whose end the socket is destroyed.
       let said = '';
-      socket.on('error', () => undefined).on('data', (chunk) => {
-        said += chunk;
-      });
+      socket
+        .on('error', () => undefined)
+        .on('data', (chunk) => {
+          said += chunk;
+        });
       await once(socket, 'end');
       expect(said).to.equal('bye');
       socket.end(Buffer.alloc(100_000));
