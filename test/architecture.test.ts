@@ -29,6 +29,7 @@ const layers = [
   ['kill.ts', 'hunt.ts'],
   ['port/'],
   ['tunnel/'],
+  ['sshd/'],
   ['daemon/'],
   ['cli/', 'index.ts', 'door.ts'],
   ['testing.ts', 'testing/'],

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
+import { startSshServer } from 'tunward/testing';
 import { until } from '#lib/time.js';
 import { byPasswordAndCode, startAsking } from './support/asking.js';
 import { fetchText, makeHome } from './support/daemon.js';
@@ -14,6 +15,7 @@ import { freeLocalPort } from './support/port.js';
 import { isAlive } from './support/proc.js';
 import { startListener } from './support/processes.js';
 import { createReaper } from './support/reaper.js';
+import { startService } from './support/servers.js';
 import { startSshd } from './support/sshd.js';
 import { runOnTerminal } from './support/terminal.js';
 
@@ -24,9 +26,9 @@ describe('the examples', () => {
 
   function run(
     example: string,
-    word: string,
+    ...words: string[]
   ): { child: ChildProcess; said: () => string; ended: Promise<number | null> } {
-    const child = spawn(process.execPath, [join(buildRoot, 'examples', example), word], {
+    const child = spawn(process.execPath, [join(buildRoot, 'examples', example), ...words], {
       env: { ...process.env, ...reaper.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -56,20 +58,56 @@ describe('the examples', () => {
     const text = readFileSync(join(repoRoot, 'examples/testing.test.ts'), 'utf8');
     const shown = readFileSync(join(repoRoot, 'docs/testing.md'), 'utf8');
     expect(shown).to.include(`\`\`\`ts\n${text.slice(text.indexOf('import '))}\`\`\`\n`);
+    expect(await runMocha('testing.test.js'))
+      .to.include('3 passing')
+      .and.not.include('failing');
+  });
+
+  it('database.test.ts passes under the hooks of the kit, and docs/testing.md shows a part of it', async function () {
+    need(this, 'ssh');
+    const text = readFileSync(join(repoRoot, 'examples/database.test.ts'), 'utf8');
+    const shown = readFileSync(join(repoRoot, 'docs/testing.md'), 'utf8');
+    const suite = text.slice(text.indexOf('describe('), text.indexOf('/** What is tested'));
+    expect(shown).to.include(`${suite.trimEnd()}\n\`\`\`\n`);
+    expect(await runMocha('database.test.js'))
+      .to.include('3 passing')
+      .and.not.include('failing');
+  });
+
+  /** To its end, to which it must come by itself: what it says. */
+  async function runMocha(example: string): Promise<string> {
     const hooks = fileURLToPath(import.meta.resolve('tunward/testing/mocha'));
-    const mocha = [
-      'node_modules/mocha/bin/mocha.js',
-      '--no-config',
-      '--no-package',
-      '--timeout',
-      '20000',
-      '--require',
-      hooks,
-    ];
-    const argv = [...mocha, join(buildRoot, 'examples/testing.test.js')];
+    const flags = ['--no-config', '--no-package', '--timeout', '20000', '--require', hooks];
+    const argv = ['node_modules/mocha/bin/mocha.js', ...flags, join(buildRoot, 'examples', example)];
     const env = { ...process.env, ...reaper.env };
-    const { stdout } = await promisify(execFile)(process.execPath, argv, { cwd: repoRoot, env });
-    expect(stdout).to.include('3 passing').and.not.include('failing');
+    return (await promisify(execFile)(process.execPath, argv, { cwd: repoRoot, env, timeout: 60_000 })).stdout;
+  }
+
+  it('express-app.ts shows its tunnels, restarts one, and takes them down when it ends', async function () {
+    need(this, 'ssh');
+    await using server = await startSshServer();
+    await using service = await startService();
+    const home = makeHome();
+    const common = { remote_host: server.tunnelOptions.remoteHost, ssh_config: server.sshConfigFile };
+    const port = await freeLocalPort();
+    home.configure({}, [{ ...common, name: 'web', local_port: port, remote_port: `127.0.0.1:${service.port}` }]);
+    const { child, said, ended } = run('express-app.js', home.configFile, '0');
+    const address = await until(() => /listening on (\S+)/.exec(said())?.[1], { timeoutMs: 10_000 });
+    const ask = async <T>(path: string, method = 'GET') => {
+      const answer = await fetch(`${address}${path}`, { method });
+      return { status: answer.status, body: (await answer.json()) as T };
+    };
+    const isUp = async () => (await ask<{ state: string }[]>('/tunnels')).body[0]?.state === 'up';
+    expect(await until(isUp, { timeoutMs: 10_000 }), said()).to.equal(true);
+    expect(await fetchText(port)).to.equal('served');
+    expect((await ask('/tunnels/web/restart', 'POST')).body).to.include({ name: 'web', state: 'up' });
+    expect((await ask('/tunnels')).body).to.deep.equal([{ name: 'web', state: 'up', reason: null, restarts: 1 }]);
+    const unknown = await ask<{ code: string }>('/tunnels/nothing/restart', 'POST');
+    expect([unknown.status, unknown.body.code]).to.deep.equal([404, 'ERR_TUNNEL_UNKNOWN']);
+    child.kill('SIGTERM');
+    expect(await ended, said()).to.equal(0);
+    expect(reaper.living()).to.deep.equal([]);
+    home.remove();
   });
 
   it('supervise-tunnels.ts brings the tunnels up, restarts them, and leaves nothing', async function () {

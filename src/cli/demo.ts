@@ -1,7 +1,6 @@
 import path from 'node:path';
-import type ssh2 from 'ssh2';
 import type { JournalEntry } from '../daemon/events.js';
-import { isErrno, isTunwardError } from '../errors.js';
+import { isTunwardError } from '../errors.js';
 import { findProgram } from '../tunnel/chain.js';
 import { openActors } from './demo/actors.js';
 import { playTunnels } from './demo/acts.js';
@@ -24,8 +23,8 @@ export interface DemoOptions {
 
 /**
  * The main job, on this machine alone and on nothing that was there before: real tunnels are restarted and their ports
- * blocked, and every step is shown. Without ssh, or the package ssh2, the half that needs neither. Whatever it started
- * is gone when it ends, however it ends.
+ * blocked, and every step is shown. Without ssh, the half that needs none. Whatever it started is gone when it ends, however
+ * it ends.
  *
  * @returns the exit code: 0 when every promise held, 1 when one did not (it is named)
  * @throws Error when it cannot go on; the signal's reason, when that aborts before the table
@@ -48,12 +47,10 @@ export async function runDemo(options: DemoOptions): Promise<number> {
 type Shown = DemoOptions & { readonly screen: Screen };
 
 async function show(scene: Scene, options: Shown): Promise<number> {
-  if (findProgram('ssh', options.env) === undefined) return showPorts(scene, withoutSsh, options);
-  const library = await findLibrary();
-  return library ? showTunnels(scene, library, options) : showPorts(scene, withoutLibrary, options);
+  return findProgram('ssh', options.env) === undefined ? showPorts(scene, options) : showTunnels(scene, options);
 }
 
-async function showTunnels(scene: Scene, library: typeof ssh2, { once, env, screen }: Shown): Promise<number> {
+async function showTunnels(scene: Scene, { once, env, screen }: Shown): Promise<number> {
   const { tell, signal } = scene;
   const journal: JournalEntry[] = [];
   let onEvent = (entry: JournalEntry): void => void journal.push(entry);
@@ -63,7 +60,7 @@ async function showTunnels(scene: Scene, library: typeof ssh2, { once, env, scre
   );
   tell.gap();
   tell.prose('Opening an SSH server, a web service and a tunward daemon with three tunnels, on this machine alone ...');
-  await using stage = await openStage({ library, env, signal, onEvent: (entry) => onEvent(entry) });
+  await using stage = await openStage({ env, signal, onEvent: (entry) => onEvent(entry) });
   tell.gap();
   tell.lines(...describeStage(stage));
   const outcome = await playTunnels({ ...scene, env, stage, journal });
@@ -99,16 +96,16 @@ function describeStage({ tunnels, upMs }: Stage): Line[] {
 }
 
 /** The half that needs no tunnel. */
-async function showPorts(scene: Scene, lack: Lack, { once, screen }: Shown): Promise<number> {
+async function showPorts(scene: Scene, { once, screen }: Shown): Promise<number> {
   const { tell, signal } = scene;
   tell.prose(
     'A port that something still holds is what keeps an SSH tunnel from starting again. tunward finds who holds it, ' +
-      `kills that whole chain and no one else, and proves the port free by binding it. ${lack.what}`,
+      `kills that whole chain and no one else, and proves the port free by binding it. There is no ssh on PATH, so this is the half that needs none.`,
   );
   const ports = await pickPorts(2);
   const code = conclude(scene, screen, await playPorts(scene, ports));
   tell.gap();
-  tell.prose(lack.remedy);
+  tell.prose('The other half needs ssh: apt-get install openssh-client, or apk add it');
   if (once) return code;
   const [port = 0] = ports;
   const { keeper } = await openChain(scene, port);
@@ -155,28 +152,4 @@ function aborted(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
-}
-
-interface Lack {
-  readonly what: string;
-  /** One line. */
-  readonly remedy: string;
-}
-
-const withoutSsh: Lack = {
-  what: 'There is no ssh on PATH, so this is the half that needs none.',
-  remedy: 'The other half needs ssh: apt-get install openssh-client, or apk add it',
-};
-const withoutLibrary: Lack = {
-  what: 'There is no package ssh2, so this is the half that needs no SSH server.',
-  remedy: 'The other half brings an SSH server, which needs a package: npm i ssh2',
-};
-
-async function findLibrary(): Promise<typeof ssh2 | undefined> {
-  try {
-    return (await import('ssh2')).default;
-  } catch (error) {
-    if (isErrno(error, 'ERR_MODULE_NOT_FOUND')) return undefined;
-    throw error;
-  }
 }

@@ -1,14 +1,10 @@
-import { execFile } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { expect } from 'chai';
-import ssh2 from 'ssh2';
-import { makeKeys } from '#lib/cli/demo/stage.js';
 import { until } from '#lib/time.js';
 import { need } from '../support/need.js';
-import { repoRoot, which } from '../support/paths.js';
+import { which } from '../support/paths.js';
 import { createReaper, type Reaper } from '../support/reaper.js';
 import { type Ended, type Running, startTunward, tunward, tunwardJson } from './run.js';
 
@@ -143,17 +139,6 @@ describe('tunward demo', function () {
         ['stranger (node)', ['node']],
       ]);
     });
-
-    it('shows the other half, and how to get the rest, where the package ssh2 is missing', async () => {
-      const checkout = withoutPackage(tmp, 'ssh2');
-      const argv = [join(checkout, 'lib/cli/main.js'), 'demo', '--once'];
-      const env = { ...process.env, ...reaper.env };
-      // Rejects unless it exits 0.
-      const { stdout } = await promisify(execFile)(process.execPath, argv, { env });
-      expect(stdout).to.match(/There is no package ssh2/);
-      expect(stdout).to.match(/^ {3}The other half .*: npm i ssh2$/m);
-      expect(reaper.living()).to.deep.equal([]);
-    });
   });
 
   describe('without ssh', () => {
@@ -200,21 +185,6 @@ describe('tunward demo', function () {
       expectNothingLeft();
     });
   });
-
-  it('makes a pair of keys anew when ssh2 makes one that nobody can read', () => {
-    const made: string[] = [];
-    const generateKeyPairSync = (): { public: string; private: string } => {
-      const pair = ssh2.utils.generateKeyPairSync('ed25519');
-      // What a stripped zero byte makes of it: the string is shorter than the length before it says.
-      const cut = { ...pair, public: `ssh-ed25519 ${pair.public.split(' ')[1]?.slice(0, -4)}` };
-      const answer = made.length === 0 ? cut : pair;
-      made.push(answer.public);
-      return answer;
-    };
-    const { public: key } = makeKeys({ utils: { ...ssh2.utils, generateKeyPairSync } as typeof ssh2.utils });
-    expect(made).to.have.length.above(1);
-    expect(ssh2.utils.parseKey(key)).not.to.be.instanceOf(Error);
-  });
 });
 
 async function told(running: Running, text: string): Promise<void> {
@@ -237,17 +207,4 @@ function programOf({ command }: { readonly command: string }): string | undefine
 /** What an actor of the demo plays. */
 function partOf({ command }: { readonly command: string }): string | undefined {
   return /actor\.js (\w+)/.exec(command)?.[1];
-}
-
-/** A copy of what is installed, whose packages are the checkout's but for one. */
-function withoutPackage(dir: string, missing: string): string {
-  const copy = mkdtempSync(join(dir, 'checkout-'));
-  cpSync(join(repoRoot, 'lib'), join(copy, 'lib'), { recursive: true });
-  cpSync(join(repoRoot, 'package.json'), join(copy, 'package.json'));
-  mkdirSync(join(copy, 'node_modules'));
-  const packages = readdirSync(join(repoRoot, 'node_modules')).filter(
-    (name) => !name.startsWith('.') && name !== missing,
-  );
-  for (const name of packages) symlinkSync(join(repoRoot, 'node_modules', name), join(copy, 'node_modules', name));
-  return copy;
 }

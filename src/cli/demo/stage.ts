@@ -1,16 +1,15 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type ssh2 from 'ssh2';
 import { type Daemon, startDaemon } from '../../daemon/daemon.js';
 import type { JournalEntry } from '../../daemon/events.js';
 import { busyHosts, resolveHosts } from '../../port/probe.js';
 import { known, openProc } from '../../proc/read.js';
+import { startSshServer } from '../../sshd/server.js';
 import { systemClock, until } from '../../time.js';
 import { findProgram } from '../../tunnel/chain.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
 import type { ProgramName } from '../../tunnel/spec.js';
-import { openSshServer } from './server.js';
 import { createStack, type Stack } from './stack.js';
 import { openService, openTraffic, type Service, type Traffic } from './traffic.js';
 
@@ -36,7 +35,6 @@ export interface Stage extends AsyncDisposable {
 }
 
 export interface StageOptions {
-  readonly library: typeof ssh2;
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal;
   readonly onEvent: (entry: JournalEntry) => void;
@@ -57,11 +55,10 @@ export async function openStage(options: StageOptions): Promise<Stage> {
   }
 }
 
-async function furnish({ library, env, signal, onEvent }: StageOptions, stack: Stack) {
+async function furnish({ env, signal, onEvent }: StageOptions, stack: Stack) {
   const dir = stack.defer(makeFolder(), (folder) => fs.rmSync(folder, { recursive: true, force: true }));
   const service = stack.use(await openService());
-  const keys = { host: makeKeys(library), user: makeKeys(library) };
-  const server = stack.use(await openSshServer(library, { hostKey: keys.host.private, userKey: keys.user.public }));
+  const server = stack.use(await startSshServer({ username: 'demo', alias: SSH_HOST }));
   const [orders = 0, reports = 0, webhook = 0] = await pickPorts(3);
   const engine = findProgram('autossh', env) === undefined ? 'ssh' : 'autossh';
   const tunnels: readonly DemoTunnel[] = [
@@ -69,9 +66,8 @@ async function furnish({ library, env, signal, onEvent }: StageOptions, stack: S
     { name: 'reports', engine, side: 'local', port: reports },
     { name: 'webhook', engine: 'ssh', side: 'remote', port: webhook },
   ];
-  writePrivate(dir, 'id_ed25519', keys.user.private);
-  writePrivate(dir, 'known_hosts', `[127.0.0.1]:${server.port} ${keys.host.public}\n`);
-  writePrivate(dir, SSH_CONFIG, sshConfig(dir, server.port));
+  // A short name for the command lines that the demo shows.
+  fs.copyFileSync(server.sshConfigFile, path.join(dir, SSH_CONFIG));
   writePrivate(dir, 'tunward.yaml', daemonConfig(dir, service.port, tunnels));
   const began = systemClock.now();
   const daemon = stack.use(await startDaemon({ configFile: path.join(dir, 'tunward.yaml'), env, cwd: dir, onEvent }));
@@ -88,42 +84,8 @@ function makeFolder(): string {
   return fs.mkdtempSync(inside(tooLong ? '/tmp' : os.tmpdir()));
 }
 
-/**
- * A throwaway pair in OpenSSH's format. ssh2 1.17 strips a leading zero byte of the public key, so one pair in 256 can
- * be read by nobody (mscdex/ssh2#1513): that one is made again.
- */
-export function makeKeys({ utils }: Pick<typeof ssh2, 'utils'>): { private: string; public: string } {
-  const isWhole = (key: string) => !(utils.parseKey(key) instanceof Error);
-  for (let tries = 1; tries <= 20; tries++) {
-    const pair = utils.generateKeyPairSync('ed25519', { comment: 'tunward-demo' });
-    if (isWhole(pair.private) && isWhole(pair.public)) return pair;
-  }
-  throw new Error('ssh2 made no key that it can read, in 20 attempts');
-}
-
 function writePrivate(dir: string, name: string, text: string): void {
   fs.writeFileSync(path.join(dir, name), text, { mode: 0o600 });
-}
-
-/** Given with -F, so nothing of the person's own ssh (agent, jump hosts, shared connections) has a part in it. */
-function sshConfig(dir: string, port: number): string {
-  // ssh splits at blanks outside quotes, and takes % for the beginning of a token.
-  const fileIn = (name: string) => `"${path.join(dir, name).replaceAll('%', '%%')}"`;
-  return `Host ${SSH_HOST}
-  HostName 127.0.0.1
-  Port ${port}
-  User demo
-  IdentityFile ${fileIn('id_ed25519')}
-  IdentitiesOnly yes
-  IdentityAgent none
-  StrictHostKeyChecking yes
-  UserKnownHostsFile ${fileIn('known_hosts')}
-  GlobalKnownHostsFile /dev/null
-  BatchMode yes
-  # ssh2 knows no post-quantum key exchange, of which OpenSSH warns since 10.1
-  IgnoreUnknown WarnWeakCrypto
-  WarnWeakCrypto no
-`;
 }
 
 function daemonConfig(dir: string, servicePort: number, tunnels: readonly DemoTunnel[]): string {
