@@ -230,7 +230,7 @@ describe('examples/container: the image, carried out step by step', () => {
     );
     expect(readdirSync(join(image.root, 'opt/tunward/node_modules'))).to.have.members([
       ...['@hono', 'hono', 'commander', 'eventsource-parser', 'yaml', 'zod'],
-      ...['lit-html', '@types', 'prom-client', '@opentelemetry', 'tdigest', 'bintrees', 'ws', '@xterm'],
+      ...['lit-html', '@types', 'prom-client', '@opentelemetry', 'tdigest', 'bintrees', 'ws', '@xterm', 'ssh-config'],
     ]);
     const stat = execFileSync('stat', ['-c', '%u:%g %a', join(image.root, 'var/lib/tunward')], { encoding: 'utf8' });
     expect(stat.trim()).to.equal('1000:1000 700');
