@@ -1,0 +1,93 @@
+import net from 'node:net';
+import type { Duplex } from 'node:stream';
+import { isErrno } from '../../errors.js';
+import type { Clock } from '../../time.js';
+import type { Meter } from '../front/meter.js';
+import type { Bind, Endpoint } from '../spec.js';
+import type { Connection, Incoming } from './connection.js';
+
+export interface RemoteOptions {
+  /** Where the server is to listen. */
+  readonly bind: Bind;
+  /** Where whoever connects there is brought. */
+  readonly target: Endpoint;
+  readonly meter: Meter;
+  readonly clock: Clock;
+  /** The target could not be reached, and why. */
+  readonly onRefused: (why: string) => void;
+}
+
+/** One address that a server listens on for a remote forward. */
+export interface Remote {
+  /** The one asked for, or the server's choice. */
+  readonly port: number;
+  /** The server listens there no more, and whoever is connected is cut. Bounded; idempotent. */
+  close(): Promise<void>;
+}
+
+/** A target that neither accepts nor refuses is given up then. */
+const TARGET_MS = 30_000;
+
+/** @throws ConnectionError `remote_port_busy`, or why the connection is over. */
+export async function openRemote(connection: Connection, options: RemoteOptions): Promise<Remote> {
+  const { bind, target, meter, clock, onRefused } = options;
+  const sockets = new Set<net.Socket>();
+  const over = new AbortController();
+  const port = await connection.listen(bind.host, bind.port, bring);
+  let closing: Promise<void> | undefined;
+  return {
+    port,
+    close: () => {
+      closing ??= close();
+      return closing;
+    },
+  };
+
+  function bring(incoming: Incoming): void {
+    const socket = net.connect({ ...target, allowHalfOpen: true, noDelay: true });
+    let isAnswered = false;
+    meter.accepted();
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+    const refuse = (why: string) => {
+      if (isAnswered) return;
+      isAnswered = true;
+      meter.refused();
+      socket.destroy();
+      if (over.signal.aborted || !connection.isAlive()) return;
+      incoming.reject();
+      onRefused(`open failed: connect failed: ${why}`);
+    };
+    socket.on('error', (error) => refuse(isErrno(error, 'ECONNREFUSED') ? 'Connection refused' : error.message));
+    socket.once('close', () => refuse('Connection closed'));
+    socket.once('connect', () => {
+      if (isAnswered || !connection.isAlive()) return refuse('the connection is gone');
+      isAnswered = true;
+      join(incoming.accept(), socket, meter);
+    });
+    clock.sleep(TARGET_MS, over.signal).then(
+      () => refuse('Connection timed out'),
+      () => undefined, // closed
+    );
+  }
+
+  async function close(): Promise<void> {
+    over.abort(new Error('The forward is over'));
+    for (const socket of sockets) socket.destroy();
+    await connection.unlisten(bind.host, port);
+  }
+}
+
+/** Hands everything on between the two; an end is handed on as one, a failure as one. */
+function join(client: Duplex, target: net.Socket, meter: Meter): void {
+  meter.opened();
+  client.on('data', (chunk: Buffer) => meter.countOut(chunk.length));
+  target.on('data', (chunk: Buffer) => meter.countIn(chunk.length));
+  client.on('error', () => target.resetAndDestroy()).pipe(target);
+  target.on('error', () => client.destroy()).pipe(client);
+  client.once('close', () => target.destroySoon());
+  target.once('close', () => {
+    meter.closed();
+    client.destroy();
+  });
+}
