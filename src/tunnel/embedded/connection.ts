@@ -89,6 +89,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   let phase: 'connect' | 'version' | 'keys' | 'login' | 'up' = 'connect';
   let stream: Duplex | undefined;
   let isClosing = false;
+  /** The server's key, once it is known to be the right one. */
+  let accepted: Buffer | undefined;
   let onReady: () => void = () => undefined;
   let onFailure: (error: Error) => void = () => undefined;
   let tellEnd: (exit: LinkExit) => void = () => undefined;
@@ -174,8 +176,6 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     wire.on('data', listenIn);
   }
 
-  let accepted: Buffer | undefined;
-
   /** Asked at every exchange of keys: the first time it is looked up, and from then on it must stay the same. */
   function verify(blob: Buffer, answer: (isRight: boolean) => void): void {
     if (accepted) return answer(accepted.equals(blob));
@@ -227,7 +227,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
       return new ConnectionError(mismatch.isConfigured ? 'bad_spec' : 'refused', sentence);
     }
     if (phase === 'keys') {
-      const why = error?.level === 'handshake' || error?.level === 'protocol' ? `: ${error.message}` : '';
+      const why = error && !ofServer && !isReset ? `: ${error.message}` : '';
       return new ConnectionError('refused', `${ending}, in the middle of the key exchange${why}`);
     }
     return explainSilence(ending, error);
