@@ -125,7 +125,7 @@ describe('the architecture', () => {
     expect(findCircle(edges())).to.deep.equal([]);
   });
 
-  it('keeps everything up to the tunnels free of packages, but for the four that the portable back end loads when it is asked', () => {
+  it('keeps everything up to the tunnels free of packages, but for the four that the portable back end loads when it is asked, and what reads a line of ssh_config', () => {
     const tunnels = layerOf('tunnel/');
     const foreign = sources
       .filter(({ name }) => layerOf(name) <= tunnels)
@@ -135,6 +135,7 @@ describe('the architecture', () => {
     const isOfSsh2 = (text: string) => /^tunnel\/embedded\/\S+ → ssh2 \(type\)$/.test(text);
     expect(foreign.filter((text) => !isOfSsh2(text)).sort()).to.deep.equal([
       ...four.map((name) => `proc/packages.ts → ${name} (lazy)`),
+      'tunnel/embedded/facts.ts → ssh-config (lazy)',
     ]);
   });
 

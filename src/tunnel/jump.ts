@@ -75,7 +75,7 @@ function tooFar({ remoteHost }: TunnelSpec): TunwardError {
  * What the options of a spec say about its hops as well: how this host connects, with which keys, and whom it trusts.
  * Where the destination is (Port, User …) and what its sshd can do (Ciphers …) is the destination's alone.
  */
-const hopOptions: ReadonlySet<string> = new Set([
+export const hopOptions: ReadonlySet<string> = new Set([
   'AddressFamily',
   'BindAddress',
   'BindInterface',
