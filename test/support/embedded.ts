@@ -1,8 +1,9 @@
 /** A link of the engine inside this process, and what a test has to know of it. */
 import http from 'node:http';
 import { systemClock, until } from '#lib/time.js';
+import type { Prompt } from '#lib/tunnel/asking/person.js';
 import { createEmbeddedEngine } from '#lib/tunnel/embedded/engine.js';
-import type { Engine, Link, LinkExit, LinkOptions } from '#lib/tunnel/engine.js';
+import type { Asking, Engine, Link, LinkExit, LinkOptions } from '#lib/tunnel/engine.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { freeLocalPort } from './port.js';
 import { makeSpec } from './specs.js';
@@ -10,7 +11,8 @@ import { makeSpec } from './specs.js';
 /** A server that a test has started, and by which name ssh_config knows it. */
 export interface Known {
   readonly host: string;
-  readonly sshConfigFile: string;
+  /** null: there is none. */
+  readonly sshConfigFile: string | null;
 }
 
 /** One engine and its links. What is left of them is stopped at the end. */
@@ -97,7 +99,7 @@ export async function remoteSpec(
 function forwardSpec(
   forward: TunnelSpec['forward'],
   remoteHost: string,
-  sshConfig: string,
+  sshConfig: string | null,
   changes: Partial<TunnelSpec>,
 ): TunnelSpec {
   const { side, listen } = forward;
@@ -120,4 +122,12 @@ export function get(port: number): Promise<string> {
     });
     request.once('error', reject).once('timeout', () => request.destroy(new Error('no answer')));
   });
+}
+
+/** Somebody who answers by a function; what became of that is kept. */
+export function askingOf(prompt: Prompt): Asking & { readonly given: unknown[]; readonly opened: string[] } {
+  const given: unknown[] = [];
+  const opened: string[] = [];
+  const hears = { onOpen: (via: string) => opened.push(via), onGivenUp: (why: unknown) => given.push(why) };
+  return { person: { prompt }, idleMs: 10_000, ...hears, given, opened };
 }

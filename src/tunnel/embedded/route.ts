@@ -29,7 +29,7 @@ export async function planHops(spec: TunnelSpec, options: FactsOptions): Promise
   let before: readonly Hop[] = isOurs ? spec.jump : target.jump;
   for (let asSpec = isOurs ? spec : theirs; before.length > 0; asSpec = theirs) {
     const found: HostFacts[] = [];
-    for (const hop of before) found.push(await readHostFacts(asSpec, hop, options));
+    for (const hop of before) found.push(await readHostFacts(asSpec, hop, { ...options, isBehind: found.length > 0 }));
     route = [...found, ...route];
     if (route.length > MAX_HOPS + 1) {
       const message = `Cannot find the way to ${spec.remoteHost}: more than ${MAX_HOPS} hosts, as ProxyJump in ssh_config has it`;

@@ -91,11 +91,14 @@ for (const { name, start } of servers) {
         });
         socket.once('end', () => socket.end(`${count}`));
       });
-      const specs = [await localSpec(server, counter.port), await remoteSpec(server, counter.port)];
-      for (const spec of specs) {
+      // ssh2's server ends a channel in both directions with the one that it writes to.
+      const far = name === 'sshd' ? [await remoteSpec(server, counter.port)] : [];
+      for (const spec of [await localSpec(server, counter.port), ...far]) {
         const link = await stand.start(spec);
         expect(await link.settled(), link.lines.join()).to.equal('ready');
-        expect(await exchange(spec.forward.listen.port, Buffer.alloc(5_000_000, 'x'))).to.equal('5000000');
+        expect(await exchange(spec.forward.listen.port, Buffer.alloc(5_000_000, 'x')), spec.forward.side).to.equal(
+          '5000000',
+        );
       }
     });
   });
