@@ -148,15 +148,16 @@ type Keyword = { readonly name: string; readonly rest: string } | undefined;
 function keywordOf(parse: (text: string) => readonly unknown[], line: string): Keyword | Error {
   let nodes: readonly unknown[];
   try {
-    nodes = parse(line);
+    // A Match by another name: it would read the conditions too, and refuse '!all'.
+    nodes = parse(line.replace(/^(\s*)match(?![\w-])/i, '$1xhost'));
   } catch (error) {
     // An error of whatever kind: also a TypeError, for a Host without a name.
     return error instanceof Error ? error : new Error(String(error));
   }
   const [node] = nodes as readonly { type: number; param?: string; separator?: string; before: string }[];
   if (!node?.param) return undefined;
-  const start = node.before.length + node.param.length + (node.separator ?? '').length;
-  return { name: node.param, rest: line.slice(start) };
+  const end = node.before.length + node.param.length;
+  return { name: line.slice(node.before.length, end), rest: line.slice(end + (node.separator ?? '').length) };
 }
 
 /** The lines of a spec, in the order in which ssh is given them. */
@@ -268,6 +269,7 @@ function readSettings(
   /** As ssh's Match: what comes before a condition that does not hold is of no interest, and neither is what comes after. */
   function isMatch(rest: string, place: string, final: string | null): boolean {
     const words = splitCriteria(rest);
+    if (words.length === 0) throw refusal(`${place} cannot be understood: a Match has conditions`);
     let isMet = true;
     let unknown: string | undefined;
     for (let at = 0; at < words.length; at++) {
@@ -288,18 +290,22 @@ function readSettings(
       if (wanted === undefined) throw refusal(`${place} cannot be understood: nothing follows '${printable(word)}'`);
       const actual = actualOf(criterion, final);
       if (actual === undefined) unknown ??= criterion;
-      else isMet &&= matchesPatternList(...actual, wanted) !== isNegated;
+      else isMet &&= matchesPatternList(actual.text, actual.isHost ? wanted.toLowerCase() : wanted) !== isNegated;
     }
     if (isMet && unknown !== undefined)
       throw refusal(`The engine embedded cannot use 'Match ${printable(unknown)}', which ${place} asks for: ${useSsh}`);
     return isMet;
   }
 
-  function actualOf(criterion: string, final: string | null): [text: string] | undefined {
-    if (criterion === 'host') return [final ?? expandHost(values, scene)];
-    if (criterion === 'originalhost') return [scene.original];
-    if (criterion === 'user') return [values.get('user')?.words[0] ?? scene.localUser];
-    return criterion === 'localuser' ? [scene.localUser] : undefined;
+  /** What a condition is about; undefined for one that this client knows nothing of. */
+  function actualOf(
+    criterion: string,
+    final: string | null,
+  ): { readonly text: string; readonly isHost?: true } | undefined {
+    if (criterion === 'host') return { text: (final ?? expandHost(values, scene)).toLowerCase(), isHost: true };
+    if (criterion === 'originalhost') return { text: scene.original.toLowerCase(), isHost: true };
+    if (criterion === 'user') return { text: values.get('user')?.words[0] ?? scene.localUser };
+    return criterion === 'localuser' ? { text: scene.localUser } : undefined;
   }
 }
 
