@@ -34,6 +34,8 @@ export function joinChannel(channel: Channel, whenRoom: (done: () => void) => vo
     if (stream.readableEnded) stream.destroy();
     else stream.once('end', () => stream.destroy());
   });
+  // Whoever has it listens for that; in the turn before, in which nobody has it, it must not end this process.
+  stream.on('error', () => undefined);
   channel.on('error', (error: Error) => stream.destroy(error));
   // Until somebody asks for it.
   channel.pause();

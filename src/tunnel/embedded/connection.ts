@@ -308,7 +308,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
         asked.removeEventListener('abort', leave);
         if (error) return reject(failure ?? explainRefusal(error));
         const joined = join(channel);
-        if (asked.aborted || failure) joined.on('error', () => undefined).destroy();
+        if (asked.aborted || failure) joined.destroy();
         else resolve(joined);
       });
     });

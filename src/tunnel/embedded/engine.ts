@@ -141,7 +141,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     try {
       const stream = await connection.open(client, forward.target, asked);
       if (over.signal.aborted) {
-        stream.on('error', () => undefined).destroy();
+        stream.destroy();
         throw failure('exited', 'the link is gone');
       }
       streams.add(stream);
@@ -180,8 +180,8 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     over.abort(new Error('The link is over'));
     for (const stream of streams) stream.destroy(new Error('The link is over'));
     // Whoever is being asked is told at once, not when all is gone.
-    questions?.close();
     if (exit.lastError !== null) hear(exit.lastError);
+    questions?.close();
     try {
       for (const act of undo.toReversed()) await act();
     } finally {

@@ -1,9 +1,8 @@
-import fs from 'node:fs';
 import type { Duplex } from 'node:stream';
 import type { AgentAuthMethod, AnyAuthMethod, AuthHandlerMiddleware, BaseAgent, ParsedKey, Prompt } from 'ssh2';
-import { isErrno } from '../../errors.js';
 import type { HostFacts } from './facts.js';
 import { type KeyFile, readKeyFile } from './keys.js';
+import { readPlainFile } from './plain-file.js';
 import type { Questions } from './questions.js';
 import type { Ssh2 } from './ssh2.js';
 import { ConnectionError } from './trouble.js';
@@ -33,6 +32,7 @@ interface Attempt {
 
 /** A server may ask again and again in one attempt, and a function answer it each time. */
 const MOST_ROUNDS = 50;
+const MAX_KEY_BYTES = 1024 * 1024;
 
 /**
  * Logs in as ssh does: asks first what would do (`none`), then tries each method in the order of the facts as long as the
@@ -231,14 +231,9 @@ function isEntry(key: unknown): key is { readonly pubKey: unknown } {
 /** Which keys a file names: itself, where it may be read, or the half beside it. The private half may be an agent's alone. */
 function publicHalvesOf(ssh2: Ssh2, file: string): Buffer[] {
   return [`${file}.pub`, file].flatMap((name) => {
-    let text: Buffer;
-    try {
-      text = fs.readFileSync(name);
-    } catch (error) {
-      if (isErrno(error, 'ENOENT', 'EACCES', 'ENOTDIR', 'EISDIR', 'ELOOP', 'ENAMETOOLONG', 'EPERM')) return [];
-      throw error;
-    }
-    const key = ssh2.utils.parseKey(text);
+    const found = readPlainFile(name, MAX_KEY_BYTES);
+    if (found.kind !== 'file') return [];
+    const key = ssh2.utils.parseKey(found.bytes);
     return key instanceof Error ? [] : [key.getPublicSSH()];
   });
 }

@@ -10,7 +10,7 @@ export interface Questions {
    * what the server says of it; not given: it may be seen where it is about a host key.
    */
   ask(text: string, echo?: boolean): Promise<Buffer | undefined>;
-  /** Says something to which there is no answer. */
+  /** Says something to which there is no answer; to nobody once it is closed. */
   tell(text: string): void;
   /** When a question was open last, by the clock: now, if one is. undefined: there was none. */
   openUntil(): number | undefined;
@@ -38,7 +38,9 @@ export function createQuestions(answers: Omit<AskpassOptions, 'folder'>): Questi
         answeredAt = clock.now();
       });
     },
-    tell: (text) => void tell(printableLines(text.slice(0, LONGEST_QUESTION))),
+    tell(text) {
+      if (!over.signal.aborted) void tell(printableLines(text.slice(0, LONGEST_QUESTION)));
+    },
     openUntil: () => (open > 0 ? clock.now() : answeredAt),
     isGivenUp: () => isGivenUp,
     close: () => over.abort(new Error('The question is over: nobody waits for the answer')),

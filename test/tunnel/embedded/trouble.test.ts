@@ -4,7 +4,7 @@ import { until } from '#lib/time.js';
 import type { LinkExit } from '#lib/tunnel/engine.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { byKey, startAsking } from '../../support/asking.js';
-import { createStand, localSpec } from '../../support/embedded.js';
+import { createStand, localSpec, remoteSpec } from '../../support/embedded.js';
 import { freeLocalPort } from '../../support/port.js';
 import { type Behaviour, babbles, hangsUp, isMute, startServer } from '../../support/servers.js';
 import { startSshd } from '../../support/sshd.js';
@@ -141,6 +141,18 @@ describe('why a link of the embedded engine is not up', () => {
     server.speak();
   });
 
+  it('is an sshd that is stopped by a signal, and says nothing more', async () => {
+    await using sshd = await startSshd();
+    await using stand = createStand();
+    const alive = { ServerAliveInterval: '1', ServerAliveCountMax: '1' };
+    const link = await stand.start(await localSpec(sshd, 9, { sshOptions: alive }));
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    for (const ref of descendantsOf(sshd.pid)) sendSignal(ref, 'SIGSTOP');
+    expect(await link.exited).to.include({ reason: 'timeout' });
+    const report = await link.stop();
+    expect(report.tookMs).to.be.below(2000);
+  });
+
   it('is not that a server which answers has nothing to say', async () => {
     await using sshd = await startSshd();
     await using stand = createStand();
@@ -194,6 +206,61 @@ describe('why a link of the embedded engine is not up', () => {
       await until(() => count() <= before, { timeoutMs: 5000 }),
       `${before} ${process.getActiveResourcesInfo()}`,
     ).to.equal(true);
+  });
+});
+
+describe('the end of a link of the embedded engine', () => {
+  it('leaves no socket, no listener and no timer, whatever goes through it', async () => {
+    await using sshd = await startSshd();
+    await using echo = await startServer((socket) => socket.pipe(socket));
+    const before = count();
+    await using stand = createStand();
+    const specs = [await localSpec(sshd, echo.port), await remoteSpec(sshd, echo.port)];
+    const visitors: net.Socket[] = [];
+    for (const spec of specs) {
+      const link = await stand.start(spec);
+      expect(await link.settled(), link.lines.join()).to.equal('ready');
+      const visitor = net.connect(spec.forward.listen.port, '127.0.0.1').on('error', () => undefined);
+      visitors.push(visitor);
+      visitor.write('hello');
+      expect(String(await new Promise((resolve) => visitor.once('data', resolve)))).to.equal('hello');
+    }
+    await stand[Symbol.asyncDispose]();
+    expect(await until(() => visitors.every(({ closed }) => closed), { timeoutMs: 5000 })).to.equal(true);
+    expect(await until(() => count() <= before, { timeoutMs: 5000 }), `${process.getActiveResourcesInfo()}`).to.equal(
+      true,
+    );
+  });
+
+  it('does not wait for a client that does not read', async () => {
+    await using sshd = await startSshd();
+    await using source = await startServer((socket) => {
+      const pour = () => {
+        while (!socket.destroyed && socket.write(Buffer.alloc(65_536)));
+      };
+      socket.on('drain', pour);
+      pour();
+    });
+    await using stand = createStand();
+    const spec = await localSpec(sshd, source.port);
+    const link = await stand.start(spec, { isBehindFront: true });
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    const client = { address: '127.0.0.1', port: 1 };
+    const [full, other] = await Promise.all([open(), open()]);
+    // What is not read is kept up to the window of a channel, and stops there.
+    const kept = () => full?.readableLength ?? 0;
+    expect(await until(() => kept() > 0, { timeoutMs: 5000 })).to.equal(true);
+    let read = 0;
+    other?.on('data', (chunk: Buffer) => {
+      read += chunk.length;
+    });
+    expect(await until(() => read > 50_000_000, { timeoutMs: 20_000 })).to.equal(true);
+    expect(kept()).to.be.below(4 * 1024 * 1024);
+    expect((await link.stop()).tookMs).to.be.below(2000);
+
+    function open() {
+      return link.carrier?.open(client, new AbortController().signal);
+    }
   });
 });
 
