@@ -9,12 +9,21 @@ export interface Carrier {
    * @throws TunwardError ERR_START_FAILED `{reason: 'target_refused'}` when the far end says that the target cannot be
    * reached, and what else the link has to say; the signal's reason.
    */
-  open(client: ClientAddress, signal: AbortSignal): Promise<Duplex>;
+  open(client: ClientAddress, signal: AbortSignal): Promise<Remote>;
   /**
    * Is the link there? Asked when a connection ends: an end that is not the target's, but the link's, must not look to a
    * client as if all had come through. Costs microseconds.
    */
   isAlive(): boolean;
+}
+
+/** One connection to the target. */
+export interface Remote extends Duplex {
+  /**
+   * Of one that reads into a buffer of its own instead of emitting 'data': from now on `sink` gets what comes. It answers
+   * false when it has not done with the piece: nothing more comes, and the piece stays as it is, until `resume()`.
+   */
+  pour?(sink: (chunk: Uint8Array) => boolean): void;
 }
 
 /** Who connected, as the server on the far side may be told. */

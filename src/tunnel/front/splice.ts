@@ -1,0 +1,127 @@
+import type { Socket } from 'node:net';
+import type { Clock } from '../../time.js';
+import type { Remote } from './carrier.js';
+import type { Meter } from './meter.js';
+
+export interface SpliceOptions {
+  readonly meter: Meter;
+  readonly clock: Clock;
+  /** Asked when the remote side ends: of a link that is gone, the end is not the target's. */
+  readonly isAlive: () => boolean;
+  /** Called once, when both sides are closed. */
+  readonly onOver: () => void;
+}
+
+/** Two streams that are one connection. */
+export interface Splice {
+  /** Ends both, the client by a TCP reset. Idempotent. */
+  reset(): void;
+}
+
+/** What has come before a link broke is handed to the client, as long as that takes it within this time. */
+const TAIL_MS = 1000;
+
+/**
+ * Joins a client, paused until now, and its connection to the target. Each direction ends by itself, and holds what one
+ * read has brought and what the other side's stream takes at most. A side that errs, or closes before both directions are
+ * done, resets the other one; an answer that is cut short never looks like a whole one.
+ *
+ * The client's `highWaterMark` is 1: its 'drain' then says that the kernel has taken all of it.
+ *
+ * @example
+ * const spliced = splice(client, await carrier.open(address, signal), { meter, clock, isAlive, onOver });
+ */
+export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, onOver }: SpliceOptions): Splice {
+  /** The target has ended, and means it. */
+  let isAnswered = false;
+  /** The link is gone: the client is reset as soon as it has the tail. */
+  let isBroken = false;
+  let isClientClosed = false;
+  let isRemoteClosed = false;
+  const tail = new AbortController();
+
+  client
+    .on('data', (chunk: Buffer) => {
+      // What the target no longer reads goes nowhere; the client learns of it when it has its answer.
+      if (isRemoteClosed) return;
+      meter.countOut(chunk.length);
+      if (!remote.write(chunk) && remote.writableLength > 0) client.pause();
+    })
+    .on('drain', () => {
+      if (isBroken) return reset();
+      if (isAnswered) client.end();
+      else remote.resume();
+    })
+    .on('end', () => {
+      if (!isRemoteClosed) remote.end();
+    })
+    // It is followed by 'close', which acts.
+    .on('error', () => undefined)
+    .once('close', () => {
+      isClientClosed = true;
+      tail.abort();
+      // A client that has read its whole answer and ended may be gone before the target has closed.
+      if (!(client.readableEnded && client.writableFinished)) remote.destroy();
+      leave();
+    });
+
+  remote
+    .on('drain', () => client.resume())
+    .on('end', () => {
+      if (!isAlive()) return breakOff();
+      isAnswered = true;
+      // An end() that waits for data could no longer be turned into a reset: libuv refuses that during a shutdown.
+      if (client.writableLength === 0) client.end();
+    })
+    .on('error', () => remote.destroy())
+    .once('close', () => {
+      isRemoteClosed = true;
+      if (!isAnswered) breakOff();
+      else if (!client.readableEnded) hangUp();
+      leave();
+    });
+
+  // Reading into a buffer that is used again makes one stream 1.3 to 1.4 times as fast as 'data', for 0.6 of the CPU.
+  if (remote.pour) remote.pour(takeIn);
+  else remote.on('data', (chunk: Buffer) => takeIn(chunk) || remote.pause());
+  remote.resume();
+  client.resume();
+  // It may have closed before anybody listened.
+  if (remote.closed) {
+    isRemoteClosed = true;
+    breakOff();
+  }
+  return { reset };
+
+  function takeIn(chunk: Uint8Array): boolean {
+    if (isClientClosed) return true;
+    meter.countIn(chunk.length);
+    return client.write(chunk) || client.writableLength === 0;
+  }
+
+  /** The answer is cut short. What there is of it is still handed over; a reset would take it away from the client. */
+  function breakOff(): void {
+    if (isBroken || isClientClosed) return;
+    isBroken = true;
+    remote.destroy();
+    if (client.writableLength === 0) return reset();
+    clock.sleep(TAIL_MS, tail.signal).then(reset, () => undefined);
+  }
+
+  /** The target has answered and closed, while the client still sends: it is told as soon as it has the answer. */
+  function hangUp(): void {
+    if (client.writableFinished) client.destroy();
+    else client.once('finish', () => client.destroy()).resume();
+  }
+
+  function reset(): void {
+    remote.destroy();
+    // It has been given the whole answer and its end; a reset on top of that fails while the end is under way.
+    if (client.writableEnded) client.destroy();
+    else client.resetAndDestroy();
+  }
+
+  function leave(): void {
+    if (isClientClosed && isRemoteClosed) onOver();
+  }
+}

@@ -1,0 +1,91 @@
+import { connect, type Socket } from 'node:net';
+import { isErrno, TunwardError } from '../../errors.js';
+import { type Clock, growing } from '../../time.js';
+import type { Carrier, Remote } from './carrier.js';
+
+export interface SocketCarrierOptions {
+  /** The unix socket on which the link listens: 107 bytes at most. */
+  readonly path: string;
+  /** Is the link's process there? */
+  readonly isAlive: () => boolean;
+  readonly clock: Clock;
+}
+
+/** What is read at once: little until a stream has shown that there is more, so that a thousand idle ones cost little. */
+const FIRST_READ = 4096;
+const FULL_READ = 262_144;
+
+/**
+ * A carrier over a private unix socket that an ssh forwards: whoever connects there is connected to the target. Whether the
+ * target could be reached is not heard here: ssh accepts first, and closes then.
+ *
+ * A socket on which nobody listens any more belongs to a link that is over: the carrier is not alive from then on.
+ *
+ * @example
+ * front.use(createSocketCarrier({ path: '/run/tunward/gen-7.sock', isAlive: () => !link.hasExited(), clock }));
+ */
+export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptions): Carrier {
+  let isDeserted = false;
+  return { open, isAlive: () => !isDeserted && isAlive() };
+
+  async function open(_client: unknown, signal: AbortSignal): Promise<Remote> {
+    const pause = growing(20);
+    for (let attempt = 1; ; attempt++) {
+      signal.throwIfAborted();
+      try {
+        return await connectOnce(path, signal);
+      } catch (error) {
+        if (isErrno(error, 'ECONNREFUSED', 'ENOENT', 'ECONNRESET')) isDeserted = true;
+        // ssh listens with a backlog of 128; the connect to a unix socket does not wait when that is full.
+        if (!isErrno(error, 'EAGAIN')) throw failed(error);
+      }
+      await clock.sleep(pause(attempt), signal);
+    }
+  }
+
+  function failed(error: unknown): unknown {
+    if (!(error instanceof Error) || !('syscall' in error)) return error;
+    const { message } = error;
+    const info = { id: path, reason: 'exited', lastError: message, nextRetryAt: null };
+    return new TunwardError('ERR_START_FAILED', `Cannot connect to the link at ${path}: ${message}`, info);
+  }
+}
+
+function connectOnce(path: string, signal: AbortSignal): Promise<Remote> {
+  return new Promise((resolve, reject) => {
+    let sink: (chunk: Uint8Array) => boolean = () => false;
+    let buffer = Buffer.allocUnsafeSlow(FIRST_READ);
+    let isFull = false;
+    const onread = {
+      // Asked after each read, for the next one.
+      buffer: () => {
+        if (!isFull || buffer.length === FULL_READ) return buffer;
+        buffer = Buffer.allocUnsafeSlow(Math.min(FULL_READ, buffer.length * 8));
+        return buffer;
+      },
+      callback: (length: number, chunk: Uint8Array) => {
+        isFull = length === chunk.length;
+        return sink(isFull ? chunk : chunk.subarray(0, length));
+      },
+    };
+    const socket: Socket & Remote = Object.assign(connect({ path, allowHalfOpen: true, onread }), {
+      pour(to: (chunk: Uint8Array) => boolean) {
+        sink = to;
+      },
+    });
+    const abort = () => socket.destroy();
+    const leave = () => signal.removeEventListener('abort', abort);
+    signal.addEventListener('abort', abort);
+    socket.pause();
+    socket
+      .once('connect', () => {
+        leave();
+        resolve(socket);
+      })
+      .on('error', (error) => {
+        leave();
+        reject(error);
+      })
+      .once('close', () => reject(signal.reason));
+  });
+}
