@@ -92,28 +92,40 @@ export function chooseAlgorithms(facts: HostFacts, known: readonly string[]): Al
   };
 }
 
+/** May a key of this type sign for this user, as PubkeyAcceptedAlgorithms has it? */
+export function maySign(type: string, { pubkeyAlgorithms }: HostFacts): boolean {
+  const { usual, others } = tables.hostKey;
+  const names = pubkeyAlgorithms === null ? usual : apply(pubkeyAlgorithms, { usual, others });
+  return names.some((name) => name === type || (type === 'ssh-rsa' && name.startsWith('rsa-')));
+}
+
 function listOf(kind: keyof Algorithms, facts: HostFacts): string | null {
   const { kexAlgorithms, hostKeyAlgorithms, ciphers, macs } = facts;
   return { kex: kexAlgorithms, hostKey: hostKeyAlgorithms, cipher: ciphers, mac: macs }[kind];
 }
 
-/** A list as ssh_config has it: instead of the usual one, or with `+` behind it, `^` before it, `-` out of it. */
 function pick(kind: keyof Algorithms, facts: HostFacts): string[] {
-  const { usual, others } = tables[kind];
+  const table = tables[kind];
   const list = listOf(kind, facts);
-  if (list === null) return [...usual];
+  const picked = list === null ? table.usual : apply(list, table);
+  if (picked.length > 0) return [...picked];
+  const all = [...table.usual, ...table.others].join(', ');
+  const message = `Cannot use ${keywords[kind]} ${list}: the embedded engine has ${all}`;
+  throw new TunwardError('ERR_SPAWN_FAILED', message, { reason: 'bad_spec' });
+}
+
+/** A list as ssh_config has it: instead of the usual one, or with `+` behind it, `^` before it, `-` out of it. */
+function apply(list: string, { usual, others }: Table): string[] {
   const sign = /^[-+^]/.exec(list)?.[0];
   const patterns = list.slice(sign === undefined ? 0 : 1).split(',');
-  const named = patterns.flatMap((pattern) => [...usual, ...others].filter(matcher(pattern)));
+  const named = patterns.flatMap((pattern) => [...usual, ...others].filter(matcher(pattern.trim())));
   const picked = {
     '+': [...usual, ...named],
     '^': [...named, ...usual],
     '-': usual.filter((name) => !named.includes(name)),
     '': named,
   }[sign ?? ''];
-  if (picked && picked.length > 0) return [...new Set(picked)];
-  const message = `Cannot use ${keywords[kind]} ${list}: the embedded engine has ${[...usual, ...others].join(', ')}`;
-  throw new TunwardError('ERR_SPAWN_FAILED', message, { reason: 'bad_spec' });
+  return [...new Set(picked)];
 }
 
 /** `*` and `?` as ssh_config has them. */

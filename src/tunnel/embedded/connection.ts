@@ -52,8 +52,6 @@ export interface ConnectionOptions {
   readonly ssh2: Ssh2;
   readonly facts: HostFacts;
   readonly known: KnownHosts;
-  /** Where the key of a server is written that is met for the first time. */
-  readonly knownHostsFile: string | undefined;
   readonly questions: Questions | undefined;
   readonly clock: Clock;
   /** A line that the server has said to whoever logs in. */
@@ -69,6 +67,8 @@ const FAREWELL_MS = 500;
 const MOST_UNSENT = 1024 * 1024;
 /** After so many failed logins sshd (9.8 and later, PerSourcePenalties) turns an address away for at least that long. */
 const PENALTY_MS = 30_000;
+/** "As long as the system has it": Linux gives a connection up after two minutes. */
+const SYSTEM_MS = 130_000;
 /** Pings are ssh2's, and whether they are heard is counted here. */
 const NEVER = 2 ** 31;
 
@@ -108,7 +108,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   signal.addEventListener('abort', abort, { once: true });
   try {
     void watchDeadline();
-    stream = await reach({ signal: over.signal, timeoutMs: facts.connectTimeoutMs });
+    stream = await reach({ signal: over.signal, timeoutMs: facts.connectTimeoutMs || SYSTEM_MS });
     if (failure) throw failure;
     phase = 'version';
     await new Promise<void>((resolve, reject) => {
@@ -180,7 +180,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   function verify(blob: Buffer, answer: (isRight: boolean) => void): void {
     if (accepted) return answer(accepted.equals(blob));
     const key = readHostKey(Buffer.from(blob));
-    checkHostKey(key, { facts, known, file: options.knownHostsFile, questions }).then(
+    checkHostKey(key, { facts, known, questions }).then(
       (write) => {
         if (failure) return;
         accepted = key.blob;
@@ -251,7 +251,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   }
 
   async function watchDeadline(): Promise<void> {
-    const timeoutMs = facts.connectTimeoutMs;
+    const timeoutMs = facts.connectTimeoutMs || SYSTEM_MS;
     const began = clock.now();
     for (let leftMs = timeoutMs; leftMs > 0 && phase !== 'up'; ) {
       await clock.sleep(leftMs, over.signal).catch(() => undefined); // it has failed before that
@@ -393,7 +393,7 @@ function toSsh2({ kex, hostKey, cipher, mac }: Algorithms, { compression }: Host
 
 /** One address after another, as ssh does; the time that is left is shared among those that are left. */
 export async function connectSocket(
-  { host, port, family, bindAddress }: HostFacts,
+  { host, port, family, bindAddress, tcpKeepAlive }: HostFacts,
   { signal, timeoutMs, clock }: { readonly signal: AbortSignal; readonly timeoutMs: number; readonly clock: Clock },
 ): Promise<net.Socket> {
   const deadline = clock.now() + timeoutMs;
@@ -408,7 +408,7 @@ export async function connectSocket(
     const socket = net.connect({ host: address, port, ...(bindAddress === null ? {} : { localAddress: bindAddress }) });
     try {
       await connected(socket, { signal, clock, timeoutMs: at === addresses.length - 1 ? Infinity : shareMs });
-      return socket.setNoDelay(true).setKeepAlive(true);
+      return socket.setNoDelay(true).setKeepAlive(tcpKeepAlive);
     } catch (error) {
       socket.on('error', () => undefined).destroy();
       signal.throwIfAborted();

@@ -53,7 +53,7 @@ interface Plan extends EmbeddedOptions {
 }
 
 function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter = createMeter() }: LinkOptions): Link {
-  const { spec, route, pool, clock, knownHosts } = plan;
+  const { spec, route, pool, clock } = plan;
   const { forward } = spec;
   const output = createThrottle(onOutput, { allowance: plan.allowance, clock });
   const said = createTranscript((line) => {
@@ -103,7 +103,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
       key: spec.share ? JSON.stringify(route) : null,
       isAttended: questions !== undefined,
       say: hear,
-      make: (bounds) => openRoute(route, { ssh2: loadSsh2(), knownHosts, questions, clock, ...bounds }),
+      make: (bounds) => openRoute(route, { ssh2: loadSsh2(), questions, clock, ...bounds }),
     });
     undo.push(membership.leave);
     const made = await membership.connection;

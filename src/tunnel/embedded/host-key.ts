@@ -6,14 +6,26 @@ import { ConnectionError } from './trouble.js';
 export interface HostKeyOptions {
   readonly facts: HostFacts;
   readonly known: KnownHosts;
-  /** Where a key is written that is met for the first time; undefined: nowhere. */
-  readonly file: string | undefined;
   readonly questions: Questions | undefined;
 }
 
 /** What a key is looked up by: an alias stands for host and port. */
 export function knownNameOf({ host, port, hostKeyAlias }: HostFacts): { readonly host: string; readonly port: number } {
   return hostKeyAlias === null ? { host: host.toLowerCase(), port } : { host: hostKeyAlias.toLowerCase(), port: 22 };
+}
+
+/** The bits of an RSA key (RFC 4253, section 6.6: a type, an exponent, a modulus); undefined for any other. */
+export function bitsOfRsa(blob: Buffer): number | undefined {
+  let field: Buffer = Buffer.alloc(0);
+  for (let at = 0, number = 0; number < 3; number++) {
+    if (blob.length < at + 4) return undefined;
+    const end = at + 4 + blob.readUInt32BE(at);
+    field = blob.subarray(at + 4, end);
+    if (number === 0 && field.toString('latin1') !== 'ssh-rsa') return undefined;
+    at = end;
+  }
+  const first = field.findIndex((byte) => byte !== 0);
+  return first === -1 ? 0 : (field.length - first) * 8 - Math.clz32(field[first] ?? 0) + 24;
 }
 
 /** A key as it comes over the wire. */
@@ -29,11 +41,16 @@ export function readHostKey(blob: Buffer): HostKey {
  * @throws ConnectionError `host_key_changed`, `host_key_unknown`.
  */
 export async function checkHostKey(key: HostKey, options: HostKeyOptions): Promise<() => void> {
-  const { facts, known, file } = options;
+  const { facts, known } = options;
   const { host, port } = knownNameOf(facts);
   const verdict = known.check(host, port, key);
   const name = port === 22 ? host : `[${host}]:${port}`;
   const kind = kindOf(key.type);
+  const bits = bitsOfRsa(key.blob);
+  if (bits !== undefined && bits < facts.leastRsaBits) {
+    const sentence = `Host key verification failed: the RSA key of ${name} has ${bits} bits, and ${facts.leastRsaBits} are the least`;
+    throw new ConnectionError('host_key_unknown', sentence);
+  }
   if (verdict.kind === 'known') return () => undefined;
   if (verdict.kind === 'revoked') {
     const where = `Offending ${kind} key in ${verdict.file}:${verdict.line}`;
@@ -49,7 +66,8 @@ export async function checkHostKey(key: HostKey, options: HostKeyOptions): Promi
   }
   if (facts.strictHostKeyChecking === 'ask' && options.questions) await askAbout(key, name, options.questions);
   return () => {
-    if (file !== undefined) addKnownHost(file, host, port, key);
+    const { newKeysFile, hashKnownHosts: isHashed } = facts;
+    if (newKeysFile !== null) addKnownHost(newKeysFile, host, port, key, { isHashed });
   };
 }
 

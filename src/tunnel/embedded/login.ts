@@ -1,6 +1,8 @@
 import type { Duplex } from 'node:stream';
 import type { AgentAuthMethod, AnyAuthMethod, AuthHandlerMiddleware, BaseAgent, ParsedKey, Prompt } from 'ssh2';
+import { maySign } from './algorithms.js';
 import type { HostFacts } from './facts.js';
+import { bitsOfRsa } from './host-key.js';
 import { type KeyFile, readKeyFile } from './keys.js';
 import { readPlainFile } from './plain-file.js';
 import type { Questions } from './questions.js';
@@ -95,7 +97,7 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
     const files = facts.identityFiles.map((file) => ({ file, blobs: publicHalvesOf(ssh2, file) }));
     const named = files.flatMap(({ blobs }) => blobs);
     const agent = openAgent();
-    const held = agent ? await listIdentities(agent) : [];
+    const held = agent ? (await listIdentities(agent)).filter(isFit) : [];
     const rank = (key: ParsedKey) => named.findIndex((blob) => blob.equals(key.getPublicSSH()));
     const first = held.filter((key) => rank(key) >= 0).sort((one, other) => rank(one) - rank(other));
     const others = facts.identitiesOnly ? [] : held.filter((key) => rank(key) < 0);
@@ -103,9 +105,15 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
     for (const { file, blobs } of files) {
       if (first.some((key) => blobs.some((blob) => blob.equals(key.getPublicSSH())))) continue;
       const key = await open(readKeyFile(ssh2, file));
-      if (key) yield { method: { type: 'publickey', username: user, key } };
+      if (key && !isFit(key)) hints.push(`Load key "${file}": ${key.type} is not accepted here, or has too few bits`);
+      else if (key) yield { method: { type: 'publickey', username: user, key } };
     }
     return undefined;
+  }
+
+  function isFit(key: ParsedKey): boolean {
+    const bits = bitsOfRsa(key.getPublicSSH());
+    return maySign(key.type, facts) && (bits === undefined || bits >= facts.leastRsaBits);
   }
 
   async function open(found: KeyFile): Promise<ParsedKey | undefined> {

@@ -1,8 +1,8 @@
 import net from 'node:net';
-import type { Duplex } from 'node:stream';
 import { isErrno } from '../../errors.js';
 import type { Clock } from '../../time.js';
 import type { Meter } from '../front/meter.js';
+import { splice } from '../front/splice.js';
 import type { Bind, Endpoint } from '../spec.js';
 import type { Connection, Incoming } from './connection.js';
 
@@ -34,6 +34,8 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
   const sockets = new Set<net.Socket>();
   const over = new AbortController();
   const port = await connection.listen(bind.host, bind.port, bring);
+  // What joins the two counts for a client that is the socket; here that is the target.
+  const turned: Meter = { ...meter, countIn: meter.countOut, countOut: meter.countIn };
   let closing: Promise<void> | undefined;
   return {
     port,
@@ -44,7 +46,7 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
   };
 
   function bring(incoming: Incoming): void {
-    const socket = net.connect({ ...target, allowHalfOpen: true, noDelay: true });
+    const socket = connectTo(target);
     let isAnswered = false;
     meter.accepted();
     sockets.add(socket);
@@ -63,7 +65,9 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
     socket.once('connect', () => {
       if (isAnswered || !connection.isAlive()) return refuse('the connection is gone');
       isAnswered = true;
-      join(incoming.accept(), socket, meter);
+      meter.opened();
+      const { isAlive } = connection;
+      splice(socket, incoming.accept(), { meter: turned, clock, isAlive, onOver: meter.closed });
     });
     clock.sleep(TARGET_MS, over.signal).then(
       () => refuse('Connection timed out'),
@@ -78,16 +82,11 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
   }
 }
 
-/** Hands everything on between the two; an end is handed on as one, a failure as one. */
-function join(client: Duplex, target: net.Socket, meter: Meter): void {
-  meter.opened();
-  client.on('data', (chunk: Buffer) => meter.countOut(chunk.length));
-  target.on('data', (chunk: Buffer) => meter.countIn(chunk.length));
-  client.on('error', () => target.resetAndDestroy()).pipe(target);
-  target.on('error', () => client.destroy()).pipe(client);
-  client.once('close', () => target.destroySoon());
-  target.once('close', () => {
-    meter.closed();
-    client.destroy();
-  });
+/** As splice() wants its socket: paused, and with a 'drain' that means that the kernel has it all. */
+function connectTo({ host, port }: Endpoint): net.Socket {
+  const options: net.SocketConstructorOpts & { readonly highWaterMark: number } = {
+    allowHalfOpen: true,
+    highWaterMark: 1,
+  };
+  return new net.Socket(options).pause().setNoDelay(true).connect({ host, port });
 }

@@ -42,7 +42,6 @@ export async function planHops(spec: TunnelSpec, options: FactsOptions): Promise
 
 export interface RouteOptions {
   readonly ssh2: Ssh2;
-  readonly knownHosts: string | null;
   readonly questions: Questions | undefined;
   readonly clock: Clock;
   readonly say: (line: string) => void;
@@ -82,13 +81,11 @@ export async function openRoute(route: Route, options: RouteOptions): Promise<Co
 async function openHop(
   facts: HostFacts,
   before: Connection | undefined,
-  { ssh2, knownHosts, questions, clock, say, signal }: RouteOptions,
+  { ssh2, questions, clock, say, signal }: RouteOptions,
 ): Promise<Connection> {
-  const files = [...(knownHosts === null ? [] : [knownHosts]), ...facts.knownHostsFiles];
   return openConnection({
     ...{ ssh2, facts, questions, clock, say, signal },
-    known: readKnownHosts([...new Set(files)]),
-    knownHostsFile: knownHosts ?? facts.knownHostsFiles[0],
+    known: readKnownHosts(facts.knownHostsFiles),
     reach: (bounds) => (before ? goThrough(before, facts, bounds.signal) : connectSocket(facts, { ...bounds, clock })),
   });
 }
