@@ -118,6 +118,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     });
   } catch (error) {
     fail(error instanceof Error ? error : new Error(String(error)));
+    // It may have come about in the very turn in which the time was over.
+    stream?.destroy();
     await gone();
     throw failure ?? error;
   } finally {
@@ -332,7 +334,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   async function unlisten(bindHost: string, bindPort: number): Promise<void> {
     const address = onTheWire(bindHost);
     incoming.delete(`${address}:${bindPort}`);
-    if (failure || isClosing) return;
+    if (failure || isClosing || !stream?.writable) return;
     let isDone = false;
     client.unforwardIn(address, bindPort, () => {
       isDone = true;

@@ -55,11 +55,13 @@ interface Plan extends EmbeddedOptions {
 function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter = createMeter() }: LinkOptions): Link {
   const { spec, route, pool, clock } = plan;
   const { forward } = spec;
-  const output = createThrottle(onOutput, { allowance: plan.allowance, clock });
-  const said = createTranscript((line) => {
-    output.take(line);
+  // Somebody at a terminal hears no more than the log: a server may say whatever it likes before a login.
+  const toAll = (line: string) => {
+    onOutput(line);
     questions?.tell(line);
-  });
+  };
+  const output = createThrottle(toAll, { allowance: plan.allowance, clock });
+  const said = createTranscript(output.take);
   /** It is over, or about to be. */
   const over = new AbortController();
   const streams = new Set<Duplex>();
@@ -128,6 +130,8 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
   async function listenThere(made: Connection): Promise<void> {
     for (const bind of bindSet(forward, hasIpv6Loopback())) {
       const remote = await openRemote(made, { bind, target: forward.target, meter, clock, onRefused: refuse });
+      // It was stopped while the server thought about it.
+      if (over.signal.aborted) return remote.close();
       undo.push(remote.close);
       if (bind.port === 0) {
         allocated = remote.port;

@@ -47,13 +47,13 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
 
   function bring(incoming: Incoming): void {
     const socket = connectTo(target);
-    let isAnswered = false;
+    const answered = new AbortController();
     meter.accepted();
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     const refuse = (why: string) => {
-      if (isAnswered) return;
-      isAnswered = true;
+      if (answered.signal.aborted) return;
+      answered.abort();
       meter.refused();
       socket.destroy();
       if (over.signal.aborted || !connection.isAlive()) return;
@@ -63,15 +63,15 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
     socket.on('error', (error) => refuse(isErrno(error, 'ECONNREFUSED') ? 'Connection refused' : error.message));
     socket.once('close', () => refuse('Connection closed'));
     socket.once('connect', () => {
-      if (isAnswered || !connection.isAlive()) return refuse('the connection is gone');
-      isAnswered = true;
+      if (answered.signal.aborted || !connection.isAlive()) return refuse('the connection is gone');
+      answered.abort();
       meter.opened();
       const { isAlive } = connection;
       splice(socket, incoming.accept(), { meter: turned, clock, isAlive, onOver: meter.closed });
     });
-    clock.sleep(TARGET_MS, over.signal).then(
+    clock.sleep(TARGET_MS, answered.signal).then(
       () => refuse('Connection timed out'),
-      () => undefined, // closed
+      () => undefined, // it was in time
     );
   }
 

@@ -105,6 +105,6 @@ async function goThrough(before: Connection, { host, port }: HostFacts, signal: 
 }
 
 async function closeAll(opened: readonly Connection[]): Promise<void> {
-  // The last one first: it says goodbye through the others.
-  for (const each of opened.toReversed()) await each.close();
+  // The last one first: it says goodbye through the others, which do not wait for an answer to that.
+  await Promise.all(opened.toReversed().map((each) => each.close()));
 }
