@@ -256,7 +256,7 @@ function readSettings(
     if (lower === 'ignoreunknown') {
       if (ignored.length === 0) ignored = setting.words;
     } else if (lower === 'identityfile') {
-      if (!identityFiles.some(({ words }) => words[0] === setting.words[0])) identityFiles.push(setting);
+      identityFiles.push(setting);
     } else if (known.has(lower) || harmless.has(lower) || refusals.has(lower)) {
       // ProxyJump and ProxyCommand are one: the first of either kind decides, and be it `none`.
       const slot = lower === 'proxycommand' ? 'proxyjump' : lower;
@@ -659,7 +659,8 @@ function settle(
     if (isNone([word])) return null;
     if (word === 'SSH_AUTH_SOCK') return scene.env.SSH_AUTH_SOCK || null;
     const variable = /^\$(\w+)$/.exec(word)?.[1];
-    return variable !== undefined ? scene.env[variable] || null : pathOf(word, 'identityagent');
+    if (variable === undefined) return pathOf(word, 'identityagent');
+    return (Object.hasOwn(scene.env, variable) && scene.env[variable]) || null;
   }
 
   function methods(): string[] {
@@ -728,7 +729,7 @@ function expand(text: string, tokens: Tokens, place: string): string {
 
 function expandVariables(text: string, place: string, { env }: Scene): string {
   return text.replace(/\$\{([^}]*)\}/g, (_, name: string) => {
-    const value = env[name];
+    const value = Object.hasOwn(env, name) ? env[name] : undefined;
     if (value !== undefined) return value;
     throw refusal(`${place} has \${${printable(name)}}, and there is no such variable here: set it, or write it out`);
   });

@@ -173,6 +173,7 @@ describe('readHostFacts()', () => {
       ['none', null],
       ['$OTHER', '/o'],
       ['$ABSENT', null],
+      ['$constructor', null],
       ['~/agent.%h', join(dir, 'agent.web')],
     ];
     for (const [word, path] of agents)

@@ -222,6 +222,19 @@ describe('readKeyFile()', () => {
     );
   });
 
+  it('refuses a key whose halves do not belong together', () => {
+    const [one, other] = [make('ed25519'), make('ed25519')].map((file) => {
+      const body = readFileSync(file, 'latin1').replace(/-----[^-]+-----/g, '');
+      return Buffer.from(body, 'base64').toString('latin1');
+    });
+    const halfOf = (text = '') => text.slice(text.indexOf('\0\0\0\x20') + 4).slice(0, 32);
+    const mixed = Buffer.from((one ?? '').replaceAll(halfOf(one), halfOf(other)), 'latin1').toString('base64');
+    const file = write(`-----BEGIN OPENSSH PRIVATE KEY-----\n${mixed}\n-----END OPENSSH PRIVATE KEY-----\n`);
+    expect(whyOf(file)).to.equal(
+      `is damaged, or of a kind that cannot be read here: see what 'ssh-keygen -y -f ${file}' says of it`,
+    );
+  });
+
   it('never throws for what is in a file', function () {
     this.timeout(120_000);
     const formats = ['RFC4716', 'PEM', 'PKCS8'];
