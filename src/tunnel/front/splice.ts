@@ -14,12 +14,15 @@ export interface SpliceOptions {
 
 /** Two streams that are one connection. */
 export interface Splice {
-  /** Ends both, the client by a TCP reset. Idempotent. */
+  /** Ends both, the client by a TCP reset: at once, or {@link LINGER_MS} later where the link is gone. Idempotent. */
   reset(): void;
 }
 
-/** What has come before a link broke is handed to the client, as long as that takes it within this time. */
-const TAIL_MS = 1000;
+/**
+ * The link is gone: so long a client has for what came before, until it is reset. A reset that finds data unread in the
+ * client's kernel is no reset to a client on libuv (1.46, say), which takes the hang-up that is polled with it for an end.
+ */
+const LINGER_MS = 250;
 
 /**
  * Joins a client, paused until now, and its connection to the target. Each direction ends by itself, and holds what one
@@ -34,11 +37,11 @@ const TAIL_MS = 1000;
 export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, onOver }: SpliceOptions): Splice {
   /** The target has ended, and means it. */
   let isAnswered = false;
-  /** The link is gone: the client is reset as soon as it has the tail. */
+  /** The link is gone: the client is about to be reset. */
   let isBroken = false;
   let isClientClosed = false;
   let isRemoteClosed = false;
-  const tail = new AbortController();
+  const linger = new AbortController();
 
   client
     .on('data', (chunk: Buffer) => {
@@ -48,7 +51,6 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
       if (!remote.write(chunk) && remote.writableLength > 0) client.pause();
     })
     .on('drain', () => {
-      if (isBroken) return reset();
       if (isAnswered) client.end();
       else remote.resume();
     })
@@ -59,7 +61,7 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
     .on('error', () => undefined)
     .once('close', () => {
       isClientClosed = true;
-      tail.abort();
+      linger.abort();
       // A client that has read its whole answer and ended may be gone before the target has closed.
       if (!(client.readableEnded && client.writableFinished)) remote.destroy();
       leave();
@@ -99,13 +101,12 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
     return client.write(chunk) || client.writableLength === 0;
   }
 
-  /** The answer is cut short. What there is of it is still handed over; a reset would take it away from the client. */
+  /** The answer is cut short. What there is of it is still handed over; a reset at once would take it away. */
   function breakOff(): void {
     if (isBroken || isClientClosed) return;
     isBroken = true;
     remote.destroy();
-    if (client.writableLength === 0) return reset();
-    clock.sleep(TAIL_MS, tail.signal).then(reset, () => undefined);
+    clock.sleep(LINGER_MS, linger.signal).then(resetNow, () => undefined);
   }
 
   /** The target has answered and closed, while the client still sends: it is told as soon as it has the answer. */
@@ -115,6 +116,11 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
   }
 
   function reset(): void {
+    if (isAlive()) resetNow();
+    else breakOff();
+  }
+
+  function resetNow(): void {
     remote.destroy();
     // It has been given the whole answer and its end; a reset on top of that fails while the end is under way.
     if (client.writableEnded) client.destroy();

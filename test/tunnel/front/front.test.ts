@@ -1,5 +1,5 @@
 import { rejects } from 'node:assert/strict';
-import net from 'node:net';
+import type net from 'node:net';
 import { expect } from 'chai';
 import fc from 'fast-check';
 import { systemClock as clock } from '#lib/time.js';
