@@ -1,5 +1,6 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -8,7 +9,7 @@ import { unprintable } from '#lib/wire.js';
 import { byKey, byPassword, byPasswordAndCode, evilTexts, startAsking } from '../../support/asking.js';
 import { askingOf, createStand, get, localSpec } from '../../support/embedded.js';
 import { makeKey } from '../../support/keys.js';
-import { createTestPrompt } from '../../support/person.js';
+import { createTestPrompt, createTestTerminal } from '../../support/person.js';
 import { createReaper } from '../../support/reaper.js';
 import { startService } from '../../support/servers.js';
 import { startSshd } from '../../support/sshd.js';
@@ -182,6 +183,37 @@ describe('the login of the embedded engine', () => {
     function add(file: string, more: NodeJS.ProcessEnv): void {
       execFileSync('ssh-add', ['-q', file], { env: { ...process.env, ...more }, stdio: 'ignore' });
     }
+  });
+
+  it('asks at a terminal, and says nothing there that is about an ssh', async () => {
+    await using server = await startAsking({ factors: [byPassword('secret')], banner: 'be welcome' });
+    await using stand = createStand();
+    const { terminal, drawn, answer } = createTestTerminal();
+    const asking = { ...askingOf(() => ''), person: { terminal } };
+    const link = await stand.start(await localSpec(server, 9), { asking });
+    await answer(/password: $/, 'secret\r');
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    expect(drawn()).to.include('be welcome').and.not.to.include('node-pty');
+    expect(link.lines).to.include('be welcome');
+  });
+
+  it('does not wait for an agent that says nothing, and keeps no socket to it', async () => {
+    await using server = await startAsking({ factors: [byKey] });
+    const dir = mkdtempSync(join(tmpdir(), 'tunward-agent-'));
+    const sockets = new Set<net.Socket>();
+    const agent = net.createServer((socket) => {
+      sockets.add(socket.on('error', () => undefined).once('close', () => sockets.delete(socket)));
+      socket.resume();
+    });
+    await new Promise<void>((resolve) => agent.listen(join(dir, 'agent.sock'), resolve));
+    await using stand = createStand();
+    const sshOptions = { IdentityAgent: join(dir, 'agent.sock'), ConnectTimeout: '1' };
+    const link = await stand.start(await localSpec(server, 9, { sshOptions }));
+    expect(await until(() => sockets.size, { timeoutMs: 5000 })).to.equal(1);
+    expect(await link.settled()).to.include({ reason: 'timeout' });
+    expect(await until(() => sockets.size === 0, { timeoutMs: 5000 })).to.equal(true);
+    await new Promise((resolve) => agent.close(resolve));
+    rmSync(dir, { recursive: true });
   });
 
   it('goes on after the signature of an agent, where the server wants more', async () => {
