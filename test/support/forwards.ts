@@ -11,7 +11,11 @@ export function serveForwards(connection: Connection): void {
     const { bindAddr, bindPort } = info as TcpipBindInfo;
     const key = `${bindAddr}:${bindPort}`;
     if (name === 'tcpip-forward') {
-      const listener = net.createServer((socket) => handIn(connection, socket, { bindAddr, bindPort }));
+      const listener = net.createServer({ allowHalfOpen: true }, (socket) => {
+        // A port that was chosen here is named as such, as sshd does.
+        const { port } = listener.address() as AddressInfo;
+        handIn(connection, socket, { bindAddr, bindPort: port });
+      });
       listener.once('error', () => reject?.());
       listener.listen(bindPort, '127.0.0.1', () => {
         listeners.set(key, listener);
@@ -29,7 +33,7 @@ export function serveForwards(connection: Connection): void {
 }
 
 function connectOut(accept: () => Duplex, reject: () => void, { destPort }: TcpipRequestInfo): void {
-  const socket = net.connect(destPort, '127.0.0.1');
+  const socket = net.connect({ port: destPort, host: '127.0.0.1', allowHalfOpen: true });
   socket.once('error', reject);
   socket.once('connect', () => {
     socket.off('error', reject);

@@ -9,8 +9,8 @@ import { ADD_PTY } from './pty.js';
 export interface AnswersOptions {
   readonly clock: Clock;
   readonly idleMs: number;
-  /** Why there is no terminal, where that is not for want of a package. */
-  readonly trouble?: string | undefined;
+  /** Why there is no terminal, where that is not for want of a package; null: there is nothing to say of that. */
+  readonly trouble?: string | null | undefined;
   /** They will not answer any more, and why. */
   readonly onGivenUp: (why: unknown) => void;
 }
@@ -26,7 +26,7 @@ export function answersOf(
 ): Omit<AskpassOptions, 'folder'> {
   if ('prompt' in person) return { ask: person.prompt, clock, idleMs, onGivenUp };
   const { prompt, tell } = createLineReader(person.terminal, { clock, idleMs });
-  void tell(trouble ?? `ssh asks for each answer by itself: ${ADD_PTY}`);
+  if (trouble !== null) void tell(trouble ?? `ssh asks for each answer by itself: ${ADD_PTY}`);
   return {
     ...{ ask: prompt, tell, clock, idleMs: LINE_MS },
     onGivenUp: (why) =>
