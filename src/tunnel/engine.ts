@@ -55,7 +55,7 @@ export interface Link {
   allocatedPort(): number | undefined;
   /** Connections through it that the target refused, and what was said of the last one. */
   refusals(): { readonly count: number; readonly last: string | null };
-  /** Of one that was started behind a front: makes the connections to the target. It is of use while the link is `ready`. */
+  /** Makes the connections to the target: of one behind a front, and wherever that is done in this process. Of use while it is `ready`. */
   readonly carrier?: Carrier;
   /** It is up: whoever has answered is let go, and nothing that they did is kept. Idempotent. */
   release?(): void;

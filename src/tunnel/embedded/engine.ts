@@ -77,7 +77,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
   const exited = new Promise<LinkExit>((resolve) => {
     end = resolve;
   });
-  const carrier: Carrier = { open, isAlive: () => isReady && connection?.isAlive() === true };
+  const carrier: Carrier = { open, isConfirming: true, isAlive: () => isReady && connection?.isAlive() === true };
   const callOff = () => void finish(stopped);
   signal.addEventListener('abort', callOff, { once: true });
   undo.push(() => signal.removeEventListener('abort', callOff));
@@ -94,7 +94,8 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     lastLine: said.lastLine,
     allocatedPort: () => allocated,
     refusals: () => refused,
-    ...(isBehindFront ? { carrier } : {}),
+    // Also without a front of somebody else: whoever looks whether it is well asks by it.
+    ...(forward.side === 'local' ? { carrier } : {}),
     release: () => questions?.close(),
     stop,
   };
