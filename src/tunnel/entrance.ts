@@ -34,7 +34,7 @@ export interface EntranceOptions {
 }
 
 /** Of more links than these the oldest is ended at once: restarts in a row must not pile up. */
-const MOST_RETIRED = 3;
+const MOST_RETIRED = 16;
 
 export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entrance {
   let front: Front | undefined;

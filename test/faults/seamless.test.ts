@@ -39,6 +39,7 @@ describe('fault: a seamless tunnel whose link goes away', () => {
       }
       const found = await load.end();
       expectSound(found);
+      expect(stage.supervisor.status(stage.id).traffic?.refused, 'turned away').to.equal(0);
       expect(found.filter(({ end }) => end === 'complete').length, 'complete').to.be.greaterThan(0);
       return describeLoad(found, `${kills} kills`);
     });
@@ -50,6 +51,8 @@ describe('fault: a seamless tunnel whose link goes away', () => {
       for (let restart = 0; restart < times; restart++) {
         const { state } = await stage.supervisor.restart(stage.id);
         expect(state).to.equal('up');
+        // A connection lasts up to a second, and at most 16 links are left to those that go through them.
+        await systemClock.sleep(100);
       }
       const found = await load.end();
       expect(found.filter(({ end }) => end !== 'complete')).to.deep.equal([]);

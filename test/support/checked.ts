@@ -38,22 +38,19 @@ export async function talkChecked(
   let bytes = 0;
   let end: Checked['end'] | undefined;
   let why: string | undefined;
-  let isConnected = false;
   const over = new AbortController();
   const settle = (how: Checked['end'], reason?: string) => {
     end ??= how;
     why ??= reason;
     over.abort();
   };
-  socket.once('connect', () => {
-    isConnected = true;
-  });
   socket.on('data', (chunk: Buffer) => {
     if (!chunk.equals(patternOf(seed, bytes, chunk.length))) settle('garbled', `after ${bytes} bytes`);
     bytes += chunk.length;
   });
   socket.once('end', () => settle(bytes === size ? 'complete' : 'truncated', `${bytes} of ${size}`));
-  socket.on('error', (error: NodeJS.ErrnoException) => settle(isConnected ? 'cut' : 'refused', error.code));
+  // Whoever is reset in the turn in which he was accepted hears of that alone.
+  socket.on('error', ({ code }: NodeJS.ErrnoException) => settle(code === 'ECONNREFUSED' ? 'refused' : 'cut', code));
   socket.once('close', () => settle('cut', 'closed'));
   const send = async () => {
     for (let from = 0; from < size && end === undefined; ) {

@@ -28,7 +28,7 @@ export interface Front {
   use(carrier: Carrier | null): void;
   /** Resolves, with how many were cut, when nothing goes through this carrier any more: those that do after `timeoutMs` are reset. */
   drain(carrier: Carrier, timeoutMs: number): Promise<number>;
-  /** Resets what goes through this carrier, at once. What is still being opened there waits for another one. */
+  /** Nothing goes through this carrier any more: its clients are reset, a moment later. What is still being opened there waits for another one. */
   cut(carrier: Carrier): void;
   /** Listens no longer; whatever waits or goes through is reset. Idempotent. */
   close(): Promise<void>;
@@ -242,7 +242,7 @@ export function createFront({ binds, meter, clock, connectWaitMs, queueLimit = 1
   function cut(carrier: Carrier): void {
     const route = routes.get(carrier);
     if (!route) return;
-    for (const { reset } of route.splices) reset();
+    for (const { breakOff } of route.splices) breakOff();
     for (const guest of [...route.opening]) {
       endAttempt(guest);
       proceed(guest, carrier);

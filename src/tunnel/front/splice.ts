@@ -16,10 +16,12 @@ export interface SpliceOptions {
 export interface Splice {
   /** Ends both, the client by a TCP reset: at once, or {@link LINGER_MS} later where the link is gone. Idempotent. */
   reset(): void;
+  /** The same, once the client has had time for what came before: so that to none it looks like a whole answer. Idempotent. */
+  breakOff(): void;
 }
 
 /**
- * The link is gone: so long a client has for what came before, until it is reset. A reset that finds data unread in the
+ * The link is gone, or has been given up: so long a client has for what came before, until it is reset. A reset that finds data unread in the
  * client's kernel is no reset to a client on libuv (1.46, say), which takes the hang-up that is polled with it for an end.
  */
 const LINGER_MS = 250;
@@ -94,7 +96,7 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
     isRemoteClosed = true;
     breakOff();
   }
-  return { reset };
+  return { reset, breakOff };
 
   function takeIn(chunk: Uint8Array): boolean {
     if (isClientClosed) return true;
