@@ -16,6 +16,8 @@ export interface Entrance {
    * @throws the error of an address that cannot be bound.
    */
   open(spec: TunnelSpec): Promise<void>;
+  /** It is respecified: how long a connection waits may be another now. */
+  heed(spec: TunnelSpec): void;
   /** New connections go over this link from now on; null: they wait. */
   lead(link: Link | null): void;
   /** Connections go on over a link that was replaced, for so long; then it is ended, and told what that took. */
@@ -41,7 +43,7 @@ export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entr
   let listen: Endpoint | undefined;
   /** In the order in which they were replaced; each with what ends it at once. */
   const retired = new Map<Link, () => Promise<void>>();
-  return { isOpen, open, lead, retire, endRetired, close };
+  return { isOpen, open, heed, lead, retire, endRetired, close };
 
   function isOpen(spec: TunnelSpec): boolean {
     return (
@@ -57,6 +59,10 @@ export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entr
     await opened.listen();
     front = opened;
     listen = spec.forward.listen;
+  }
+
+  function heed({ seamless }: TunnelSpec): void {
+    if (seamless) front?.waitAtMost(seamless.connectWaitMs);
   }
 
   function lead(link: Link | null): void {

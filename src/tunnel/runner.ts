@@ -257,6 +257,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const isSame = isSameSpec(spec, next);
     spec = next;
     if (isSame) return;
+    entrance.heed(next);
     if (attendance) giveUpOn(attendance, conflict('has been changed meanwhile'));
     // It waits for a person then, who is to know why.
     if (spec.interactive && condition.state === 'up') lastError = 'it was configured anew';

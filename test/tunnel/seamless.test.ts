@@ -264,6 +264,18 @@ describe('a seamless tunnel', () => {
     await until(() => runner.status().restarts === 3, deadline);
   });
 
+  it('has whoever comes wait as long as its spec says now', async () => {
+    await runner.start();
+    runner.respec(specOf({ seamless: { ...seamless, connectWaitMs: 0 } }));
+    await until(() => runner.status().restarts === 1, deadline);
+    engine.first = 'waiting';
+    engine.last().exit({ reason: 'exited' });
+    await until(() => engine.links.length === 3, deadline);
+    const client = await connect().catch(() => undefined);
+    if (client) expect(await until(client.end, deadline)).to.equal('ECONNRESET');
+    expect(runner.status().traffic?.refused).to.equal(1);
+  });
+
   it('gives up the old link when a changed spec does not come up: it would lead to the wrong place', async () => {
     await runner.start();
     const old = await connect();

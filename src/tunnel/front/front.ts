@@ -26,6 +26,8 @@ export interface Front {
   listen(): Promise<void>;
   /** New connections go there from now on, and those that wait at once; null: new ones wait. */
   use(carrier: Carrier | null): void;
+  /** Whoever comes from now on waits so long for a carrier, in milliseconds. */
+  waitAtMost(connectWaitMs: number): void;
   /** Resolves, with how many were cut, when nothing goes through this carrier any more: those that do after `timeoutMs` are reset. */
   drain(carrier: Carrier, timeoutMs: number): Promise<number>;
   /** Nothing goes through this carrier any more: its clients are reset, a moment later. What is still being opened there waits for another one. */
@@ -79,8 +81,9 @@ interface Route {
  * front.use(next);
  * await front.drain(former, 30_000);
  */
-export function createFront({ binds, meter, clock, connectWaitMs, queueLimit = 1024 }: FrontOptions): Front {
-  assertMs('connectWaitMs', connectWaitMs);
+export function createFront({ binds, meter, clock, queueLimit = 1024, ...options }: FrontOptions): Front {
+  assertMs('connectWaitMs', options.connectWaitMs);
+  let { connectWaitMs } = options;
   const servers = new Set<net.Server>();
   /** By their deadlines, which is also the order in which they came. */
   const waiting: Guest[] = [];
@@ -93,6 +96,10 @@ export function createFront({ binds, meter, clock, connectWaitMs, queueLimit = 1
   return {
     listen,
     use,
+    waitAtMost: (ms) => {
+      assertMs('connectWaitMs', ms);
+      connectWaitMs = ms;
+    },
     drain,
     cut,
     close: () => {
