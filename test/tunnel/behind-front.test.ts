@@ -196,4 +196,14 @@ describe('an ssh behind a front', () => {
       web.close();
     }
   });
+
+  // RED: the path is gone, /proc/net/unix still has it: "ready" for ever, while nobody can connect any more.
+  it('is no longer ready when its socket has been removed', async () => {
+    const link = await start(await specOf('ssh'));
+    rmSync(folder, { recursive: true });
+    await open(link).catch(() => undefined);
+    expect(link.carrier?.isAlive()).to.equal(false);
+    const isWaiting = async () => (await link.check()) !== 'ready';
+    expect(await until(isWaiting, { timeoutMs: 12_000 }), 'not ready').to.equal(true);
+  });
 });

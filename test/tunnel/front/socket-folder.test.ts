@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  chownSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -82,5 +83,27 @@ describe('createSocketFolder()', () => {
     expect(() => createSocketFolder({ candidates: [long, open] }).take()).to.throw(
       `Cannot make a socket for ssh: ${long} is too long: with the socket's name a path may have 107 bytes; ${open} is not ours alone; set TMPDIR to a folder of yours with a short path`,
     );
+  });
+
+  // RED: the folder is chosen once; after it was empty and removed, whatever is there by then is taken.
+  it('does not take a folder that a stranger has made while ours was away', function () {
+    if (process.getuid?.() !== 0) this.skip();
+    const folder = join(dir, 'links');
+    const sockets = createSocketFolder({ candidates: [folder] });
+    sockets.take().release();
+    mkdirSync(folder);
+    chownSync(folder, 65_534, 65_534);
+    expect(() => sockets.take()).to.throw('is not ours alone');
+  });
+
+  // RED: the same by a link.
+  it('does not go through a link that has come into the place of its folder', () => {
+    const folder = join(dir, 'links');
+    const elsewhere = join(dir, 'elsewhere');
+    mkdirSync(elsewhere);
+    const sockets = createSocketFolder({ candidates: [folder] });
+    sockets.take().release();
+    symlinkSync(elsewhere, folder);
+    expect(() => sockets.take()).to.throw('is not ours alone');
   });
 });
