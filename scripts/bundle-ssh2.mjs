@@ -14,6 +14,8 @@ const vendor = join(root, 'lib/vendor');
 /** Compiled code, which ssh2 does without when it is not there. */
 const addons = /^cpu-features$|\.node$/;
 
+let isHeard = false;
+
 const bundle = await rolldown({
   input: createRequire(import.meta.url).resolve('ssh2'),
   platform: 'node',
@@ -23,11 +25,22 @@ const bundle = await rolldown({
       resolveId: (id) => (addons.test(id) ? `\0addon:${id}` : null),
       load: (id) => (id.startsWith('\0addon:') ? "throw new Error('not part of tunward');" : null),
     },
+    {
+      // It makes WebAssembly ready when it is loaded. Where there is no room for that (ulimit -v), whoever connects is told;
+      // the promise by itself would end the process.
+      name: 'heard-rejection',
+      transform: (code, id) => {
+        if (!id.endsWith('/ssh2/lib/protocol/crypto.js')) return null;
+        isHeard = /\binit:/.test(code);
+        return `${code}\nmodule.exports.init.catch(() => undefined);\n`;
+      },
+    },
   ],
 });
 mkdirSync(vendor, { recursive: true });
 const { output } = await bundle.write({ file: join(vendor, 'ssh2.cjs'), format: 'cjs', exports: 'auto' });
 await bundle.close();
+if (!isHeard) throw new Error('ssh2 makes its WebAssembly ready elsewhere than in lib/protocol/crypto.js');
 
 const packages = new Set(
   output.flatMap((chunk) => Object.keys(chunk.modules ?? {})).flatMap((file) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []),

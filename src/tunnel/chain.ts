@@ -17,7 +17,7 @@ import { answersOf } from './asking/answers.js';
 import { type Askpass, type AskpassOptions, openAskpass } from './asking/askpass.js';
 import { findPty, joinTerminal, type Pty, ptyCommand } from './asking/pty.js';
 import { diagnoseExit } from './diagnosis.js';
-import type { Asking, Engine, Link, LinkExit, LinkOptions } from './engine.js';
+import type { Asking, Engine, Link, LinkExit, LinkOptions, LinkState } from './engine.js';
 import { createSocketFolder, type SocketPlace } from './front/socket-folder.js';
 import { createSocketCarrier } from './front/unix.js';
 import { describeLeft, describeRoute, planRoute, proxyArguments, type Step } from './jump.js';
@@ -397,8 +397,15 @@ async function spawnChain(
   void exited.finally(watch.close);
   let stopping: Promise<KillReport> | undefined;
   const { lastLine, allocatedPort, refusals } = said;
-  const hands = { check: async () => watch.look(), lastLine, allocatedPort, refusals, release, stop };
+  const hands = { check: async () => look(), lastLine, allocatedPort, refusals, release, stop };
   return { root, exited, ...hands, ...(carrier ? { carrier } : {}) };
+
+  /** A socket that somebody has removed is listened on as before, in the kernel's table too, and nobody can connect to it. */
+  function look(): LinkState {
+    const state = watch.look();
+    if (state !== 'ready' || !socket || !carrier) return state;
+    return carrier.isAlive() && fs.existsSync(socket.path) ? 'ready' : 'waiting';
+  }
 
   function isGranted(): boolean {
     if (isLocal) return true;

@@ -22,6 +22,8 @@ export interface Entrance {
   lead(link: Link | null): void;
   /** Connections go on over a link that was replaced, for so long; then it is ended, and told what that took. */
   retire(link: Link, drainMs: number): void;
+  /** Are there links that were replaced, and not ended yet? */
+  hasRetired(): boolean;
   /** Ends all that were replaced, now. */
   endRetired(): Promise<void>;
   /** Listens no more. Whatever goes through or waits is reset. Idempotent. */
@@ -43,7 +45,7 @@ export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entr
   let listen: Endpoint | undefined;
   /** In the order in which they were replaced; each with what ends it at once. */
   const retired = new Map<Link, () => Promise<void>>();
-  return { isOpen, open, heed, lead, retire, endRetired, close };
+  return { isOpen, open, heed, lead, retire, hasRetired: () => retired.size > 0, endRetired, close };
 
   function isOpen(spec: TunnelSpec): boolean {
     return (

@@ -91,13 +91,15 @@ export function attendedTransition(now: Condition, event: MachineEvent, { isTher
 
 /**
  * The same of one whose clients are not to notice: while it is up, a restart or a changed spec makes another link beside the
- * one that carries it. `ready` is that one's.
+ * one that carries it. `ready` is that one's. A stop also ends what goes on over links that were replaced, so it is never
+ * done at once.
  */
 export function seamlessTransition(now: Condition, event: MachineEvent): Transition {
   if (now.state === 'up' && (event.type === 'restart' || event.type === 'respec')) {
     return { next: { ...now, ...anew }, effect: 'renew' };
   }
   if (now.state === 'up' && event.type === 'ready') return { next: now, effect: 'settle' };
+  if ((now.state === 'backoff' || now.state === 'fatal') && event.type === 'stop') return takeDown(now, event);
   return transition(now, event);
 }
 

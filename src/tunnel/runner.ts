@@ -322,7 +322,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (spec.interactive) {
       return attendedTransition(condition, event, { isThere: attendance !== undefined, wasUp });
     }
-    return (spec.seamless && entrance.isOpen(spec) ? seamlessTransition : transition)(condition, event);
+    const isSeamless = spec.seamless && entrance.isOpen(spec);
+    const isOwn = isSeamless || (event.type === 'stop' && entrance.hasRetired());
+    return (isOwn ? seamlessTransition : transition)(condition, event);
   }
 
   /** What a task of the present state found out. A stage that was called off has nothing more to say. */
@@ -620,7 +622,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** Take the chain down, and whatever carries our marker where there is none; proved, or said who survived. */
   async function teardown(signal: AbortSignal): Promise<void> {
     // What it listens with stays, and what goes on over links that were replaced: it is only to have another link.
-    const isKept = condition.desired === 'up' && spec.seamless !== null && entrance.isOpen(spec);
+    const isWanted = () => condition.desired === 'up' && spec.seamless !== null && entrance.isOpen(spec);
+    const isKept = isWanted();
     if (!isKept) await Promise.all([entrance.close(), entrance.endRetired()]);
     const survivor = link ? await endLink() : isKept ? undefined : await clearLeftovers('own');
     road.noteStopped();
@@ -628,7 +631,11 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       lastError = describeSurvivor(survivor);
       return tell(signal, { type: 'timeout', reason: 'stuck' });
     }
-    if (!isKept) await waitUntilFree(spec, clock);
+    // Somebody may have stopped it meanwhile.
+    if (!isKept || !isWanted()) {
+      await Promise.all([entrance.close(), entrance.endRetired()]);
+      await waitUntilFree(spec, clock);
+    }
     road.noteFree();
     tell(signal, { type: 'exited' });
   }

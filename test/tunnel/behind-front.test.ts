@@ -197,7 +197,7 @@ describe('an ssh behind a front', () => {
     }
   });
 
-  // RED: the path is gone, /proc/net/unix still has it: "ready" for ever, while nobody can connect any more.
+  // the path is gone, /proc/net/unix still has it: "ready" for ever, while nobody can connect any more.
   it('is no longer ready when its socket has been removed', async () => {
     const link = await start(await specOf('ssh'));
     rmSync(folder, { recursive: true });

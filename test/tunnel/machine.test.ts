@@ -263,9 +263,11 @@ describe('seamlessTransition()', () => {
         let now = initialCondition;
         for (const event of steps) {
           const { next } = seamlessTransition(now, event);
-          const isOwn = now.state === 'up' && ['restart', 'respec', 'ready'].includes(event.type);
-          if (!isOwn) expect(seamlessTransition(now, event)).to.deep.equal(transition(now, event));
-          if (isOwn) expect(next.state).to.equal('up');
+          const isRenewal = now.state === 'up' && ['restart', 'respec', 'ready'].includes(event.type);
+          const isEnd = ['backoff', 'fatal'].includes(now.state) && event.type === 'stop';
+          if (isRenewal) expect(next.state).to.equal('up');
+          else if (isEnd) expect([next.state, next.desired]).to.deep.equal(['stopping', 'down']);
+          else expect(seamlessTransition(now, event)).to.deep.equal(transition(now, event));
           now = next;
         }
       }),

@@ -8,6 +8,7 @@ import type { LinkExit } from '../engine.js';
 import type { ClientAddress } from '../front/carrier.js';
 import type { Endpoint } from '../spec.js';
 import { type Algorithms, chooseAlgorithms, findMismatch } from './algorithms.js';
+import { guardChannel } from './breach.js';
 import { joinChannel } from './channel.js';
 import type { HostFacts } from './facts.js';
 import { createGreeting } from './greeting.js';
@@ -294,6 +295,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   }
 
   function join(channel: Channel): Duplex {
+    guardChannel(channel, (what) => fail(new ConnectionError('exited', `${server} ${what}: it is left`)));
     const joined = joinChannel(channel, whenRoom);
     streams.add(joined);
     joined.once('close', () => streams.delete(joined));
@@ -303,22 +305,29 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   function open({ address, port: from }: ClientAddress, target: Endpoint, asked: AbortSignal): Promise<Duplex> {
     return new Promise((resolve, reject) => {
       asked.throwIfAborted();
-      if (failure) throw failure;
+      requireConnection();
       const leave = () => reject(asked.reason);
       asked.addEventListener('abort', leave, { once: true });
       client.forwardOut(address, from, target.host, target.port, (error, channel) => {
         asked.removeEventListener('abort', leave);
         if (error) return reject(failure ?? explainRefusal(error));
         const joined = join(channel);
-        if (asked.aborted || failure) joined.destroy();
-        else resolve(joined);
+        if (!asked.aborted && !failure) return resolve(joined);
+        joined.destroy();
+        reject(failure ?? asked.reason);
       });
     });
   }
 
+  /** Its end may be known below, and not have been told here yet: ssh2 throws then. */
+  function requireConnection(): void {
+    if (!failure && !stream?.writable) fail(explain());
+    if (failure) throw failure;
+  }
+
   function listen(bindHost: string, bindPort: number, onOne: (incoming: Incoming) => void): Promise<number> {
     return new Promise((resolve, reject) => {
-      if (failure) throw failure;
+      requireConnection();
       const address = onTheWire(bindHost);
       client.forwardIn(address, bindPort, (error, chosen) => {
         if (error) {

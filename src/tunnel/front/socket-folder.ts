@@ -36,12 +36,13 @@ export function createSocketFolder({ candidates }: SocketFolderOptions): SocketF
   let number = 0;
   /** Also of those at which nobody listens yet. */
   const taken = new Set<string>();
+  const cleared = new Set<string>();
   let folder: string | undefined;
   return { take };
 
   function take(): SocketPlace {
-    folder ??= choose();
-    makeFolder(folder);
+    // It is not there while there is no socket in it: somebody else may have come in between.
+    if (folder === undefined || whyNot(folder) !== undefined) folder = choose();
     const own = folder;
     const socket = path.join(own, String(++number));
     taken.add(socket);
@@ -56,14 +57,15 @@ export function createSocketFolder({ candidates }: SocketFolderOptions): SocketF
     };
   }
 
-  /** Also takes away what a former life has left in there. */
+  /** The first time it also takes away what a former life has left in there. */
   function choose(): string {
     const refusals: string[] = [];
     for (const candidate of candidates) {
       const why = whyNot(candidate);
       if (why === undefined) {
-        for (const name of fs.readdirSync(candidate))
-          forgive(() => fs.unlinkSync(path.join(candidate, name)), 'ENOENT', 'EISDIR', 'EPERM');
+        const left = cleared.has(candidate) ? [] : fs.readdirSync(candidate);
+        cleared.add(candidate);
+        for (const name of left) forgive(() => fs.unlinkSync(path.join(candidate, name)), 'ENOENT', 'EISDIR', 'EPERM');
         return candidate;
       }
       refusals.push(`${candidate} ${why}`);

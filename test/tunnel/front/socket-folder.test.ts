@@ -85,7 +85,7 @@ describe('createSocketFolder()', () => {
     );
   });
 
-  // RED: the folder is chosen once; after it was empty and removed, whatever is there by then is taken.
+  // the folder is chosen once; after it was empty and removed, whatever is there by then is taken.
   it('does not take a folder that a stranger has made while ours was away', function () {
     if (process.getuid?.() !== 0) this.skip();
     const folder = join(dir, 'links');
@@ -96,7 +96,7 @@ describe('createSocketFolder()', () => {
     expect(() => sockets.take()).to.throw('is not ours alone');
   });
 
-  // RED: the same by a link.
+  // the same by a link.
   it('does not go through a link that has come into the place of its folder', () => {
     const folder = join(dir, 'links');
     const elsewhere = join(dir, 'elsewhere');

@@ -52,7 +52,7 @@ describe('the engine embedded, and a server that means harm', () => {
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     undo.push(() => new Promise<void>((resolve) => server.close(() => resolve())));
-    const worker = new Worker(new URL('./breaker-worker.js', import.meta.url), {
+    const worker = new Worker(new URL('./hostile-worker.js', import.meta.url), {
       workerData: { port: (server.address() as AddressInfo).port },
     });
     undo.push(() => worker.terminate());
@@ -71,14 +71,14 @@ describe('the engine embedded, and a server that means harm', () => {
     return { ask, sent };
   }
 
-  // RED: ssh2's Channel._write never ends with a packet size of 0: the whole process hangs.
+  // ssh2's Channel._write never ends with a packet size of 0: the whole process hangs.
   it('does not hang when a server takes packets of no bytes', async () => {
     const { ask } = await meet({ packetSize: 0 });
     await until(() => false, { timeoutMs: 300 });
     expect(await ask(), 'an answer of the thread that the client is in').not.to.equal(undefined);
   });
 
-  // RED: ssh2 counts the window below zero and keeps all that comes.
+  // ssh2 counts the window below zero and keeps all that comes.
   for (const flood of ['data', 'stderr'] as const) {
     it(`does not keep what a server sends beyond the window: ${flood}`, async () => {
       const { ask, sent } = await meet({ flood });

@@ -67,7 +67,7 @@ describe('a seamless tunnel (what breaks)', () => {
     await heard;
   }
 
-  // RED: backoff + stop → stopped without a teardown; nobody ends the links that were replaced.
+  // backoff + stop → stopped without a teardown; nobody ends the links that were replaced.
   it('has ended the links that were replaced when a stop that met it in backoff has resolved', async () => {
     await runner.start();
     await echo(await connect());
@@ -83,7 +83,7 @@ describe('a seamless tunnel (what breaks)', () => {
     expect(engine.running(), 'links that run after stop()').to.have.length(0);
   });
 
-  // RED: the same for close(), after which the daemon ends.
+  // the same for close(), after which the daemon ends.
   it('has ended the links that were replaced when close() in backoff has resolved', async () => {
     await runner.start();
     await echo(await connect());
@@ -97,7 +97,7 @@ describe('a seamless tunnel (what breaks)', () => {
     expect(engine.running(), 'links that run after close()').to.have.length(0);
   });
 
-  // RED: a stop that comes while a teardown of another reason is under way.
+  // a stop that comes while a teardown of another reason is under way.
   it('has ended the links that were replaced when a stop that met a teardown has resolved', async () => {
     await runner.start();
     await echo(await connect());
