@@ -17,8 +17,13 @@ export interface Place {
 export interface EnterOptions {
   /** Asked until a place is given: somebody waits for the answer (now, or since this began), so it gets one at once. */
   readonly urgent: () => boolean;
+  /** Those that share one connection: while one of them has a place, so many others need none of their own. */
+  readonly party?: string | undefined;
   readonly signal: AbortSignal;
 }
+
+/** Of a party inside at once: each still has an address to prove free, and a socket to open. */
+const PARTY = 64;
 
 export interface Gate {
   /** Waits for a place, without a bound of its own: the wait ends with the start that asked for it, by its signal. */
@@ -32,6 +37,7 @@ interface Lane {
 
 interface Waiting {
   readonly lane: Lane;
+  readonly party: string | undefined;
   readonly urgent: () => boolean;
   readonly letIn: () => void;
 }
@@ -44,12 +50,14 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
   let all = 0;
   let lastStart = Number.NEGATIVE_INFINITY;
   const lanes = new Map<string, Lane>();
+  /** How many of each are inside. */
+  const parties = new Map<string, number>();
   /** In the order in which they came. */
   const queue = new Set<Waiting>();
   let pause: AbortController | undefined;
   return { enter };
 
-  function enter(host: string, { urgent, signal }: EnterOptions): Promise<Place> {
+  function enter(host: string, { urgent, party, signal }: EnterOptions): Promise<Place> {
     const lane = lanes.get(host) ?? { used: 0, limit: options.perHost };
     lanes.set(host, lane);
     return new Promise((resolve, reject) => {
@@ -65,9 +73,9 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
       };
       const letIn = () => {
         leave();
-        resolve(occupy(lane));
+        resolve(count(party, isAccompanied(party) ? beside() : occupy(lane)));
       };
-      const waiting = { lane, urgent, letIn };
+      const waiting = { lane, party, urgent, letIn };
       signal.addEventListener('abort', abort);
       queue.add(waiting);
       ask();
@@ -76,7 +84,9 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
 
   /** Looked at and let in one by one: a hundred who come in one turn would all see the same free place. */
   function ask(): void {
-    for (const { lane, urgent, letIn } of queue) if (isOpen(lane) || urgent()) letIn();
+    for (const { lane, party, urgent, letIn } of queue) {
+      if (isAccompanied(party) || isOpen(lane) || urgent()) letIn();
+    }
     askLater();
   }
 
@@ -99,6 +109,32 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
 
   function isOpen(lane: Lane): boolean {
     return all < options.concurrency && lane.used < lane.limit && clock.now() - lastStart >= options.intervalMs;
+  }
+
+  function isAccompanied(party: string | undefined): boolean {
+    const inside = party === undefined ? 0 : (parties.get(party) ?? 0);
+    return inside > 0 && inside < PARTY;
+  }
+
+  function count(party: string | undefined, place: Place): Place {
+    if (party === undefined) return place;
+    parties.set(party, (parties.get(party) ?? 0) + 1);
+    let held = true;
+    return {
+      release(outcome) {
+        if (!held) return;
+        held = false;
+        const left = (parties.get(party) ?? 1) - 1;
+        if (left > 0) parties.set(party, left);
+        else parties.delete(party);
+        place.release(outcome);
+      },
+    };
+  }
+
+  /** It takes nobody's place, and makes room for those who wait for the party to be smaller. */
+  function beside(): Place {
+    return { release: () => queueMicrotask(ask) };
   }
 
   function occupy(lane: Lane): Place {

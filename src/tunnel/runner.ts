@@ -40,7 +40,7 @@ import { describeHolders, findHolders, waitUntilFree } from './proof.js';
 import { whichOf } from './remedy.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
-import { type EngineName, entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
+import { connectionOf, type EngineName, entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import type { Health, TunnelStatus } from './status.js';
 
 export type { OperationResult } from './operation.js';
@@ -497,7 +497,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
-    const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, signal });
+    const isShared = spec.share && context.engineFor(spec).name === 'embedded';
+    const party = isShared ? connectionOf(spec) : undefined;
+    const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, party, signal });
     // Called off in the very turn in which the place was given: nobody would give it back.
     if (signal.aborted) taken.release('other');
     signal.throwIfAborted();

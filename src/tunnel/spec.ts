@@ -313,6 +313,12 @@ export function entryOf(spec: Pick<TunnelSpec, 'remoteHost' | 'sshOptions' | 'ju
   return first.port === null ? host : `${host} ${first.port}`;
 }
 
+/** What decides where a spec's connection goes and how it logs in: those of one such text can have one connection. */
+export function connectionOf(spec: TunnelSpec): string {
+  const { remoteHost, sshConfig, identityFile, sshOptions, jump, interactive, check } = spec;
+  return JSON.stringify([remoteHost, sshConfig, identityFile, sshOptions, jump, interactive, check !== null]);
+}
+
 function hostOf(destination: string): string {
   return destination.slice(destination.lastIndexOf('@') + 1);
 }

@@ -138,4 +138,29 @@ describe('createGate()', () => {
     await clock.advance(50);
     expect(inside).to.have.length(2);
   });
+
+  it('lets those of one party in beside the one that has a place, 64 at once, and counts them nowhere', async () => {
+    const clock = createFakeClock();
+    const gate = createGate({ concurrency: 2, perHost: 1, intervalMs: 0 }, clock);
+    const { signal } = new AbortController();
+    const inside: [who: string, place: Place][] = [];
+    const enter = (host: string, party?: string) =>
+      void gate.enter(host, { urgent: () => false, party, signal }).then((place) => {
+        inside.push([party ?? host, place]);
+      });
+    for (let guest = 0; guest < 100; guest++) enter('web', 'shared');
+    enter('elsewhere');
+    enter('third');
+    await clock.settle();
+    // 64 have one of two places together; somebody else has the other.
+    expect(inside.map(([who]) => who)).to.deep.equal([...Array(64).fill('shared'), 'elsewhere']);
+    inside.at(-2)?.[1].release('up');
+    await clock.settle();
+    expect(inside.at(-1)?.[0]).to.equal('shared');
+    expect(inside).to.have.length(66);
+    for (const [, place] of inside.splice(0)) place.release('up');
+    await clock.settle();
+    expect(inside.map(([who]) => who)).to.deep.equal([...Array(35).fill('shared'), 'third']);
+    for (const [, place] of inside.splice(0)) place.release('up');
+  });
 });

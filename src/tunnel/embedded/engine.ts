@@ -9,7 +9,7 @@ import { reasons } from '../engine.js';
 import type { Carrier } from '../front/carrier.js';
 import { createFront, type Front } from '../front/front.js';
 import { createMeter } from '../front/meter.js';
-import { bindSet, formatEndpoint, type TunnelSpec } from '../spec.js';
+import { bindSet, connectionOf, formatEndpoint, type TunnelSpec } from '../spec.js';
 import { type Allowance, createAllowance, createThrottle } from '../throttle.js';
 import { createTranscript } from '../transcript.js';
 import type { Connection } from './connection.js';
@@ -32,18 +32,34 @@ export interface EmbeddedOptions {
 export function createEmbeddedEngine(options: EmbeddedOptions): Engine {
   const pool = createPool();
   const allowances = new WeakMap<TunnelSpec, Allowance>();
+  const planned = new Map<string, { readonly route: Promise<Route>; readonly until: number }>();
   return {
     name: 'embedded',
     async start(spec, linkOptions) {
       linkOptions.signal.throwIfAborted();
-      const route = await planHops(spec, options);
+      const route = await plan(spec);
       linkOptions.signal.throwIfAborted();
       const allowance = allowances.get(spec) ?? createAllowance(options.clock);
       allowances.set(spec, allowance);
       return createLink({ ...options, spec, route, pool, allowance }, linkOptions);
     },
   };
+
+  /** To read ssh_config takes 2 ms: those that start at the same moment and go the same way read it once. */
+  function plan(spec: TunnelSpec): Promise<Route> {
+    const now = options.clock.now();
+    for (const [key, { until }] of planned) if (until <= now) planned.delete(key);
+    const key = connectionOf(spec);
+    const known = planned.get(key);
+    if (known) return known.route;
+    const route = planHops(spec, options);
+    planned.set(key, { route, until: now + SAME_MOMENT_MS });
+    route.catch(() => planned.delete(key));
+    return route;
+  }
 }
+
+const SAME_MOMENT_MS = 100;
 
 interface Plan extends EmbeddedOptions {
   readonly spec: TunnelSpec;
