@@ -130,7 +130,19 @@ describe('restart through the API', () => {
     const { status, body } = await home.api('GET', '/v1/tunnels/back');
     expect(status).to.equal(200);
     expect(Object.keys(body)).to.have.members([
-      ...['id', 'name', 'state', 'desired', 'reason', 'health', 'health_reason', 'direction', 'engine', 'listen'],
+      ...[
+        'id',
+        'name',
+        'state',
+        'desired',
+        'reason',
+        'health',
+        'health_reason',
+        'direction',
+        'engine',
+        'listen',
+        'seamless',
+      ],
       ...[
         'target',
         'remote_host',
@@ -141,6 +153,7 @@ describe('restart through the API', () => {
         'pid',
         'chain',
         'usage',
+        'traffic',
         'since',
         'attempt',
       ],

@@ -136,7 +136,7 @@ describe('createEditor(), over a reloader', () => {
     const wrong = { ...mail, remote_port: 99_999, colour: 'red' };
     expect(problemsOf(await expectRefused(editor.add(wrong), 'ERR_CONFIG_INVALID'))).to.deep.equal([
       'tunnels[2].remote_port: expected a port from 1 to 65535, found 99999',
-      "tunnels[2].colour: expected one of name, remote_host, remote_port, local_port, direction, interactive, groups, enabled, engine, ssh_config, identity_file, ssh_options, jump, takeover, backoff, start_timeout_ms, restart_timeout_ms, auth_retry, check, found 'colour'",
+      "tunnels[2].colour: expected one of name, remote_host, remote_port, local_port, direction, interactive, groups, enabled, engine, ssh_config, identity_file, ssh_options, jump, takeover, backoff, start_timeout_ms, restart_timeout_ms, auth_retry, share, seamless, drain_ms, connect_wait_ms, check, found 'colour'",
     ]);
     const twin = await expectRefused(editor.replace(idOf('db'), { ...db, local_port: 9001 }), 'ERR_CONFIG_INVALID');
     expect(problemsOf(twin).join()).to.match(/^tunnels\[1\]\.local_port: .*web/);
