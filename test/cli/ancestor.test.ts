@@ -45,7 +45,13 @@ describe('what the ancestor had to mend', () => {
 
     it('is one name in every list, and is found by it', async () => {
       const port = await freeLocalPort();
-      const tunnel = { name, remote_host: 'me@host', remote_port: '80', local_port: `127.0.0.1:${port}` };
+      const tunnel = {
+        name,
+        remote_host: 'me@host',
+        remote_port: '80',
+        local_port: `127.0.0.1:${port}`,
+        engine: 'ssh',
+      };
       await up(`tunnels:\n  - ${JSON.stringify(tunnel)}\n`);
       const { tunnels } = (await runJson('ls')) as { tunnels: TunnelStatus[] };
       expect(tunnels.map((each) => [each.name, each.listen[0]?.port])).to.deep.equal([[name, port]]);

@@ -9,7 +9,6 @@ export type Need =
   | 'ssh'
   | 'autossh'
   | 'root'
-  | 'not-root'
   | 'unshare'
   | 'userns'
   | 'ip'
@@ -58,7 +57,6 @@ const checks: Readonly<Record<Need, () => string | undefined>> = {
   // Debian's /usr/bin/autossh is a shell wrapper around the real binary; elsewhere it is the binary.
   autossh: () => lacksProgram('autossh', 'autossh'),
   root: () => (process.getuid?.() === 0 ? undefined : 'needs root'),
-  'not-root': () => (process.getuid?.() === 0 ? 'needs an ordinary user' : undefined),
   unshare: lacksNamespaces,
   userns: lacksUserNamespaces,
   ip: () => lacksProgram('ip', 'iproute2'),
