@@ -149,6 +149,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The least wait before the next attempt, as the server has said. */
   let retryAfterMs = 0;
   let isClosed = false;
+  /** A seamless one was lost that had been up: it is tried again at once. */
+  let isWaitedFor = false;
   /** What carries it was made for another spec than it has now. */
   let isStale = false;
   /** Somebody is there, for the start of an interactive one. */
@@ -336,6 +338,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   /** The road that was begun when it came up is not the one to its next rest. */
   function leaveUp(reason: Condition['reason']): void {
     history.noteLost(reason);
+    // Those who connect meanwhile wait. Once only: the next time it is lost before it has proved stable counts as the second.
+    isWaitedFor = spec.seamless !== null && condition.attempt === 1 && scheduleOf(reason) === 'network';
     if (!road.asked) road = beginRoad(clock, byItself);
   }
 
@@ -643,8 +647,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function waitToRetry(signal: AbortSignal): Promise<void> {
-    const delayMs = Math.max(retryDelay(condition, spec.backoff, context.random), retryAfterMs);
+    const plannedMs = isWaitedFor ? 0 : retryDelay(condition, spec.backoff, context.random);
+    const delayMs = Math.max(plannedMs, retryAfterMs);
     retryAfterMs = 0;
+    isWaitedFor = false;
     nextRetryAt = clock.wallTime() + delayMs;
     await clock.sleep(delayMs, signal);
     signal.throwIfAborted();

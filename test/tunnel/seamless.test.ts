@@ -20,6 +20,7 @@ describe('a seamless tunnel', () => {
   let engine: FakeEngine;
   let runner: Runner;
   let events: TunnelEvent[];
+  let random: number;
   let port: number;
   let target: net.Server;
   const clients: Client[] = [];
@@ -34,6 +35,7 @@ describe('a seamless tunnel', () => {
     engine.target = (target.address() as AddressInfo).port;
     port = await freeLocalPort();
     events = [];
+    random = 0;
     runner = makeRunner(specOf());
   });
 
@@ -55,7 +57,7 @@ describe('a seamless tunnel', () => {
     return createRunner(spec, {
       proc: openProc(),
       clock: systemClock,
-      random: () => 0,
+      random: () => random,
       gate: createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, systemClock),
       rounds: createRounds(systemClock),
       publish: (event) => events.push(event),
@@ -204,6 +206,19 @@ describe('a seamless tunnel', () => {
     expect(waiting.heard()).to.equal('');
     engine.last().state = 'ready';
     expect(await until(() => waiting.heard() === 'two', deadline)).to.equal(true);
+  });
+
+  it('is tried again at once when it is lost, and by its schedule when it is lost again before it has proved stable', async () => {
+    const patient = { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 };
+    random = 1;
+    runner.respec(specOf({ backoff: patient }));
+    await runner.start();
+    engine.last().exit({ reason: 'exited' });
+    expect(await until(() => runner.status().restarts === 1, deadline)).to.equal(true);
+    engine.last().exit({ reason: 'exited' });
+    await until(() => runner.status().state === 'backoff', deadline);
+    const waitMs = Date.parse(runner.status().nextRetryAt ?? '') - Date.now();
+    expect(waitMs).to.be.within(50_000, 61_000);
   });
 
   it('gives up a link that dies while another one is made beside it, and comes up by itself', async () => {
