@@ -61,7 +61,7 @@ async function restartEach(play: Play): Promise<Take[]> {
 }
 
 /** How many ask at the same time of the tunnel that is restarted unnoticed. */
-const CLIENTS = 20;
+const CLIENTS = 10;
 
 async function restartUnnoticed(play: Play): Promise<Take> {
   const { tell, stage, actors, signal } = play;
