@@ -88,11 +88,11 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 /** The second half: what the text says on this host. */
 export function parseSource({ file, text }: ConfigSource, options: LoadOptions = {}): Config {
   const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
-  const host = readHostFacts();
+  const host = readHostFacts(env);
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  const { hasShell = host.hasShell, strict } = options;
+  const { hasShell = host.hasShell, hasSsh = host.hasSsh, strict } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults, strict });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, hasSsh, defaults, strict });
 }
 
 export interface ParseOptions extends HostFacts {
@@ -135,9 +135,15 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   return deepFreeze({ file, tunnels, ...rest, warnings: inOrder(warnings) });
 }
 
-function shellWarnings(document: ConfigDocument, tunnels: readonly TunnelSpec[], { hasShell = true }: HostFacts) {
-  const message = 'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image';
-  const lacking = tunnels.map((spec) => !hasShell && needsShell(spec));
+function shellWarnings(
+  document: ConfigDocument,
+  tunnels: readonly TunnelSpec[],
+  { hasShell = true, hasSsh = true }: HostFacts,
+) {
+  const message =
+    "expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image, or take 'engine: embedded'";
+  const isOfSsh = ({ engine }: TunnelSpec) => engine !== 'embedded' && (engine !== 'auto' || hasSsh);
+  const lacking = tunnels.map((spec) => !hasShell && needsShell(spec) && isOfSsh(spec));
   return lacking.flatMap((lacks, at) => (lacks ? [document.problem(['tunnels', at, 'jump'], message)] : []));
 }
 

@@ -830,9 +830,13 @@ describe('parseConfig()', () => {
         [
           2,
           'tunnels[0].jump',
-          'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image',
+          "expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image, or take 'engine: embedded'",
         ],
       ]);
+      expect(parse(text, { hasShell: false, hasSsh: false }).warnings, 'a client of our own').to.deep.equal([]);
+      const by = (engine: string) => file('tunnels:', tunnel({ local_port: '1', jump: 'bastion', engine }));
+      expect(parse(by('embedded'), { hasShell: false }).warnings).to.deep.equal([]);
+      expect(parse(by('ssh'), { hasShell: false, hasSsh: false }).warnings).to.have.length(1);
     });
   });
 

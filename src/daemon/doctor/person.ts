@@ -15,7 +15,7 @@ import { findEmbedded } from './programs.js';
 export async function checkPerson(surroundings: Surroundings): Promise<Check[]> {
   const home = readPasswdHome();
   const { uid } = surroundings;
-  if (home === undefined && isEveryOneEmbedded(surroundings)) {
+  if (home === undefined && isWithoutSsh(surroundings)) {
     const agent = await checkAgent(surroundings);
     const rest = await checkEmbedded(surroundings, agent.status === 'ok' && isSet(surroundings));
     return [checkNameless(surroundings), agent, ...rest];
@@ -31,7 +31,9 @@ export async function checkPerson(surroundings: Surroundings): Promise<Check[]> 
     checkHome(surroundings, home),
     agent,
     ...complaints,
-    ...(isEveryOneEmbedded(surroundings) ? [] : checkKeys(surroundings, { destinations, home, hasAgent })),
+    ...(surroundings.config && isWithoutSsh(surroundings)
+      ? []
+      : checkKeys(surroundings, { destinations, home, hasAgent })),
     ...checkHostKeys(surroundings, destinations),
     ...(await checkEmbedded(surroundings, hasAgent)),
   ];
@@ -44,10 +46,10 @@ function checkNameless({ uid, env: { HOME } }: Surroundings): Check {
   return warning('user', `${who}; HOME is not set, so ~ is /`, 'set HOME to the folder that has .ssh in it');
 }
 
-/** Then ssh has no part in it: nothing of what it wants is missing. */
-function isEveryOneEmbedded({ config, env }: Surroundings): boolean {
+/** Then ssh has no part in it: nothing of what it wants is missing. As long as nothing is configured, where there is none. */
+function isWithoutSsh({ config, env }: Surroundings): boolean {
   const all = config?.tunnels.length ?? 0;
-  return all > 0 && findEmbedded({ config, env }).size === all;
+  return all > 0 ? findEmbedded({ config, env }).size === all : findProgram('ssh', env) === undefined;
 }
 
 /** The home that ssh takes `~` for, whatever HOME says. */
@@ -72,7 +74,7 @@ function checkHome(surroundings: Surroundings, home: string): Check {
   if (path.resolve(env.HOME) === path.resolve(home)) return ok('home', who);
   const finding = `${who}, and HOME is ${env.HOME}`;
   // That one looks where HOME says.
-  if (isEveryOneEmbedded(surroundings)) return ok('home', finding);
+  if (isWithoutSsh(surroundings)) return ok('home', finding);
   return warning(
     'home',
     finding,

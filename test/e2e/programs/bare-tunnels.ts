@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { userInfo } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { reservePort, startSshServer } from 'tunward/testing';
 import { until } from '#lib/time.js';
 import { emit } from '../../support/namespace.js';
@@ -19,6 +19,7 @@ interface Said {
 }
 
 const home = '/home/me';
+const configFile = join(home, '.config/tunward/tunward.yaml');
 const env = { PATH: '/bin', HOME: home };
 const restarts = 20;
 const clients = 10;
@@ -26,18 +27,18 @@ const clients = 10;
 emit('surroundings', { named: isNamed(), uid: process.getuid?.(), programs: readdirSync('/bin') });
 await using server = await startSshServer({ alias: 'rig' });
 await using service = await startService();
-const [plain = 0, steady = 0, back = 0, own = 0] = await Promise.all([1, 2, 3, 4].map(freePort));
+const [plain = 0, steady = 0, back = 0, far = 0, own = 0] = await Promise.all([1, 2, 3, 4, 5].map(freePort));
 writeSsh();
 writeConfig();
 
 emit('validate', await tunward('validate'));
 emit('doctor', JSON.parse((await tunward('doctor', '--json')).stdout));
 const daemon = start('up');
-const up = await until(async () => (await find({ state: 'up' })).length === 4, { timeoutMs: 15_000, everyMs: 100 });
+const up = await until(async () => (await find({ state: 'up' })).length === 5, { timeoutMs: 15_000, everyMs: 100 });
 emit('up', up === true ? 'all' : await tunward('ls'));
 emit('status', await find({}));
 emit('ls', await tunward('ls'));
-emit('served', await Promise.all([plain, steady, back, own].map(ask)));
+emit('served', await Promise.all([plain, steady, back, far, own].map(ask)));
 emit('logins', [...new Set(server.logins.map(({ username }) => username))].sort());
 emit('connections', server.connections.length);
 emit('known hosts', readFileSync(join(home, '.local/state/tunward/known_hosts'), 'utf8'));
@@ -50,7 +51,8 @@ emit('doctor, while it runs', JSON.parse((await tunward('doctor', '--json')).std
 daemon.child.kill('SIGTERM');
 emit('end', await daemon.ended);
 emit('demo', await tunward('demo', '--once'));
-emit('no home', await tunwardWith({ PATH: '/bin' }, 'validate', '-c', join(home, '.config/tunward/tunward.yaml')));
+const nowhere = (command: string) => start(command, ['-c', configFile], { PATH: '/bin' }).ended;
+emit('without a home', { up: await nowhere('up'), doctor: await nowhere('doctor') });
 process.exit(0);
 
 function isNamed(): boolean {
@@ -83,6 +85,7 @@ function writeConfig(): void {
     { name: 'plain', remote_host: 'rig', remote_port: target, local_port: plain },
     { name: 'steady', remote_host: 'rig', remote_port: target, local_port: steady, seamless: true },
     { name: 'back', remote_host: 'rig', direction: 'local_to_remote', local_port: target, remote_port: back },
+    { name: 'far', remote_host: 'rig', remote_port: target, local_port: far, jump: 'rig' },
     // Nobody says which user that is, and its key is met for the first time.
     {
       name: 'own',
@@ -93,8 +96,8 @@ function writeConfig(): void {
       share: false,
     },
   ];
-  mkdirSync(join(home, '.config/tunward'), { recursive: true });
-  writeFileSync(join(home, '.config/tunward/tunward.yaml'), JSON.stringify({ tunnels }), { mode: 0o600 });
+  mkdirSync(dirname(configFile), { recursive: true });
+  writeFileSync(configFile, JSON.stringify({ tunnels }), { mode: 0o600 });
 }
 
 async function restartUnderClients() {
@@ -152,12 +155,8 @@ async function find(wanted: { readonly state?: string }) {
     .map(({ name, state, engine, pid, seamless }) => ({ name, state, engine, pid, seamless }));
 }
 
-function tunward(...args: readonly string[]): Promise<Said> {
-  return tunwardWith(env, ...args);
-}
-
-function tunwardWith(own: NodeJS.ProcessEnv, ...args: readonly string[]): Promise<Said> {
-  return start(args[0] ?? '', args.slice(1), own).ended;
+function tunward(command: string, ...args: readonly string[]): Promise<Said> {
+  return start(command, args).ended;
 }
 
 function start(
