@@ -164,7 +164,7 @@ describe('tunward demo', function () {
           ['reports', 'own link', []],
           ['webhook', 'own link', []],
           ['checkout', 'own link, seamless', []],
-          ['reports', 'autossh → ssh (played)', ['keeper', 'worker']],
+          ['reports', 'played autossh → ssh', ['keeper', 'worker']],
           ['orders', 'stranger (node)', ['stranger']],
         ],
       );

@@ -70,7 +70,7 @@ function playedChain(play: Play, { port }: DemoTunnel): StaleChain {
     story:
       'let two processes take its port, named autossh and ssh after those they stand in for. When the one that listens ' +
       'dies, the other starts it again; when that one dies, the first starts it again.',
-    heldBy: 'autossh → ssh (played)',
+    heldBy: 'played autossh → ssh',
     complainer: 'a plain listen',
     async open() {
       actors.play('keeper', port);
