@@ -1,14 +1,12 @@
 import path from 'node:path';
 import type { JournalEntry } from '../daemon/events.js';
 import { isTunwardError } from '../errors.js';
-import { findProgram } from '../tunnel/chain.js';
 import { openActors } from './demo/actors.js';
 import { playTunnels } from './demo/acts.js';
 import type { Outcome, Scene } from './demo/scene.js';
-import { openStage, pickPorts, type Stage } from './demo/stage.js';
+import { chooseEngines, openStage, type Stage } from './demo/stage.js';
 import { renderActs, renderLegend, renderPromises } from './demo/table.js';
 import { createTeller } from './demo/teller.js';
-import { openChain, playPorts } from './demo/without-ssh.js';
 import { createScreen, type Line, layTable, type Screen, styled } from './render.js';
 import { createStory } from './story.js';
 import { formatMs } from './units.js';
@@ -23,8 +21,8 @@ export interface DemoOptions {
 
 /**
  * The main job, on this machine alone and on nothing that was there before: real tunnels are restarted and their ports
- * blocked, and every step is shown. Without ssh, the half that needs none. Whatever it started is gone when it ends, however
- * it ends.
+ * blocked, and every step is shown. Without ssh they are embedded ones. Whatever it started is gone when it ends, however it
+ * ends.
  *
  * @returns the exit code: 0 when every promise held, 1 when one did not (it is named)
  * @throws Error when it cannot go on; the signal's reason, when that aborts before the table
@@ -44,13 +42,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   }
 }
 
-type Shown = DemoOptions & { readonly screen: Screen };
-
-async function show(scene: Scene, options: Shown): Promise<number> {
-  return findProgram('ssh', options.env) === undefined ? showPorts(scene, options) : showTunnels(scene, options);
-}
-
-async function showTunnels(scene: Scene, { once, env, screen }: Shown): Promise<number> {
+async function show(scene: Scene, { once, env, screen }: DemoOptions & { readonly screen: Screen }): Promise<number> {
   const { tell, signal } = scene;
   const journal: JournalEntry[] = [];
   let onEvent = (entry: JournalEntry): void => void journal.push(entry);
@@ -59,7 +51,8 @@ async function showTunnels(scene: Scene, { once, env, screen }: Shown): Promise<
       'who holds it, kills that whole chain and no one else, proves the port free by binding it, and only then starts.',
   );
   tell.gap();
-  tell.prose('Opening an SSH server, a web service and a tunward daemon with three tunnels, on this machine alone ...');
+  tell.prose(describeEngines(env));
+  tell.prose('Opening an SSH server, a web service and a tunward daemon with four tunnels, on this machine alone ...');
   await using stage = await openStage({ env, signal, onEvent: (entry) => onEvent(entry) });
   tell.gap();
   tell.lines(...describeStage(stage));
@@ -81,41 +74,27 @@ async function showTunnels(scene: Scene, { once, env, screen }: Shown): Promise<
   return code;
 }
 
+/** Which engine, and why. */
+function describeEngines(env: NodeJS.ProcessEnv): string {
+  const { engine, chained } = chooseEngines(env);
+  if (engine === 'embedded')
+    return 'There is no ssh on PATH: the engine is embedded, an SSH client inside this process.';
+  if (chained === 'ssh') return 'The engine is ssh, which is on PATH; autossh is not.';
+  return 'The engine is ssh, with an autossh above it for one of the tunnels: both are on PATH.';
+}
+
 function describeStage({ tunnels, upMs }: Stage): Line[] {
-  const rows = tunnels.map(({ name, engine, side, port }) => [
+  const rows = tunnels.map(({ name, engine, side, port, seamless }) => [
     styled('bold', name),
     side === 'local' ? `localhost:${port}` : `SSH server:${port}`,
-    engine === 'autossh' ? 'by autossh → ssh' : 'by ssh',
+    `${engine === 'autossh' ? 'autossh → ssh' : engine}${seamless ? ', seamless' : ''}`,
     styled('dim', side === 'local' ? '-L: port here, service there' : '-R: port there, service here'),
   ]);
   return [
     ...layTable(['', '', '', ''], rows).slice(1),
     '',
-    [styled('green', '✔ '), `all three are up after ${formatMs(upMs)}, and requests go through them from now on`],
+    [styled('green', '✔ '), `all four are up after ${formatMs(upMs)}, and requests go through them from now on`],
   ];
-}
-
-/** The half that needs no tunnel. */
-async function showPorts(scene: Scene, { once, screen }: Shown): Promise<number> {
-  const { tell, signal } = scene;
-  tell.prose(
-    'A port that something still holds is what keeps an SSH tunnel from starting again. tunward finds who holds it, ' +
-      `kills that whole chain and no one else, and proves the port free by binding it. There is no ssh on PATH, so this is the half that needs none.`,
-  );
-  const ports = await pickPorts(2);
-  const code = conclude(scene, screen, await playPorts(scene, ports));
-  tell.gap();
-  tell.prose('The other half needs ssh: apt-get install openssh-client, or apk add it');
-  if (once) return code;
-  const [port = 0] = ports;
-  const { keeper } = await openChain(scene, port);
-  invite(scene, `A chain that keeps itself alive holds port ${port} again, for you`, [
-    `who ${port}`,
-    `tree ${keeper.pid}`,
-    `free ${port}`,
-  ]);
-  await aborted(signal);
-  return code;
 }
 
 /** The table and the promises. Answers the exit code. */
@@ -124,7 +103,7 @@ function conclude({ tell }: Scene, screen: Screen, { acts, promises }: Outcome):
   tell.gap();
   tell.lines(...renderActs(acts));
   tell.gap();
-  tell.lines(...renderLegend(acts), '', ...renderPromises(promises));
+  tell.lines(...renderLegend(), '', ...renderPromises(promises));
   if (screen.json) screen.data({ acts, promises });
   return promises.every(({ kept }) => kept) ? 0 : 1;
 }

@@ -2,7 +2,7 @@ import { isIP, isIPv6, SocketAddress } from 'node:net';
 import type { ConfigProblem } from '../errors.js';
 import { hasIpv6Loopback } from '../port/probe.js';
 import { known, openProc } from '../proc/read.js';
-import { hasShell } from '../tunnel/chain.js';
+import { findProgram, hasShell } from '../tunnel/chain.js';
 import { bindSet, type Endpoint, type Forward, formatEndpoint, isListenHost } from '../tunnel/spec.js';
 import type { ConfigDocument, Path } from './document.js';
 import { noListenHost, show } from './schema.js';
@@ -25,10 +25,12 @@ export interface HostFacts {
   readonly hasIpv6Loopback: boolean;
   /** Default: there is one. */
   readonly hasShell?: boolean | undefined;
+  /** Is one on PATH? What leaves the engine to us is a client of our own where there is none. Default: there is one. */
+  readonly hasSsh?: boolean | undefined;
 }
 
 /** What this host says of itself. */
-export function readHostFacts(): HostFacts {
+export function readHostFacts(env: NodeJS.ProcessEnv): HostFacts {
   // The ports that the kernel gives to clients (ip(7)): a listener there can find its port taken by anybody.
   const text = known(openProc().text('sys/net/ipv4/ip_local_port_range')) ?? '';
   const [first, last] = text.trim().split(/\s+/).map(Number);
@@ -36,6 +38,7 @@ export function readHostFacts(): HostFacts {
     ephemeralRange: first && last ? [first, last] : undefined,
     hasIpv6Loopback: hasIpv6Loopback(),
     hasShell: hasShell(),
+    hasSsh: findProgram('ssh', env) !== undefined,
   };
 }
 

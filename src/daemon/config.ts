@@ -1,5 +1,6 @@
 import { dirname, join, resolve } from 'node:path';
 import type { ConfigProblem } from '../errors.js';
+import { whyNotEmbedded } from '../tunnel/embedded/facts.js';
 import { needsShell } from '../tunnel/jump.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';
@@ -88,11 +89,11 @@ export async function loadConfig(options: LoadOptions = {}): Promise<Config> {
 /** The second half: what the text says on this host. */
 export function parseSource({ file, text }: ConfigSource, options: LoadOptions = {}): Config {
   const { env = process.env, cwd = process.cwd(), uid = process.getuid?.() ?? -1 } = options;
-  const host = readHostFacts();
+  const host = readHostFacts(env);
   const { ephemeralRange = host.ephemeralRange, hasIpv6Loopback = host.hasIpv6Loopback } = options;
-  const { hasShell = host.hasShell, strict } = options;
+  const { hasShell = host.hasShell, hasSsh = host.hasSsh, strict } = options;
   const defaults = readEnvironmentDefaults(env, { file, cwd });
-  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, defaults, strict });
+  return parseConfig(text, { file, env, uid, ephemeralRange, hasIpv6Loopback, hasShell, hasSsh, defaults, strict });
 }
 
 export interface ParseOptions extends HostFacts {
@@ -131,14 +132,25 @@ export function parseConfig(text: string, options: ParseOptions): Config {
   }));
   const errors = [...ofEnvironment, ...findings.errors, ...found.errors, ...apiProblems(document, top.api, rest.api)];
   if (errors.length > 0) throw invalid(errors);
-  const warnings = [...findings.warnings, ...found.warnings, ...shellWarnings(document, tunnels, options)];
+  const warnings = [...findings.warnings, ...found.warnings, ...hostWarnings(document, tunnels, options)];
   return deepFreeze({ file, tunnels, ...rest, warnings: inOrder(warnings) });
 }
 
-function shellWarnings(document: ConfigDocument, tunnels: readonly TunnelSpec[], { hasShell = true }: HostFacts) {
-  const message = 'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image';
-  const lacking = tunnels.map((spec) => !hasShell && needsShell(spec));
-  return lacking.flatMap((lacks, at) => (lacks ? [document.problem(['tunnels', at, 'jump'], message)] : []));
+/** What is right, and will not start on this host: by ssh for want of a shell, or by our own client for want of an ssh. */
+function hostWarnings(
+  document: ConfigDocument,
+  tunnels: readonly TunnelSpec[],
+  { hasShell = true, hasSsh = true }: HostFacts,
+): ConfigProblem[] {
+  const noShell =
+    "expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image, or take 'engine: embedded'";
+  return tunnels.flatMap((spec, at) => {
+    const isOurs = spec.engine === 'embedded' || (spec.engine === 'auto' && !hasSsh);
+    if (!isOurs) return !hasShell && needsShell(spec) ? [document.problem(['tunnels', at, 'jump'], noShell)] : [];
+    // Where embedded is asked for by name that is an error already.
+    const [, why] = (spec.engine === 'auto' && whyNotEmbedded(spec.sshOptions)) || [];
+    return why === undefined ? [] : [document.problem(['tunnels', at], `expected an ssh on PATH, found none. ${why}`)];
+  });
 }
 
 /** The top level without the keys that are wrong, so that they do not keep the tunnels from being checked. */

@@ -12,9 +12,10 @@ export function makePrivateFolder(folder: string): void {
     fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
   } catch (error) {
     if (!isErrno(error, 'EACCES', 'EPERM', 'EROFS', 'ENOTDIR', 'EEXIST')) throw error;
+    const remedy = `make it for this user (uid ${process.geteuid?.()}) or name another folder`;
     throw new TunwardError(
       'ERR_ACCESS_DENIED',
-      `Cannot make the folder ${folder}: ${error.code}`,
+      `Cannot make the folder ${folder}: ${error.code}; ${remedy}`,
       { path: folder },
       { cause: error },
     );

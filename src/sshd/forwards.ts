@@ -43,7 +43,9 @@ export function createForwards(choose: TargetChooser | undefined, faults: Faults
       if (!found) return void reject?.();
       own.delete(`${bindAddr}:${bindPort}`);
       found.forward.isOpen = false;
-      void stop(found.listener).then(() => accept?.());
+      // It listens no more from here on. What goes through it goes on, and the answer does not wait for that, as sshd's does not.
+      void stop(found.listener);
+      accept?.();
     });
     connection.once('close', () => {
       for (const { listener, forward } of own.values()) {

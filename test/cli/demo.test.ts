@@ -12,11 +12,11 @@ interface Act {
   readonly what: string;
   readonly held_by: string;
   readonly killed: readonly { readonly pid: number; readonly command: string }[];
-  readonly gone_ms: number;
+  readonly gone_ms: number | null;
   readonly free_ms: number | null;
-  readonly up_ms: number | null;
-  readonly served: number | null;
-  readonly lost: number | null;
+  readonly up_ms: number;
+  readonly served: number;
+  readonly lost: number;
 }
 
 interface Outcome {
@@ -46,6 +46,19 @@ describe('tunward demo', function () {
     rmSync(empty, { recursive: true, force: true });
   });
 
+  /** What holds of every tunnel, whichever engine it has. */
+  function expectKept({ acts, promises }: Outcome): void {
+    expect(promises.filter(({ kept }) => !kept)).to.deep.equal([]);
+    expect(promises).to.have.length(6);
+    for (const { gone_ms, free_ms, up_ms, served, lost, what } of acts) {
+      if (what === 'checkout') expect([gone_ms, free_ms, lost]).to.deep.equal([null, null, 0]);
+      else if (what === 'webhook') expect(free_ms).to.equal(null);
+      else expect(free_ms).to.be.at.least(gone_ms ?? Number.NaN);
+      expect(up_ms).to.be.above(gone_ms ?? 0);
+      expect(served).to.be.above(what === 'checkout' ? 10 : 0);
+    }
+  }
+
   function expectNothingLeft(): void {
     expect(reaper.living()).to.deep.equal([]);
     expect(readdirSync(tmp)).to.deep.equal([]);
@@ -56,24 +69,18 @@ describe('tunward demo', function () {
       need(this, 'ssh', 'autossh');
     });
 
-    it('restarts each tunnel, takes over a stale chain, and removes a stranger only by force', async () => {
+    it('restarts each tunnel, one of them unnoticed, takes over a stale chain, and removes a stranger only by force', async () => {
       const outcome: Outcome = await tunwardJson(reaper, ['demo', '--once'], { env: { TMPDIR: tmp } });
       expectNothingLeft();
       expect(outcome.acts.map(({ what, held_by, killed }) => [what, held_by, killed.map(programOf)])).to.deep.equal([
         ['orders', 'own ssh', ['ssh']],
         ['reports', 'own autossh → ssh', ['autossh', 'ssh']],
         ['webhook', 'own ssh', ['ssh']],
+        ['checkout', 'own ssh, seamless', ['ssh']],
         ['reports', 'stale autossh → ssh', ['autossh', 'ssh']],
         ['orders', 'stranger (node)', ['node']],
       ]);
-      expect(outcome.promises.filter(({ kept }) => !kept)).to.deep.equal([]);
-      expect(outcome.promises).to.have.length(5);
-      for (const { gone_ms, free_ms, up_ms, served, what } of outcome.acts) {
-        if (what === 'webhook') expect(free_ms).to.equal(null);
-        else expect(free_ms).to.be.at.least(gone_ms);
-        expect(up_ms).to.be.above(gone_ms);
-        expect(served).to.be.above(0);
-      }
+      expectKept(outcome);
     });
 
     it('tells the story in words, in 100 columns', async () => {
@@ -83,6 +90,7 @@ describe('tunward demo', function () {
       expect(stdout).to.match(/bind \[127\.0\.0\.1\]:\d+: Address (already )?in use/);
       expect(stdout).to.match(/autossh \d+ .*\n +└─ ssh \d+ +holds it/);
       const flat = stdout.replaceAll(/\s+/g, ' ');
+      expect(flat).to.include('The engine is ssh, with an autossh above it for one of the tunnels: both are on PATH.');
       expect(flat).to.match(
         /✖ Tunnel orders \(\w+\) cannot start: port \d+ is held by pid \d+ \(node actor\.js stranger/,
       );
@@ -128,13 +136,14 @@ describe('tunward demo', function () {
     it('shows an ssh alone where there is no autossh', async () => {
       symlinkSync(which('ssh') ?? '', join(empty, 'ssh'));
       const env = { TMPDIR: tmp, PATH: empty };
-      const { acts, promises }: Outcome = await tunwardJson(reaper, ['demo', '--once'], { env });
+      const outcome: Outcome = await tunwardJson(reaper, ['demo', '--once'], { env });
       expectNothingLeft();
-      expect(promises.filter(({ kept }) => !kept)).to.deep.equal([]);
-      expect(acts.map(({ held_by, killed }) => [held_by, killed.map(programOf)])).to.deep.equal([
+      expectKept(outcome);
+      expect(outcome.acts.map(({ held_by, killed }) => [held_by, killed.map(programOf)])).to.deep.equal([
         ['own ssh', ['ssh']],
         ['own ssh', ['ssh']],
         ['own ssh', ['ssh']],
+        ['own ssh, seamless', ['ssh']],
         ['stale ssh', ['ssh']],
         ['stranger (node)', ['node']],
       ]);
@@ -142,21 +151,31 @@ describe('tunward demo', function () {
   });
 
   describe('without ssh', () => {
-    it('frees the port of a chain that comes back, and of a stranger, and says how to get ssh', async () => {
+    it('plays the same with the engine that is in this process, and says so', async () => {
       const env = { TMPDIR: tmp, PATH: empty };
       const { code, stdout, stderr } = await tunward(reaper, ['demo', '--once', '--json'], { env });
       expect(code, stderr).to.equal(0);
       expectNothingLeft();
-      const { acts, promises }: Outcome = JSON.parse(stdout);
-      expect(promises.filter(({ kept }) => !kept)).to.deep.equal([]);
-      expect(promises).to.have.length(4);
-      expect(acts.map(({ held_by, killed }) => [held_by, killed.map(partOf).sort()])).to.deep.equal([
-        ['autossh → ssh (played)', ['keeper', 'worker']],
-        ['stranger (node)', ['stranger']],
-      ]);
+      const outcome: Outcome = JSON.parse(stdout);
+      expectKept(outcome);
+      expect(outcome.acts.map(({ what, held_by, killed }) => [what, held_by, killed.map(partOf).sort()])).to.deep.equal(
+        [
+          ['orders', 'own link', []],
+          ['reports', 'own link', []],
+          ['webhook', 'own link', []],
+          ['checkout', 'own link, seamless', []],
+          ['reports', 'played autossh → ssh', ['keeper', 'worker']],
+          ['orders', 'stranger (node)', ['stranger']],
+        ],
+      );
+      const flat = stderr.replaceAll(/\s+/g, ' ');
+      expect(flat).to.include(
+        'There is no ssh on PATH: the engine is embedded, an SSH client inside this process. Opening',
+      );
       expect(stderr.match(/held again after/g)).to.have.length(2);
-      expect(stderr).to.match(/would kill +node \d+ +listens on port/);
-      expect(stderr).to.match(/^ {3}The other half needs ssh: apt-get install openssh-client, or apk add it$/m);
+      expect(stderr).to.match(/listen EADDRINUSE: address already in use 127/);
+      expect(stderr).not.to.include('Warning');
+      expect(stderr.split('\n').filter((line) => line.length > 100 && !line.includes('actor.js'))).to.deep.equal([]);
     });
 
     it('leaves nothing when Ctrl-C comes in the middle', async () => {
@@ -174,12 +193,12 @@ describe('tunward demo', function () {
       expect(await until(() => reaper.living().length === 0, { timeoutMs: 10_000 })).to.equal(true);
     });
 
-    it('leaves a chain to play with without --once, until Ctrl-C', async () => {
+    it('stays up without --once, to be played with, until Ctrl-C', async () => {
       const demo = startTunward(reaper, ['demo'], { env: { TMPDIR: tmp, PATH: empty } });
       await told(demo, 'Ctrl-C ends the demo');
-      const [, line] = /^ +\$ node \S*main\.js (free \d+)$/m.exec(demo.stdout()) ?? [];
-      const freed = await tunward(reaper, line?.split(' ') ?? []);
-      expect(freed.stdout).to.match(/killed +node \d+ .*keeper/);
+      const [, line] = /^ +\$ node \S*main\.js (restart .*)$/m.exec(demo.stdout()) ?? [];
+      const restarted = await tunward(reaper, line?.split(' ') ?? []);
+      expect(restarted.stdout, restarted.stderr).to.match(/reports +up in/);
       demo.child.kill('SIGINT');
       expect((await demo.ended).code).to.equal(0);
       expectNothingLeft();

@@ -821,6 +821,15 @@ describe('parseConfig()', () => {
       expect(wrong('{a: 1}')).to.deep.equal([`2:60: tunnels[0].jump: ${list} a mapping`]);
     });
 
+    it('warns where there is no ssh, and our own client cannot do what a tunnel wants', () => {
+      const options = '{RekeyLimit: 1G}';
+      const text = file('tunnels:', tunnel({ local_port: '1', ssh_options: options }), tunnel({ local_port: '2' }));
+      expect(parse(text).warnings).to.deep.equal([]);
+      expect(parse(text, { hasSsh: false }).warnings.map(({ line, message }) => [line, message])).to.deep.equal([
+        [2, "expected an ssh on PATH, found none. The engine embedded cannot use RekeyLimit: use 'engine: ssh'"],
+      ]);
+    });
+
     it('warns where there is no shell, without which ssh goes through nobody', () => {
       const text = file('tunnels:', tunnel({ local_port: '1', jump: 'bastion' }), tunnel({ local_port: '2' }));
       expect(parse(text).warnings).to.deep.equal([]);
@@ -830,9 +839,13 @@ describe('parseConfig()', () => {
         [
           2,
           'tunnels[0].jump',
-          'expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image',
+          "expected /bin/sh, by which ssh goes through a jump host, found none: put a shell into the image, or take 'engine: embedded'",
         ],
       ]);
+      expect(parse(text, { hasShell: false, hasSsh: false }).warnings, 'a client of our own').to.deep.equal([]);
+      const by = (engine: string) => file('tunnels:', tunnel({ local_port: '1', jump: 'bastion', engine }));
+      expect(parse(by('embedded'), { hasShell: false }).warnings).to.deep.equal([]);
+      expect(parse(by('ssh'), { hasShell: false, hasSsh: false }).warnings).to.have.length(1);
     });
   });
 

@@ -8,18 +8,21 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+
 import { parse } from 'yaml';
 import { loadConfig } from '#lib/daemon/config.js';
 import { defaultPaths } from '#lib/daemon/source.js';
 import { probeAddress } from '#lib/port/probe.js';
 import { openProc } from '#lib/proc/read.js';
 import { readStat } from '#lib/proc/stat.js';
+import { type SshServer, startSshServer } from '#lib/sshd/server.js';
 import { until } from '#lib/time.js';
 import { type AskingServer, byPasswordAndCode, startAsking } from '../support/asking.js';
 import {
@@ -43,14 +46,16 @@ import { visitOpen } from '../support/visitor.js';
 
 const folder = join(repoRoot, 'examples/container');
 const stages = parseDockerfile(readFileSync(join(folder, 'Dockerfile'), 'utf8'));
-const [building, final] = stages as [Stage, Stage];
+const [building, nodeOnly, final] = stages as [Stage, Stage, Stage];
 const compose = parse(readFileSync(join(folder, 'compose.yaml'), 'utf8'));
 const service = compose.services.tunward;
+const bareService = parse(readFileSync(join(folder, 'node-only.yaml'), 'utf8')).services.tunward;
 
 describe('examples/container: what is written there', () => {
   it('builds in one stage what it copies in the next, from files that are there', () => {
     expect(stages.map(({ from, as }) => [from, as])).to.deep.equal([
       ['node:22-slim', 'build'],
+      ['gcr.io/distroless/nodejs22-debian12', 'node-only'],
       ['node:22-slim', undefined],
     ]);
     const copied = building.steps
@@ -64,7 +69,8 @@ describe('examples/container: what is written there', () => {
     ]);
     const { scripts } = JSON.parse(readFileSync(join(repoRoot, 'package.json'), 'utf8'));
     expect(textOf(building, 'RUN')).to.match(/^npm ci --ignore-scripts && npm run build && npm prune --omit=dev /);
-    expect(scripts.build).to.be.a('string');
+    const [, ...programs] = /node (scripts\/\S+)/.exec(scripts.build) ?? [];
+    expect(programs.filter((name) => copied.some((part) => name.startsWith(`${part}/`)))).to.have.length(1);
   });
 
   it('is for a user of its own, has an init in front, and asks for its health', () => {
@@ -126,6 +132,24 @@ describe('examples/container: what is written there', () => {
     const env = { ...Object.fromEntries(text), AUTOSSH_CONFIG_FILE: join(folder, 'config/config.yaml') };
     const { directionMode, api } = await loadConfig({ env, uid: 1000 });
     expect([directionMode, api.listen, api.keyDigests]).to.deep.equal(['default', null, []]);
+  });
+});
+
+describe('examples/container: what is written of an image of node alone', () => {
+  it('builds the stage that is there, for the folders that it has', () => {
+    const { build, environment, volumes, tmpfs } = bareService;
+    expect(build.target).to.equal(nodeOnly.as);
+    expect(existsSync(join(folder, build.context, build.dockerfile))).to.equal(true);
+    expect(volumes.map((volume: string) => volume.split(':')[1])).to.deep.equal([
+      ...['/etc/tunward', '/home/myuser/.ssh', textOf(nodeOnly, 'VOLUME')],
+    ]);
+    expect(textOf(nodeOnly, 'ENV'), 'as the other one').to.equal(textOf(final, 'ENV'));
+    expect(environment.TUNWARD_CONFIG).to.match(/^\/etc\/tunward\//);
+    expect(tmpfs).to.deep.equal(service.tmpfs);
+  });
+
+  it('has no step that would have to be run in it', () => {
+    expect(nodeOnly.steps.filter(({ name }) => name === 'RUN')).to.deep.equal([]);
   });
 });
 
@@ -299,6 +323,91 @@ describe('examples/container: the image, carried out step by step', () => {
     expect(JSON.parse(health.stdout)).to.include({ status: 'ok', pid: 1, pid1: true, zombies: 1 });
     expect(sendSignal(pid1Of(box), 'SIGTERM')).to.equal(true);
     expect((await box.ended).code).to.equal(0);
+  });
+});
+
+describe('examples/container: the image of node alone', () => {
+  let dir: string;
+  let image: Image;
+  let server: SshServer;
+  let port: Record<'local' | 'remote', number>;
+
+  before(async function () {
+    this.timeout(90_000);
+    need(this, 'root', 'unshare');
+    server = await startSshServer({ alias: 'rig' });
+    dir = mkdtempSync(join(tmpdir(), 'tunward-image-'));
+    makeBuiltPackage(join(dir, 'src'), repoRoot);
+    mkdirSync(join(dir, 'empty'));
+    image = buildImage(join(dir, 'root'), nodeOnly, { build: dir });
+    const [local = 0, remote = 0] = await Promise.all([freeLocalPort(), freeLocalPort()]);
+    port = { local, remote };
+    const target = `127.0.0.1:${server.port}`;
+    const tunnels = [
+      { name: 'to us', remote_host: 'rig', remote_port: target, local_port: local, seamless: true },
+      { name: 'from us', remote_host: 'rig', remote_port: remote, local_port: target, direction: 'local_to_remote' },
+    ];
+    for (const name of ['config', 'ssh', 'state']) mkdirSync(join(dir, name), { mode: 0o700 });
+    writeFileSync(join(dir, 'config/config.yaml'), JSON.stringify({ tunnels }));
+    cpSync(server.identityFile, join(dir, 'ssh/id_ed25519'));
+    writeFileSync(join(dir, 'ssh/config'), `Host rig\n  HostName 127.0.0.1\n  Port ${server.port}\n  User tester\n`);
+    const { uid, gid } = image.user;
+    for (const part of ['config', 'ssh', 'state']) execFileSync('chown', ['-R', `${uid}:${gid}`, join(dir, part)]);
+  });
+  after(async () => {
+    await server?.close();
+    if (dir) rmSync(dir, { recursive: true, force: true });
+  });
+
+  /** As the compose file says, with the three folders that are here. Without its init: node is pid 1. */
+  function start(): Contained {
+    const inside: string[] = bareService.volumes.map((volume: string) => volume.split(':')[1]);
+    const bind = ['config', 'ssh', 'state'].map((name, at) => [join(dir, name), inside[at] ?? ''] as const);
+    const [at = '', options = ''] = substitute(bareService.tmpfs[0], {}).split(/:(.*)/);
+    return startInRootfs(image.root, [...image.entrypoint, ...image.command], {
+      ...{ bind, network: 'shared', user: image.user, readOnly: bareService.read_only, tmpfs: [[at, options]] },
+      env: { ...image.env, ...bareService.environment },
+    });
+  }
+
+  it('holds one program, and has its folders for a user who is in no passwd', () => {
+    expect(image.user).to.deep.equal({ uid: 1000, gid: 1000 });
+    expect(readFileSync(join(image.root, 'etc/passwd'), 'utf8')).not.to.include(':1000:');
+    expect(readdirSync(join(image.root, 'bin'))).to.deep.equal([]);
+    for (const made of ['var/lib/tunward', 'run/tunward', 'home/myuser']) {
+      const { uid } = statSync(join(image.root, made));
+      expect(uid, made).to.equal(made.startsWith('home') ? 0 : 1000);
+    }
+  });
+
+  it('keeps its tunnels up without ssh, restarts them, is healthy, and ends in time', async function () {
+    this.timeout(60_000);
+    await using box = start();
+    const env = { ...image.env, ...bareService.environment };
+    const exec = (...words: string[]) => execIn(box, [...image.entrypoint, ...words], { env, user: image.user });
+    const isHealthy = async () =>
+      descendantsOf(box.pid).length > 0 && (await execIn(box, image.healthcheck, { env, user: image.user })).code === 0;
+    expect(await until(isHealthy, { timeoutMs: 20_000, everyMs: 100 }), box.stderr()).to.equal(true);
+    for (const one of [port.local, port.remote]) {
+      const isHeld = async () => (await probeAddress('127.0.0.1', one)) === 'busy';
+      expect(await until(isHeld, { timeoutMs: 20_000, everyMs: 50 }), `port ${one}: ${box.stderr()}`).to.equal(true);
+    }
+    expect(descendantsOf(box.pid), 'the daemon and nobody else').to.have.length(1);
+    const { code, stdout, stderr } = await exec('restart', 'to us', 'from us');
+    expect(code, stderr).to.equal(0);
+    expect(stdout.match(/ up in /g)).to.have.length(2);
+    const doctor = await exec('doctor', '--json');
+    const { checks } = JSON.parse(doctor.stdout) as { checks: { check: string; status: string; finding: string }[] };
+    expect(checks.filter(({ status }) => status === 'failed')).to.deep.equal([]);
+    expect(checks.find(({ check }) => check === 'ssh')?.finding).to.match(/the embedded engine is used$/);
+    const began = performance.now();
+    expect(sendSignal(pid1Of(box), 'SIGTERM')).to.equal(true);
+    const end = await box.ended;
+    expect(end.code, end.stderr).to.equal(0);
+    expect(performance.now() - began).to.be.below(Number.parseInt(bareService.stop_grace_period, 10) * 1000);
+    expect(readFileSync(join(dir, 'state/known_hosts'), 'utf8'), 'met for the first time').to.contain(
+      `:${server.port} `,
+    );
   });
 });
 

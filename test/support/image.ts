@@ -1,10 +1,10 @@
 /**
- * A Dockerfile, read and carried out without an engine: each step of its last stage, in a root file system of ours. The
+ * A Dockerfile, read and carried out without an engine: each step of a stage, in a root file system of ours. The
  * base is this host's Node with a shell and what a step calls; `apt-get install` takes this host's own packages. What
  * cannot be done without a network, the stage that builds, is handed in as its result.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Contained, ContainedResult } from './namespace.js';
 import { which } from './paths.js';
@@ -69,18 +69,21 @@ const packages: Readonly<Record<string, readonly string[]>> = { 'openssh-client'
 
 /** Carries a stage out in `root`. `built` has, by name, the folders that other stages have made. */
 export function buildImage(root: string, stage: Stage, built: Readonly<Record<string, string>>): Image {
-  makeBase(root);
+  if (stage.from.startsWith('gcr.io/distroless/nodejs')) makeDistroless(root);
+  else makeBase(root);
   const env: Record<string, string> = { PATH: basePath };
   const args: Record<string, string> = {};
   let user = 'root';
-  for (const { name, text } of stage.steps) {
+  for (const step of stage.steps) {
+    const { name } = step;
+    const text = name === 'RUN' ? step.text : step.text.replace(/\$(\w+)/g, (all, key: string) => args[key] ?? all);
     if (name === 'ENV') Object.assign(env, parsePairs(text));
     else if (name === 'ARG') Object.assign(args, parsePairs(text));
     else if (name === 'RUN') runStep(root, text, { ...args, ...env });
     else if (name === 'COPY') copyStep(root, text, built);
     else if (name === 'USER') user = text;
-    else if (name === 'VOLUME') mkdirSync(join(root, text), { recursive: true });
-    else if (!['WORKDIR', 'STOPSIGNAL', 'HEALTHCHECK', 'ENTRYPOINT', 'CMD'].includes(name)) {
+    else if (['VOLUME', 'WORKDIR'].includes(name)) mkdirSync(join(root, text), { recursive: true });
+    else if (!['STOPSIGNAL', 'HEALTHCHECK', 'ENTRYPOINT', 'CMD'].includes(name)) {
       throw new Error(`No step of this Dockerfile was to be ${name}`);
     }
   }
@@ -93,6 +96,13 @@ export function buildImage(root: string, stage: Stage, built: Readonly<Record<st
     healthcheck: parseWords(textOf(stage, 'HEALTHCHECK').replace(/^.*?CMD /, '')),
     stopSignal: textOf(stage, 'STOPSIGNAL'),
   };
+}
+
+/** As gcr.io/distroless/nodejs22 has it: node, its libraries, and nothing that could be run beside it. */
+function makeDistroless(root: string): void {
+  makeRootfs(root);
+  mkdirSync(join(root, 'nodejs/bin'), { recursive: true });
+  renameSync(join(root, 'bin/node'), join(root, 'nodejs/bin/node'));
 }
 
 /** As node:22-slim has it: a user `node` with the number 1000, and the files that useradd writes. */
@@ -129,12 +139,13 @@ function runStep(root: string, text: string, env: Readonly<Record<string, string
 }
 
 function copyStep(root: string, text: string, built: Readonly<Record<string, string>>): void {
-  const [, stage = '', from = '', to = ''] = /^--from=(\S+) (\S+) (\S+)$/.exec(text) ?? [];
+  const [, stage = '', owner, from = '', to = ''] = /^--from=(\S+) (?:--chown=(\S+) )?(\S+) (\S+)$/.exec(text) ?? [];
   const folder = built[stage];
   if (folder === undefined) throw new Error(`COPY ${text}: there is no stage '${stage}'`);
   cpSync(join(folder, from), join(root, to), { recursive: true });
   // Whatever the modes were here: an image is for any user of it.
   execFileSync('chmod', ['-R', 'a+rX', join(root, to)]);
+  if (owner !== undefined) execFileSync('chown', ['-R', owner, join(root, to)]);
 }
 
 function parsePairs(text: string): Record<string, string> {
@@ -146,6 +157,8 @@ function parseWords(text: string): string[] {
 }
 
 function findUser(root: string, name: string): { uid: number; gid: number } {
+  const [, uid, gid] = /^(\d+):(\d+)$/.exec(name) ?? [];
+  if (uid !== undefined) return { uid: Number(uid), gid: Number(gid) };
   const row = readFileSync(join(root, 'etc/passwd'), 'utf8')
     .split('\n')
     .map((line) => line.split(':'))

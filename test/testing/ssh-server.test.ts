@@ -385,6 +385,30 @@ describe('startSshServer()', () => {
     });
   });
 
+  it('gives up a port of ssh -R at once, also while a connection goes on through it', async () => {
+    const server = await start({ password: 'secret' });
+    const client = new ssh2.Client();
+    opened.push(() => client.end());
+    client.on('error', () => undefined); // what is cut by the end of the test
+    client.on('tcp connection', (_details, accept) => accept().pipe(new PassThrough()));
+    client.connect({ host: server.host, port: server.port, username: 'me', password: 'secret' });
+    await once(client, 'ready');
+    const port = await new Promise<number>((resolve, reject) =>
+      client.forwardIn('127.0.0.1', 0, (error, chosen) => (error ? reject(error) : resolve(chosen))),
+    );
+    const visitor = net.connect(port, '127.0.0.1').on('error', () => undefined);
+    opened.push(() => visitor.destroy());
+    await server.waitFor(() => server.forwards.some(({ streams }) => streams === 1));
+    let isGivenUp = false;
+    client.unforwardIn('127.0.0.1', port, () => {
+      isGivenUp = true;
+    });
+    await server.waitFor(() => isGivenUp);
+    expect(visitor.readyState).to.equal('open');
+    const late = net.connect(port, '127.0.0.1');
+    expect(await once(late, 'error').then(([error]) => error)).to.have.property('code', 'ECONNREFUSED');
+  });
+
   describe('and where a connection goes', () => {
     /** What a channel to this target says; the sentence, when there is none. */
     async function reach(server: TestSshServer, host: string, port: number): Promise<string> {

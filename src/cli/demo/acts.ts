@@ -1,27 +1,17 @@
-import type { JournalEntry } from '../../daemon/events.js';
 import { isTunwardError } from '../../errors.js';
 import { waitForPort } from '../../port/wait.js';
-import { openProc } from '../../proc/read.js';
-import { type ProcessRef, readFamily } from '../../proc/stat.js';
+import type { ProcessRef } from '../../proc/stat.js';
 import { systemClock, until } from '../../time.js';
-import { findProgram } from '../../tunnel/chain.js';
 import type { OperationResult } from '../../tunnel/runner.js';
 import { type Client, createClient, type Verb } from '../client.js';
 import { styled } from '../render.js';
 import { renderOperation } from '../tunnel-view.js';
-import { connectClient, mistakes, type Outcome, promise, type Scene, showClient, showHolder } from './scene.js';
-import { type DemoTunnel, SSH_CONFIG, SSH_HOST, type Stage } from './stage.js';
-import type { Act } from './table.js';
+import { CUE_MS, connectClient, mistakes, type Outcome, type Play, promise, showClient, showHolder } from './scene.js';
+import type { DemoTunnel, Stage } from './stage.js';
+import { createStaleChain } from './stale.js';
+import type { Act, Promised } from './table.js';
 import { wrap } from './teller.js';
-import type { Answer } from './traffic.js';
-
-/** What the acts with tunnels play with. */
-export interface Play extends Scene {
-  readonly env: NodeJS.ProcessEnv;
-  readonly stage: Stage;
-  /** Everything the daemon has said so far. */
-  readonly journal: readonly JournalEntry[];
-}
+import { type Answer, openTraffic } from './traffic.js';
 
 /** One act and what is checked of it. */
 interface Take {
@@ -35,32 +25,71 @@ interface Take {
   readonly lostAfterUp: number;
 }
 
-/** The acts with real tunnels: each is restarted; then two ports are blocked, by a stale chain and by a stranger. */
+/**
+ * Each tunnel is restarted, and one of them so that nobody notices; then two ports are blocked, by a stale chain and by a
+ * stranger.
+ */
 export async function playTunnels(play: Play): Promise<Outcome> {
   const restarts = await restartEach(play);
+  const seamless = await restartUnnoticed(play);
   const stale = await meetStaleChain(play);
   const stranger = await meetStranger(play);
-  const takes = [...restarts, stale.take, stranger.take];
-  return { acts: takes.map(({ act }) => act), promises: promisesOf(play, takes, stale, stranger) };
+  const takes = [...restarts, seamless, stale.take, stranger.take];
+  return { acts: takes.map(({ act }) => act), promises: promisesOf(play, { takes, seamless, stale, stranger }) };
 }
 
 async function restartEach(play: Play): Promise<Take[]> {
   const { tell, stage } = play;
-  tell.chapter('Restart each tunnel, while requests run through all three');
+  const tunnels = stage.tunnels.filter(({ seamless }) => !seamless);
+  const isEmbedded = tunnels.every(({ engine }) => engine === 'embedded');
+  tell.chapter('Restart each tunnel, while requests run through all of them');
   tell.prose(
-    'The usual script kills, sleeps two seconds, and hopes that the port is free by then. tunward kills the whole ' +
-      'chain in one go, binds the port itself to prove that it is free, and only then starts the next ssh.',
+    'The usual script kills, sleeps two seconds, and hopes that the port is free by then. tunward ' +
+      `${isEmbedded ? 'ends the old link, which is no process here,' : 'kills the whole chain in one go,'} binds the port ` +
+      `itself to prove that it is free, and only then starts the next ${isEmbedded ? 'one' : 'ssh'}.`,
   );
-  tell.command(`tunward restart ${stage.tunnels.map(({ name }) => name).join(' ')}`);
+  tell.command(`tunward restart ${tunnels.map(({ name }) => name).join(' ')}`);
   const takes: Take[] = [];
-  for (const tunnel of stage.tunnels) {
+  for (const tunnel of tunnels) {
     const { chain } = stage.daemon.supervisor.status(tunnel.name);
-    const heldBy = `own ${tunnel.engine === 'autossh' ? 'autossh → ssh' : 'ssh'}`;
+    const heldBy = `own ${nameOf(tunnel)}`;
     const { take, result } = await perform(play, { tunnel, verb: 'restart', heldBy, expected: chain });
     tell.answer(renderOperation('restart', result));
     takes.push(take);
   }
   return takes;
+}
+
+/** How many ask at the same time of the tunnel that is restarted unnoticed. */
+const CLIENTS = 10;
+
+async function restartUnnoticed(play: Play): Promise<Take> {
+  const { tell, stage, actors, signal } = play;
+  const tunnel = tunnelOf(stage, 'checkout');
+  tell.chapter(`Restart ${tunnel.name}, and nobody notices`);
+  tell.prose(
+    `${tunnel.name} is seamless: tunward itself listens on its port, and makes the next link before it lets the old one ` +
+      `go. ${CLIENTS} clients ask without a pause meanwhile.`,
+  );
+  tell.command(`tunward restart ${tunnel.name}`);
+  const { chain } = stage.daemon.supervisor.status(tunnel.name);
+  const names = Array.from({ length: CLIENTS }, (_none, at) => `client ${at + 1}`);
+  await using crowd = openTraffic(new Map(names.map((name) => [name, tunnel.port])), stage.service.greeting);
+  const isAtWork = () => names.every((name) => crowd.peek(name).length > 0);
+  await until(isAtWork, { timeoutMs: CUE_MS, signal });
+  const heldBy = `own ${nameOf(tunnel)}, seamless`;
+  const { take, result } = await perform(play, { tunnel, verb: 'restart', heldBy, expected: [] });
+  tell.answer(renderOperation('restart', result));
+  const isGone = () => chain.every((process) => !actors.isAlive(process));
+  const survivors = (await until(isGone, { timeoutMs: CUE_MS, signal })) ? 0 : chain.length;
+  const answers = [...crowd.take().values()].flat();
+  const served = answers.filter(({ outcome }) => outcome === 'served').length;
+  const lost = answers.length - served;
+  const mark = lost === 0 ? styled('green', '✔ ') : styled('red', '✖ ');
+  tell.answer([mark, `${served} requests of the ${CLIENTS} clients served, ${lost} refused or cut`]);
+  const { act } = take;
+  const whole = { served: act.served + served, lost: act.lost + lost };
+  return { ...take, survivors, act: { ...act, ...whole, killed: chain, goneMs: null, freeMs: null } };
 }
 
 interface Encounter {
@@ -69,48 +98,32 @@ interface Encounter {
   readonly clientLived: boolean;
 }
 
-async function meetStaleChain(play: Play): Promise<Encounter & { readonly plainSsh: string }> {
-  const { tell, stage, signal } = play;
+async function meetStaleChain(
+  play: Play,
+): Promise<Encounter & { readonly complainer: string; readonly complaint: string }> {
+  const { tell, stage } = play;
   const tunnel = tunnelOf(stage, 'reports');
+  const stale = createStaleChain(play, tunnel);
   tell.chapter(`A stale chain holds the port of ${tunnel.name}`);
   tell.prose(
-    `We stop ${tunnel.name} and put in its way what a crashed run leaves behind: ` +
-      `${tunnel.engine === 'autossh' ? 'an autossh and its ssh' : 'an ssh'} that nobody supervises any more. ` +
-      'A client is connected to the port, as your application would be.',
+    `We stop ${tunnel.name} and ${stale.story} A client is connected to the port, as your application would be.`,
   );
   await api(play).operate('stop', tunnel.name);
-  const root = strandChain(play, tunnel);
-  await waitForPort(tunnel.port, { state: 'listening', signal });
+  await stale.open();
   const client = await connectClient(play, tunnel.port);
-  const chain = readFamily(openProc(), root);
   await showHolder(play, tunnel.port);
-  const plainSsh = await tryPlainSsh(play, tunnel);
+  const chain = await stale.resist();
+  const complaint = await stale.complain();
   tell.gap();
-  tell.prose('This is what an ssh says that is started now, and how a restart usually ends:');
-  tell.answer(styled('red', plainSsh));
+  tell.prose(`This is what ${stale.complainer} says now, and how a restart usually ends:`);
+  tell.answer(styled('red', complaint));
   tell.command(`tunward start ${tunnel.name}`);
-  const heldBy = `stale ${tunnel.engine === 'autossh' ? 'autossh → ssh' : 'ssh'}`;
+  const { heldBy } = stale;
   const { take, result } = await perform(play, { tunnel, verb: 'start', heldBy, expected: chain });
   tell.answer(renderOperation('start', result));
-  const clientLived = await showClient(play, { client, port: tunnel.port, tunnel: tunnel.name });
+  const clientLived = await showClient(play, { client, port: tunnel.port });
   tell.answer(styled('dim', `  lsof -ti :${tunnel.port} | xargs kill -9 would have killed it too`));
-  return { take, client, clientLived, plainSsh };
-}
-
-function strandChain({ stage, actors, env }: Play, tunnel: DemoTunnel): ProcessRef {
-  const ssh = findProgram('ssh', env) ?? 'ssh';
-  const program = tunnel.engine === 'autossh' ? findProgram('autossh', env) : undefined;
-  const monitor = program === undefined ? [] : ['-M', '0'];
-  const words = [...monitor, '-N', '-F', SSH_CONFIG, '-L', `${tunnel.port}:127.0.0.1:${stage.service.port}`, SSH_HOST];
-  return actors.strand(program ?? ssh, words, { ssh, cwd: stage.dir });
-}
-
-/** What everybody gets who starts the next ssh without freeing the port: its own words, from a real one. */
-async function tryPlainSsh({ stage, actors, env, signal }: Play, { port }: DemoTunnel): Promise<string> {
-  const forward = `127.0.0.1:${port}:127.0.0.1:${stage.service.port}`;
-  const words = ['-N', '-F', SSH_CONFIG, '-o', 'ExitOnForwardFailure=yes', '-L', forward, SSH_HOST];
-  const said = await actors.hear(findProgram('ssh', env) ?? 'ssh', words, { cwd: stage.dir, signal });
-  return said.split('\n')[0]?.trim() ?? '';
+  return { take, client, clientLived, complainer: stale.complainer, complaint };
 }
 
 async function meetStranger(play: Play): Promise<Encounter & { readonly refused: boolean; readonly spared: boolean }> {
@@ -138,7 +151,7 @@ async function meetStranger(play: Play): Promise<Encounter & { readonly refused:
   const options = { tunnel, verb: 'start' as const, force: true, heldBy: 'stranger (node)', expected: [stranger] };
   const { take, result } = await perform(play, options);
   tell.answer(renderOperation('start', result));
-  const clientLived = await showClient(play, { client, port: tunnel.port, tunnel: tunnel.name });
+  const clientLived = await showClient(play, { client, port: tunnel.port });
   return { take, client, clientLived, refused: refusal !== undefined, spared };
 }
 
@@ -199,10 +212,14 @@ function isServedSince(since: number): (answer: Answer) => boolean {
   return ({ at, outcome }) => outcome === 'served' && at >= since;
 }
 
-type StaleEncounter = Awaited<ReturnType<typeof meetStaleChain>>;
-type StrangerEncounter = Awaited<ReturnType<typeof meetStranger>>;
+interface Played {
+  readonly takes: readonly Take[];
+  readonly seamless: Take;
+  readonly stale: Awaited<ReturnType<typeof meetStaleChain>>;
+  readonly stranger: Awaited<ReturnType<typeof meetStranger>>;
+}
 
-function promisesOf(play: Play, takes: readonly Take[], stale: StaleEncounter, stranger: StrangerEncounter) {
+function promisesOf(play: Play, { takes, seamless, stale, stranger }: Played): Promised[] {
   const { traffic } = play.stage;
   const inUse = play.journal.filter((entry) => entry.type === 'tunnel.output' && IN_USE.test(entry.line)).length;
   const mistaken = takes.flatMap((take) => take.mistaken);
@@ -213,9 +230,14 @@ function promisesOf(play: Play, takes: readonly Take[], stale: StaleEncounter, s
   const clients = [stale, stranger].map(({ client }) => client.pid).join(' and ');
   return [
     promise(
-      inUse === 0 && IN_USE.test(stale.plainSsh),
-      `No tunnel met "Address already in use" in ${takes.length} starts; plain ssh did`,
-      `${inUse} lines of the tunnels' logs say "Address already in use"; plain ssh said: ${stale.plainSsh}`,
+      inUse === 0 && IN_USE.test(stale.complaint),
+      `No tunnel met "Address already in use" in ${takes.length} starts; ${stale.complainer} did`,
+      `${inUse} lines of the tunnels' logs say "Address already in use"; ${stale.complainer} said: ${stale.complaint}`,
+    ),
+    promise(
+      seamless.act.lost === 0,
+      `${seamless.act.what} was restarted under ${CLIENTS} clients, and none was refused or cut`,
+      `${seamless.act.lost} requests were refused or cut while ${seamless.act.what} was restarted`,
     ),
     promise(
       mistaken.length === 0 && survivors === 0,
@@ -242,6 +264,10 @@ function promisesOf(play: Play, takes: readonly Take[], stale: StaleEncounter, s
 
 /** glibc says "Address already in use", musl "Address in use". */
 const IN_USE = /address (already )?in use|cannot listen to port/i;
+
+function nameOf({ engine }: DemoTunnel): string {
+  return { ssh: 'ssh', autossh: 'autossh → ssh', embedded: 'link' }[engine];
+}
 
 function sum(takes: readonly Take[], of: (take: Take) => number): number {
   return takes.reduce((total, take) => total + of(take), 0);

@@ -1,3 +1,4 @@
+import type { JournalEntry } from '../../daemon/events.js';
 import { inspectPort } from '../../port/inspect.js';
 import type { ProcessRef } from '../../proc/stat.js';
 import { until } from '../../time.js';
@@ -5,6 +6,7 @@ import { readChain } from '../chain-view.js';
 import { renderHeld } from '../port-view.js';
 import { styled } from '../render.js';
 import type { Actors } from './actors.js';
+import type { Stage } from './stage.js';
 import { type Act, namesOf, type Promised } from './table.js';
 import type { Teller } from './teller.js';
 
@@ -13,6 +15,14 @@ export interface Scene {
   readonly tell: Teller;
   readonly signal: AbortSignal;
   readonly actors: Actors;
+}
+
+/** What the acts with tunnels play with. */
+export interface Play extends Scene {
+  readonly env: NodeJS.ProcessEnv;
+  readonly stage: Stage;
+  /** Everything the daemon has said so far. */
+  readonly journal: readonly JournalEntry[];
 }
 
 /** What the acts came to. */
@@ -44,16 +54,14 @@ export async function connectClient({ actors, signal }: Scene, port: number): Pr
   return client;
 }
 
-/** Did the client live? With a tunnel it is also back through that. */
+/** Did the client live, and is it back through the tunnel? */
 export async function showClient(
   { tell, actors, signal }: Scene,
-  { client, port, tunnel }: { client: ProcessRef; port: number; tunnel?: string },
+  { client, port }: { client: ProcessRef; port: number },
 ): Promise<boolean> {
-  const back = tunnel === undefined || (await isConnected(port, client, signal));
-  const lived = actors.isAlive(client) && back;
+  const lived = (await isConnected(port, client, signal)) && actors.isAlive(client);
   const whom = `the client (pid ${client.pid})`;
-  const how = tunnel === undefined ? 'is alive' : 'is alive, and connected again';
-  if (lived) tell.answer([styled('green', '✔ '), `${whom} ${how}`]);
+  if (lived) tell.answer([styled('green', '✔ '), `${whom} is alive, and connected again`]);
   else tell.answer([styled('red', '✖ '), `${whom} did not live through it`]);
   return lived;
 }

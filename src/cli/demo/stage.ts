@@ -9,20 +9,21 @@ import { startSshServer } from '../../sshd/server.js';
 import { systemClock, until } from '../../time.js';
 import { findProgram } from '../../tunnel/chain.js';
 import type { TunnelStatus } from '../../tunnel/runner.js';
-import type { ProgramName } from '../../tunnel/spec.js';
+import type { EngineName } from '../../tunnel/spec.js';
 import { createStack, type Stack } from './stack.js';
 import { openService, openTraffic, type Service, type Traffic } from './traffic.js';
 
-/** One of the demo's three tunnels. */
+/** One of the demo's four tunnels. */
 export interface DemoTunnel {
-  readonly name: 'orders' | 'reports' | 'webhook';
-  readonly engine: ProgramName;
+  readonly name: 'orders' | 'reports' | 'webhook' | 'checkout';
+  readonly engine: EngineName;
+  readonly seamless: boolean;
   /** `local`: the port is here and the service there (`ssh -L`). `remote`: the other way round (`ssh -R`). */
   readonly side: 'local' | 'remote';
   readonly port: number;
 }
 
-/** All that is there before the first act: a server, a service, a daemon with three tunnels up, requests through them. */
+/** All that is there before the first act: a server, a service, a daemon with four tunnels up, requests through them. */
 export interface Stage extends AsyncDisposable {
   /** A folder of its own, 0700. */
   readonly dir: string;
@@ -59,12 +60,13 @@ async function furnish({ env, signal, onEvent }: StageOptions, stack: Stack) {
   const dir = stack.defer(makeFolder(), (folder) => fs.rmSync(folder, { recursive: true, force: true }));
   const service = stack.use(await openService());
   const server = stack.use(await startSshServer({ username: 'demo', alias: SSH_HOST }));
-  const [orders = 0, reports = 0, webhook = 0] = await pickPorts(3);
-  const engine = findProgram('autossh', env) === undefined ? 'ssh' : 'autossh';
+  const [orders = 0, reports = 0, webhook = 0, checkout = 0] = await pickPorts(4);
+  const { engine, chained } = chooseEngines(env);
   const tunnels: readonly DemoTunnel[] = [
-    { name: 'orders', engine: 'ssh', side: 'local', port: orders },
-    { name: 'reports', engine, side: 'local', port: reports },
-    { name: 'webhook', engine: 'ssh', side: 'remote', port: webhook },
+    { name: 'orders', engine, side: 'local', port: orders, seamless: false },
+    { name: 'reports', engine: chained, side: 'local', port: reports, seamless: false },
+    { name: 'webhook', engine, side: 'remote', port: webhook, seamless: false },
+    { name: 'checkout', engine, side: 'local', port: checkout, seamless: true },
   ];
   // A short name for the command lines that the demo shows.
   fs.copyFileSync(server.sshConfigFile, path.join(dir, SSH_CONFIG));
@@ -75,6 +77,12 @@ async function furnish({ env, signal, onEvent }: StageOptions, stack: Stack) {
   const upMs = systemClock.now() - began;
   const traffic = stack.use(openTraffic(new Map(tunnels.map(({ name, port }) => [name, port])), service.greeting));
   return { dir, service, daemon, tunnels, traffic, upMs };
+}
+
+/** What `auto` would take, and for one of the tunnels an autossh, where there is one. */
+export function chooseEngines(env: NodeJS.ProcessEnv): { readonly engine: EngineName; readonly chained: EngineName } {
+  if (findProgram('ssh', env) === undefined) return { engine: 'embedded', chained: 'embedded' };
+  return { engine: 'ssh', chained: findProgram('autossh', env) === undefined ? 'ssh' : 'autossh' };
 }
 
 function makeFolder(): string {
@@ -91,12 +99,13 @@ function writePrivate(dir: string, name: string, text: string): void {
 function daemonConfig(dir: string, servicePort: number, tunnels: readonly DemoTunnel[]): string {
   const service = JSON.stringify(`127.0.0.1:${servicePort}`);
   const entries = tunnels.map(
-    ({ name, engine, side, port }) => `  - name: ${name}
+    ({ name, engine, side, port, seamless }) => `  - name: ${name}
     remote_host: ${SSH_HOST}
     direction: ${side === 'local' ? 'remote_to_local' : 'local_to_remote'}
     local_port: ${side === 'local' ? port : service}
     remote_port: ${side === 'local' ? service : port}
     engine: ${engine}
+    seamless: ${seamless}
 `,
   );
   return `state_dir: ${JSON.stringify(path.join(dir, 'state'))}
@@ -109,7 +118,7 @@ ${entries.join('')}`;
 }
 
 /** Below the range of which the kernel gives ports to clients: nobody takes one by accident while the demo has it free. */
-export async function pickPorts(count: number): Promise<number[]> {
+async function pickPorts(count: number): Promise<number[]> {
   const range = known(openProc().text('sys/net/ipv4/ip_local_port_range')) ?? '';
   const lowest = Number(range.split(/\s+/)[0]) || 32_768;
   const [from, to] = lowest > 12_000 ? [10_000, lowest] : [10_000, 60_000];

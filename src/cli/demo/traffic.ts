@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { isErrno } from '../../errors.js';
@@ -34,7 +35,7 @@ export interface Answer {
   readonly outcome: Outcome;
 }
 
-/** Requests through every tunnel, one after the other in each, for as long as it is open. */
+/** Requests through every tunnel, one after the other in each, for as long as it is open. A port may have several names. */
 export interface Traffic {
   /** What became of the requests through each tunnel since the last call. */
   take(): ReadonlyMap<string, readonly Answer[]>;
@@ -52,6 +53,7 @@ const LATE_MS = 2000;
 
 export function openTraffic(ports: ReadonlyMap<string, number>, greeting: string): Traffic {
   const closing = new AbortController();
+  setMaxListeners(0, closing.signal); // each loop has a request or a pause that ends with it
   const totals = new Map<Outcome, number>();
   const answers = new Map<string, Answer[]>([...ports.keys()].map((name) => [name, []]));
   let everyMs = 5;

@@ -8,34 +8,48 @@ import { findProgram, readSshFacts } from '../../tunnel/chain.js';
 import type { TunnelSpec } from '../../tunnel/spec.js';
 import { isAnswered } from '../instance.js';
 import { type Check, count, failed, ok, type Surroundings, unknown, warning } from './check.js';
+import { checkEmbedded } from './embedded.js';
 import { findEmbedded } from './programs.js';
 
 /** Who runs this, as ssh sees it: the user, the home, the keys, and whom it trusts. */
 export async function checkPerson(surroundings: Surroundings): Promise<Check[]> {
   const home = readPasswdHome();
   const { uid } = surroundings;
-  if (home === undefined && isEveryOneEmbedded(surroundings)) {
-    return [ok('user', `uid ${uid} has no line in /etc/passwd, and the embedded engine needs none`)];
+  if (home === undefined && isWithoutSsh(surroundings)) {
+    const agent = await checkAgent(surroundings);
+    const rest = await checkEmbedded(surroundings, agent.status === 'ok' && isSet(surroundings));
+    return [checkNameless(surroundings), agent, ...rest];
   }
   if (home === undefined) {
     const remedy = 'run it as a user of the image (user: in a compose file), or add the line: useradd';
     return [failed('user', `uid ${uid} has no line in /etc/passwd, so ssh refuses to run`, remedy)];
   }
   const agent = await checkAgent(surroundings);
+  const hasAgent = agent.status === 'ok' && isSet(surroundings);
   const { destinations, complaints } = await readDestinations(surroundings);
   return [
     checkHome(surroundings, home),
     agent,
     ...complaints,
-    ...checkKeys(surroundings, { destinations, home, hasAgent: agent.status === 'ok' && isSet(surroundings) }),
+    ...(surroundings.config && isWithoutSsh(surroundings)
+      ? []
+      : checkKeys(surroundings, { destinations, home, hasAgent })),
     ...checkHostKeys(surroundings, destinations),
+    ...(await checkEmbedded(surroundings, hasAgent)),
   ];
 }
 
-/** Then ssh has no part in it: nothing of what it wants is missing. */
-function isEveryOneEmbedded({ config, env }: Surroundings): boolean {
+/** A container may be run by any number: its home is what HOME says. */
+function checkNameless({ uid, env: { HOME } }: Surroundings): Check {
+  const who = `uid ${uid} has no line in /etc/passwd, and the embedded engine needs none`;
+  if (HOME !== undefined && path.isAbsolute(HOME)) return ok('user', `${who}; home ${HOME}`);
+  return warning('user', `${who}; HOME is not set, so ~ is /`, 'set HOME to the folder that has .ssh in it');
+}
+
+/** Then ssh has no part in it: nothing of what it wants is missing. As long as nothing is configured, where there is none. */
+function isWithoutSsh({ config, env }: Surroundings): boolean {
   const all = config?.tunnels.length ?? 0;
-  return all > 0 && findEmbedded({ config, env }).size === all;
+  return all > 0 ? findEmbedded({ config, env }).size === all : findProgram('ssh', env) === undefined;
 }
 
 /** The home that ssh takes `~` for, whatever HOME says. */
@@ -60,7 +74,7 @@ function checkHome(surroundings: Surroundings, home: string): Check {
   if (path.resolve(env.HOME) === path.resolve(home)) return ok('home', who);
   const finding = `${who}, and HOME is ${env.HOME}`;
   // That one looks where HOME says.
-  if (isEveryOneEmbedded(surroundings)) return ok('home', finding);
+  if (isWithoutSsh(surroundings)) return ok('home', finding);
   return warning(
     'home',
     finding,
@@ -141,8 +155,6 @@ function checkKeys(
     }
   }
   if (complaints.size > 0) return [...complaints.values()];
-  if (isEveryOneEmbedded(surroundings))
-    return [ok('keys', 'the embedded engine looks for them when it starts a tunnel')];
   const finding = `${count(usable.size, 'key file')} for ${count(destinations.length, 'destination')}`;
   if (without === 0) return [ok('keys', finding)];
   const remedy = 'name one with identity_file, or start an agent: nobody is there to type a password';

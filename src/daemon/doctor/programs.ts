@@ -19,7 +19,11 @@ export async function checkPrograms(surroundings: Surroundings): Promise<Check[]
 /** ssh goes through another host by a command, and runs that by a shell. */
 export function checkShell(isThere: boolean): Check {
   if (isThere) return ok('shell', '/bin/sh, by which ssh goes through a jump host');
-  return failed('shell', 'a tunnel has a jump host, and there is no /bin/sh', 'put a shell into the image');
+  return failed(
+    'shell',
+    'a tunnel has a jump host, and there is no /bin/sh',
+    "put a shell into the image, or take 'engine: embedded'",
+  );
 }
 
 /** As `engines` in package.json says: ^20.19 || >=22.12. */

@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto';
 import { chmodSync, readFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { userInfo } from 'node:os';
@@ -10,6 +11,8 @@ import { which } from '../../support/paths.js';
 import { makePatient, type Patient, say, tunnel } from './patient.js';
 
 const { homedir, username, uid } = userInfo();
+/** Some host's. */
+const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN8Qf08DWg5tUII52jxk8PhWSEFLTtKs+zBScTiHkXyk';
 
 describe('tunward doctor: the person', () => {
   let patient: Patient;
@@ -51,9 +54,48 @@ describe('tunward doctor: the person', () => {
     expect(lines).to.deep.equal([
       `ok home: ${username} (uid ${uid}), home ${homedir}, and HOME is ${patient.dir}`,
       'ok agent: none (SSH_AUTH_SOCK is not set): keys come from files',
-      'ok keys: the embedded engine looks for them when it starts a tunnel',
+      `failed keys: ${patient.dir}/none is not there`,
+      `ok host keys: 0 of 1 server known; 1 to be met, whose keys go into ${patient.dir}/state/known_hosts`,
     ]);
     expect(readFileSync(asked, 'utf8'), 'ssh was asked nothing').to.equal('');
+  });
+
+  describe('of embedded tunnels', () => {
+    const checks = async (keys: Readonly<Record<string, unknown>>, sshConfig = '', env = {}) =>
+      (await look({ config: configure({ engine: 'embedded', ...keys }, sshConfig) }, env)).slice(2);
+    const key = () => generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+
+    it('finds the keys that this client can use, and says of the others why not', async () => {
+      const identity_file = patient.write('id', key());
+      expect((await checks({ identity_file }))[0]).to.match(/^warning keys: \S+none is not there$/);
+      chmodSync(identity_file, 0o644);
+      expect(await checks({ identity_file }).then(([first]) => first)).to.match(
+        /^failed keys: .*\/id.*too open \(0644\)/,
+      );
+      const locked = generateKeyPairSync('ed25519').privateKey.export({
+        ...{ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'secret' },
+      });
+      const other = patient.write('locked', locked.toString());
+      expect(await checks({ identity_file: other })).to.include(
+        `failed keys: ${other} has a passphrase, and nobody is there to type it`,
+      );
+    });
+
+    it('knows who was met before, and who never will be', async () => {
+      const known = patient.write('known', `doctor.invalid ${KEY}\n`);
+      const file = `UserKnownHostsFile ${known}\nStrictHostKeyChecking yes`;
+      expect(await checks({}, file)).to.include('ok host keys: 1 of 1 server known');
+      patient.write('known', '');
+      expect((await checks({}, file)).find((line) => line.includes('host keys'))).to.match(
+        /^failed host keys: no key of doctor\.invalid in .*known.*, and StrictHostKeyChecking is yes$/,
+      );
+    });
+
+    it('says what of the ssh_config this client cannot do', async () => {
+      const [first, ...rest] = await checks({}, 'ProxyCommand nc %h %p');
+      expect(first).to.match(/^failed ssh config: doctor\.invalid: .*ProxyCommand/);
+      expect(rest).to.deep.equal([]);
+    });
   });
 
   describe('agent', () => {

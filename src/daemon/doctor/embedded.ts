@@ -1,0 +1,111 @@
+import path from 'node:path';
+import { isTunwardError } from '../../errors.js';
+import { destinationArguments } from '../../tunnel/arguments.js';
+import { type HostFacts, readHostFacts } from '../../tunnel/embedded/facts.js';
+import { knownNameOf } from '../../tunnel/embedded/host-key.js';
+import { type KeyFile, readKeyFile } from '../../tunnel/embedded/keys.js';
+import { readKnownHosts } from '../../tunnel/embedded/known-hosts.js';
+import { loadSsh2 } from '../../tunnel/embedded/ssh2.js';
+import type { TunnelSpec } from '../../tunnel/spec.js';
+import { type Check, count, failed, ok, type Surroundings, warning } from './check.js';
+import { findEmbedded } from './programs.js';
+
+/** Where the client inside the daemon goes, and what it finds of that. */
+interface Destination {
+  readonly spec: TunnelSpec;
+  readonly facts: HostFacts;
+}
+
+/** What the client inside the daemon would log in with, and whom it would believe. Nothing is connected. */
+export async function checkEmbedded(surroundings: Surroundings, hasAgent: boolean): Promise<Check[]> {
+  const { destinations, complaints } = await readDestinations(surroundings);
+  if (destinations.length === 0) return complaints;
+  return [
+    ...complaints,
+    ...checkKeys(destinations, hasAgent),
+    ...destinations.flatMap(complainOfHost),
+    ...checkHosts(destinations),
+  ];
+}
+
+async function readDestinations({ config, env }: Surroundings) {
+  const embedded = [...findEmbedded({ config, env })];
+  const specs = new Map(embedded.map((spec) => [destinationArguments(spec).join('\0'), spec]));
+  const knownHosts = config && path.join(config.stateDir, 'known_hosts');
+  const destinations: Destination[] = [];
+  const complaints: Check[] = [];
+  for (const spec of specs.values()) {
+    try {
+      destinations.push({ spec, facts: await readHostFacts(spec, null, { env, knownHosts }) });
+    } catch (error) {
+      if (!isTunwardError(error, 'ERR_SPAWN_FAILED')) throw error;
+      const remedy = "correct it there, or take 'engine: ssh' where there is one";
+      complaints.push(failed('ssh config', `${spec.remoteHost}: ${error.message}`, remedy));
+    }
+  }
+  return { destinations, complaints };
+}
+
+/** A file that is of no use is worse where there is nothing else. */
+function checkKeys(destinations: readonly Destination[], hasAgent: boolean): Check[] {
+  const ssh2 = loadSsh2();
+  const files = new Map<string, KeyFile>();
+  const read = (file: string): KeyFile => {
+    const found = files.get(file) ?? readKeyFile(ssh2, file);
+    files.set(file, found);
+    return found;
+  };
+  const complaints = new Map<string, Check>();
+  const without: string[] = [];
+  for (const { spec, facts } of destinations) {
+    const found = facts.identityFiles.map(read);
+    const isBare = !hasAgent && !found.some(({ kind }) => kind === 'key' || (kind === 'locked' && spec.interactive));
+    const wrong = found.flatMap(
+      (file) => complainOfKey(file, { isNamed: facts.areIdentitiesNamed, isBare, spec }) ?? [],
+    );
+    for (const check of wrong) {
+      if (complaints.get(check.finding)?.status !== 'failed') complaints.set(check.finding, check);
+    }
+    if (isBare && wrong.length === 0) without.push(spec.remoteHost);
+  }
+  if (complaints.size > 0) return [...complaints.values()];
+  const usable = [...files.values()].filter(({ kind }) => kind === 'key' || kind === 'locked').length;
+  const finding = `${count(usable, 'key file')} for ${count(destinations.length, 'destination')}`;
+  if (without.length === 0) return [ok('keys', finding)];
+  const remedy = 'name one with identity_file, or start an agent: nobody is there to type a password';
+  return [warning('keys', `no key for ${without.join(', ')}, and no agent`, remedy)];
+}
+
+function complainOfKey(
+  found: KeyFile,
+  { isNamed, isBare, spec }: { readonly isNamed: boolean; readonly isBare: boolean; readonly spec: TunnelSpec },
+): Check | undefined {
+  const say = isBare ? failed : warning;
+  if (found.kind === 'unusable') return say('keys', found.why, 'mend that, or name another with identity_file');
+  if (found.kind === 'absent' && isNamed) {
+    return say('keys', `${found.file} is not there`, 'create it, or correct identity_file');
+  }
+  if (found.kind !== 'locked' || spec.interactive || !isBare) return undefined;
+  const remedy = "put it into an agent, make the tunnel 'interactive: true', or take a key without one";
+  return failed('keys', `${found.file} has a passphrase, and nobody is there to type it`, remedy);
+}
+
+function isKnown({ facts }: Destination): boolean {
+  const { host, port } = knownNameOf(facts);
+  return readKnownHosts(facts.knownHostsFiles).typesOf(host, port).length > 0;
+}
+
+function complainOfHost(destination: Destination): Check[] {
+  const { spec, facts } = destination;
+  if (facts.strictHostKeyChecking !== 'yes' || isKnown(destination)) return [];
+  const finding = `no key of ${spec.remoteHost} in ${facts.knownHostsFiles.join(', ')}, and StrictHostKeyChecking is yes`;
+  return [failed('host keys', finding, 'write it down there, or take StrictHostKeyChecking accept-new')];
+}
+
+function checkHosts(destinations: readonly Destination[]): Check[] {
+  const met = destinations.filter(isKnown).length;
+  const fresh = destinations.filter((each) => each.facts.strictHostKeyChecking !== 'yes' && !isKnown(each));
+  const into = [...new Set(fresh.map(({ facts }) => facts.newKeysFile ?? 'no file'))];
+  const rest = fresh.length === 0 ? '' : `; ${fresh.length} to be met, whose keys go into ${into.join(', ')}`;
+  return [ok('host keys', `${met} of ${count(destinations.length, 'server')} known${rest}`)];
+}
