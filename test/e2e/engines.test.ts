@@ -202,6 +202,24 @@ const rows: readonly Row[] = [
     },
   },
   {
+    title: 'goes to a server by IPv6, from an address that is named, and compressed',
+    columns: ({ far }) => far === 'sshd',
+    async run(ground) {
+      const ssh_options = {
+        HostName: '::1',
+        BindAddress: '::1',
+        Compression: 'yes',
+        StrictHostKeyChecking: 'accept-new',
+      };
+      const web = await ground.local('web', { ssh_options });
+      await ground.has(web);
+      for (const sent of [randomBytes(1_000_000), Buffer.alloc(3_000_000)]) {
+        const back = await exchange(web.local_port, sent);
+        expect(back?.equals(sent), `${back?.length}`).to.equal(true);
+      }
+    },
+  },
+  {
     title: 'listens on every address of it when it is said to be up, and on none when it is said to be stopped',
     columns: everywhere,
     async run(ground) {
@@ -478,6 +496,71 @@ const rows: readonly Row[] = [
       expect(String(Buffer.concat(chunks))).to.equal('begun, and ended');
       const after = await tunnelIn(ground.home, 'kept', 'up');
       expect([after.restarts, after.chain]).to.deep.equal([before.restarts, before.chain]);
+    },
+  },
+  {
+    title: 'is carried by another engine when the file says so',
+    columns: ({ engine }) => engine === 'ssh',
+    async run(ground) {
+      const { column, far } = ground;
+      const web = await ground.local('web');
+      let [before] = await ground.has(web);
+      let isOver = false;
+      let refused = 0;
+      const client = async () => {
+        while (!isOver) if (!(await carries(web.local_port))) refused++;
+      };
+      const going = client();
+      try {
+        for (const engine of ['embedded', 'autossh', 'ssh']) {
+          await ground.configure({ ...web, engine });
+          const restarts = before.restarts + 1;
+          const after = await ground.becomes('web', { state: 'up', engine, restarts });
+          expect(after.chain.length, engine).to.equal({ embedded: 0, autossh: 2, ssh: 1 }[engine]);
+          expect(await allGone(before.chain, 5000)).to.equal(true);
+          expect(await carries(web.local_port), engine).to.equal(true);
+          before = after;
+        }
+      } finally {
+        isOver = true;
+        await going;
+      }
+      if (column.seamless) expect(refused, 'clients that were turned away').to.equal(0);
+      expect(await until(() => far.connections() === 1, { timeoutMs: 5000 })).to.equal(true);
+    },
+  },
+  {
+    title: 'shares one connection with its like, and none of them minds what becomes of another',
+    columns: isEmbedded,
+    async run(ground) {
+      const { far } = ground;
+      const names = ['one', 'two', 'three'];
+      const tunnels = await Promise.all(names.map((name) => ground.local(name)));
+      const befores = await ground.has(...tunnels);
+      expect(far.connections()).to.equal(1);
+      const [one, two, three] = tunnels;
+      const client = net.connect(two?.local_port ?? 0, '127.0.0.1').on('error', () => undefined);
+      await once(client, 'connect');
+      client.write('begun, ');
+      expect((await ground.act('one', 'restart')).status).to.equal(200);
+      expect((await ground.act('three', 'stop')).status).to.equal(200);
+      const chunks: Buffer[] = [];
+      client.on('data', (chunk: Buffer) => chunks.push(chunk)).end('and ended');
+      await once(client, 'close');
+      expect(String(Buffer.concat(chunks))).to.equal('begun, and ended');
+      expect(await carries(one?.local_port ?? 0)).to.equal(true);
+      expect(await carries(three?.local_port ?? 0)).to.equal(false);
+      expect((await ground.act('three', 'start')).status).to.equal(200);
+      far.cut();
+      for (const [at, name] of names.entries()) {
+        const isBack = async () => {
+          const { state, restarts } = (await ground.home.api('GET', `/v1/tunnels/${name}`)).body;
+          return state === 'up' && restarts > befores[at].restarts + (name === 'two' ? 0 : 1);
+        };
+        expect(await until(isBack, { timeoutMs: 10_000, everyMs: 20 }), name).to.equal(true);
+        expect(await carries(tunnels[at]?.local_port ?? 0), name).to.equal(true);
+      }
+      expect(far.connections()).to.equal(1);
     },
   },
   {

@@ -33,20 +33,22 @@ export interface Far {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** First `need(this, 'sshd')` for that kind; the other needs nothing. */
+/** First `need(this, 'sshd', 'ipv6')` for that kind, which listens on ::1 as well; the other needs nothing. */
 export function startFar(kind: FarKind): Promise<Far> {
   return kind === 'sshd' ? startReal() : startOfSsh2();
 }
 
 async function startReal(): Promise<Far> {
   const dir = mkdtempSync(join(tmpdir(), 'tunward-far-'));
-  let server: Sshd = await startSshd({ dir });
+  const start = (port?: number) =>
+    startSshd({ dir, extra: ['ListenAddress ::1'], ...(port === undefined ? {} : { port }) });
+  let server: Sshd = await start();
   const { port, host, sshConfigFile, knownHostsFile, hostKeyFile } = server;
   const each = (signal: NodeJS.Signals) => {
     for (const ref of descendantsOf(server.pid)) sendSignal(ref, signal);
   };
   const comeBack = async () => {
-    server = await startSshd({ dir, port });
+    server = await start(port);
   };
   return {
     ...{ port, host, sshConfigFile, knownHostsFile },
