@@ -114,8 +114,8 @@ async function openGround(column: Column, echo: number): Promise<Ground> {
         now = (await home.api('GET', `/v1/tunnels/${name}`)).body;
         return Object.entries(fields).every(([key, value]) => now[key] === value);
       };
-      const wanted = `${JSON.stringify(fields)} was wanted, and is: ${JSON.stringify(now)}`;
-      expect(await until(isSo, { timeoutMs, everyMs: 20 }), `${wanted}; ${JSON.stringify(now)}`).to.equal(true);
+      const isThere = await until(isSo, { timeoutMs, everyMs: 20 });
+      expect(isThere, `${JSON.stringify(fields)} was wanted; it is ${JSON.stringify(now)}`).to.equal(true);
       return now;
     },
     act: (name, action) => home.api('POST', `/v1/tunnels/${name}/${action}`),
@@ -621,6 +621,23 @@ const rows: readonly Row[] = [
       await closed;
       expect(await allGone(chain, 0)).to.equal(true);
       expect(listeningInodes('127.0.0.1', web.local_port)).to.deep.equal([]);
+      ground.daemon = await startUp(reaper, home, { SSH_AUTH_SOCK: undefined, DISPLAY: undefined });
+    },
+  },
+  {
+    title: 'ends with the daemon also when the server says nothing any more: in time, with 0',
+    columns: isEmbedded,
+    async run(ground) {
+      const { far, home, reaper, column } = ground;
+      const changes = { direction: 'local_to_remote', local_port: `127.0.0.1:${ground.echo}`, remote_port: 0 };
+      const web = await ground.local('web');
+      await ground.has(web, ...(column.seamless ? [] : [await ground.local('back', changes)]));
+      far.freeze();
+      expect(await ground.daemon.end('SIGTERM'), ground.daemon.stderr()).to.equal(0);
+      // What is not over by its deadline it would name.
+      expect(ground.daemon.stderr()).not.to.contain('not over after');
+      await far.thaw();
+      expect(await until(() => far.connections() === 0, { timeoutMs: 5000 })).to.equal(true);
       ground.daemon = await startUp(reaper, home, { SSH_AUTH_SOCK: undefined, DISPLAY: undefined });
     },
   },
