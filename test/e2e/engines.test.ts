@@ -202,6 +202,24 @@ const rows: readonly Row[] = [
     },
   },
   {
+    title: 'needs no ssh_config: none, or /dev/null, is no file at all',
+    columns: everywhere,
+    async run(ground) {
+      const { far } = ground;
+      const text = readFileSync(far.sshConfigFile, 'utf8');
+      const wordOf = (name: string) => new RegExp(`^ *${name} "?([^"\n]+)`, 'm').exec(text)?.[1];
+      const tunnels = ['none', '/dev/null'].map((ssh_config, at) =>
+        ground.local(`web${at}`, {
+          ...{ ssh_config, remote_host: `${wordOf('User')}@127.0.0.1`, identity_file: wordOf('IdentityFile') },
+          ssh_options: { Port: far.port, UserKnownHostsFile: far.knownHostsFile, IdentitiesOnly: true },
+        }),
+      );
+      const webs = await Promise.all(tunnels);
+      await ground.has(...webs);
+      for (const { local_port } of webs) expect(await carries(local_port)).to.equal(true);
+    },
+  },
+  {
     title: 'goes to a server by IPv6, from an address that is named, and compressed',
     columns: ({ far }) => far === 'sshd',
     async run(ground) {
