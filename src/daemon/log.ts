@@ -103,7 +103,7 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
         ? `No longer forwarding: ${reasonOf(entry.status)}`
         : `Reconnecting (attempt ${entry.status.attempt})`;
     case 'tunnel.up':
-      return `Up: ${entry.status.chain.map(({ pid }) => `pid ${pid}`).join(', ')}`;
+      return `Up: ${describeCarrier(entry.status)}`;
     case 'tunnel.backoff':
       return `Not up: ${reasonOf(entry.status)}; next try at ${entry.status.nextRetryAt ?? 'once'}${adviceOf(entry.status)}`;
     case 'tunnel.fatal':
@@ -127,6 +127,11 @@ function renderEntry(entry: JournalEntry, spec: TunnelSpec): string | undefined 
     default:
       return undefined;
   }
+}
+
+/** The processes of its chain; of an engine that has none, that it is one of this process. */
+function describeCarrier({ chain, engine }: TunnelStatus): string {
+  return chain.length === 0 ? `by the engine ${engine}` : chain.map(({ pid }) => `pid ${pid}`).join(', ');
 }
 
 function reasonOf({ reason, lastError }: TunnelStatus): string {

@@ -44,7 +44,7 @@ export function createSchema(bases: PathBases) {
   const path = pathSchema(bases);
   const settings = {
     engine: choice('auto', 'ssh', 'autossh', 'embedded').optional(),
-    ssh_config: path.optional(),
+    ssh_config: pathSchema(bases, 'none').optional(),
     identity_file: path.optional(),
     ssh_options: sshOptionsSchema().optional(),
     jump: jumpSchema().optional(),
@@ -310,9 +310,11 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
-function pathSchema({ dir, home }: PathBases) {
+/** `word`: one that stands for itself, and is no file of that name. */
+function pathSchema({ dir, home }: PathBases, word?: string) {
   const what = 'a path: absolute, relative to this file, or beginning with ~/';
   return text(what, (path) => !/\p{Cc}|^~[^/]/u.test(path)).transform((path, context) => {
+    if (path === word) return path;
     if (!path.startsWith('~')) return resolve(dir, path);
     if (home !== undefined) return join(home, path.slice(1));
     context.addIssue(`expected HOME in the environment for ${show(path)}, found nothing`);

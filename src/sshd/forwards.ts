@@ -162,6 +162,9 @@ interface Halved {
  * by `end()`, on the server's side of ssh2 1.17, is closed in both directions at once: so it is told `eof()` in its place.
  */
 function join(stream: Duplex, channel: Duplex & Partial<Halved>): void {
+  /** The target has said all, part of which may wait for the client's window. */
+  let hasStreamEnded = false;
+  /** And all of it has been sent. */
   let isStreamAtEnd = false;
   let isChannelAtEnd = false;
   stream.on('error', () => channel.destroy());
@@ -169,7 +172,8 @@ function join(stream: Duplex, channel: Duplex & Partial<Halved>): void {
   stream.pipe(channel, { end: false });
   channel.pipe(stream);
   stream.once('end', () => {
-    // Behind all that was written before, part of which may wait for the client's window.
+    hasStreamEnded = true;
+    // Behind all that was written before.
     channel.write(Buffer.alloc(0), () => {
       isStreamAtEnd = true;
       channel.eof?.();
@@ -181,7 +185,8 @@ function join(stream: Duplex, channel: Duplex & Partial<Halved>): void {
     if (isStreamAtEnd) close();
   });
   stream.once('close', () => {
-    if (!isStreamAtEnd) channel.destroy();
+    // One whose last word is on its way has closed in good order, and is not to be cut short.
+    if (!hasStreamEnded) channel.destroy();
   });
   channel.once('close', () => {
     // What the client has sent before it went is on its way to the target still.

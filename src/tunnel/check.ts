@@ -82,9 +82,13 @@ const LINE_MS = 200;
 async function checkBy(carrier: Carrier, target: Endpoint, context: CheckContext): Promise<CheckOutcome> {
   const { check, link, signal, clock } = context;
   const before = link.refusals().count;
+  const hasRefused = () => link.refusals().count > before;
   const opened = await openWithin(carrier, context);
   if (opened === undefined) return { verdict: 'silent', reason: 'timeout', detail: missed(target, check) };
-  if (opened instanceof Error) return judgeFailure(opened);
+  if (opened instanceof Error) {
+    // The far end's words, as they are for a link without a front, and not a sentence about this tunnel around them.
+    return hasRefused() ? unwell(link.refusals().last) : judgeFailure(opened);
+  }
   try {
     if (check.http === null && carrier.isConfirming) return OK;
     const talk = await (check.http === null ? hearEnd(opened, context) : ask(opened, target, context));
@@ -92,7 +96,6 @@ async function checkBy(carrier: Carrier, target: Endpoint, context: CheckContext
     if (talk.end === 'unasked') return unasked(talk.detail);
     if (talk.end === 'silent')
       return unasked("the target ends no connection that we end: ask it by 'check: {http: …}'");
-    const hasRefused = () => link.refusals().count > before;
     await until(hasRefused, { timeoutMs: LINE_MS, signal, clock });
     if (hasRefused()) return unwell(link.refusals().last ?? 'the far end refused the connection');
     return check.http === null ? OK : unwell(talk.detail);

@@ -462,6 +462,15 @@ describe('parseConfig()', () => {
       expect(only(parse(file(...everything, 'tunnels:', tunnel({ local_port: '1' }))))).to.deep.include(settings);
     });
 
+    it('takes none, as ssh -F does, for no file at all', () => {
+      expect(only(parse(file('ssh_config: none', 'tunnels:', tunnel({ local_port: '1' }))))).to.include({
+        sshConfig: 'none',
+      });
+      expect(only(parse(file('identity_file: none', 'tunnels:', tunnel({ local_port: '1' }))))).to.include({
+        identityFile: '/etc/t/none',
+      });
+    });
+
     it('gives a tunnel its own settings', () => {
       const own = everything.map((line) => `    ${line}`);
       const text = file('tunnels:', '  - remote_host: h', '    remote_port: 80', '    local_port: 1', ...own);

@@ -72,6 +72,13 @@ describe('the log of a tunnel', () => {
     return Object.fromEntries(names.sort().map((name) => [name.slice(base.length), letters(name)]));
   }
 
+  it('says what carries it: the processes of its chain, or the engine that has none', () => {
+    write({ type: 'tunnel.up', status: { ...status, chain: [{ pid: 7 }, { pid: 8 }] } as unknown as TunnelStatus });
+    write({ type: 'tunnel.up', status: { ...status, chain: [], engine: 'embedded' } });
+    const texts = logs.tail(id, 2).map((line) => line.slice(22));
+    expect(texts).to.deep.equal(['Up: pid 7, pid 8', 'Up: by the engine embedded']);
+  });
+
   it('begins with the one start line, in local time, addresses as configured', () => {
     write({ type: 'tunnel.starting', asked: true });
     expect(logs.tail(id, 10)).to.deep.equal([

@@ -487,6 +487,29 @@ describe('startSshServer()', () => {
     await server.resume();
   });
 
+  it('hands on all that a target has said before it closed, also to a client that is slow to read', async () => {
+    const server = await start();
+    const target = net.createServer({ allowHalfOpen: true }, (socket) => {
+      socket.resume().once('end', () => socket.end(Buffer.alloc(3_500_000)));
+    });
+    await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
+    opened.push(() => new Promise((resolve) => target.close(resolve)));
+    const client = new ssh2.Client();
+    opened.push(() => client.end());
+    client.on('error', () => undefined); // the server ends before it does
+    const { host, port: at, username } = server;
+    client.connect({ host, port: at, username, privateKey: readFileSync(server.identityFile) });
+    await once(client, 'ready');
+    const { port } = target.address() as AddressInfo;
+    const channel = await new Promise<Duplex>((resolve, reject) => {
+      client.forwardOut('127.0.0.1', 1, '127.0.0.1', port, (error, got) => (error ? reject(error) : resolve(got)));
+    });
+    channel.end();
+    // A client that reads nothing takes 3 MiB, by the window of a channel: what is left waits at the server.
+    await server.waitFor(() => server.forwards.some(({ accepted, isOpen }) => accepted && !isOpen));
+    expect(await text(channel)).to.have.lengthOf(3_500_000);
+  });
+
   it('does not mind what its clients do', async () => {
     const server = await start();
     const rude: readonly ((socket: net.Socket) => void)[] = [

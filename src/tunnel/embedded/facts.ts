@@ -204,8 +204,10 @@ function readSettings(
   /** `final`: the host's name that the first reading found; null while that goes on. */
   function readAll(final: string | null): void {
     if (spec.sshConfig !== null) {
+      // Both say that there is none: `ssh -F none`, and what many write for it.
+      if (spec.sshConfig === 'none' || spec.sshConfig === '/dev/null') return;
       // ssh takes whatever mode it has, of a file that it is told to read.
-      if (spec.sshConfig !== 'none') readFile(path.resolve(spec.sshConfig), { final, depth: 0, isOwn: false }, true);
+      readFile(path.resolve(spec.sshConfig), { final, depth: 0, isOwn: false }, true);
       return;
     }
     readFile(path.join(scene.home, '.ssh/config'), { final, depth: 0, isOwn: true }, true);

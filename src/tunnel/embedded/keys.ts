@@ -7,11 +7,20 @@ import type { Ssh2 } from './ssh2.js';
 /** What a file of a private key is to this client. */
 export type KeyFile =
   | { readonly kind: 'key'; readonly file: string; readonly key: ParsedKey }
-  /** It has a passphrase, which `open` tries. Answers undefined for a wrong one. */
-  | { readonly kind: 'locked'; readonly file: string; readonly open: (passphrase: Buffer) => ParsedKey | undefined }
+  | LockedKey
   | { readonly kind: 'absent'; readonly file: string }
   /** It is there and of no use, and why: one sentence with the file and the remedy. */
   | { readonly kind: 'unusable'; readonly file: string; readonly why: string };
+
+/** One that has a passphrase. */
+export interface LockedKey {
+  readonly kind: 'locked';
+  readonly file: string;
+  /** What the file shows without its passphrase; undefined where its format hides that as well. */
+  readonly publicHalf: Buffer | undefined;
+  /** Tries a passphrase. Answers undefined for a wrong one. */
+  readonly open: (passphrase: Buffer) => ParsedKey | undefined;
+}
 
 /** A key of RSA with 16,384 bits has 12 KB. */
 const MAX_BYTES = 1024 * 1024;
@@ -101,13 +110,15 @@ function readOpenSsh(ssh2: Ssh2, file: string, text: string): KeyFile {
     `'ssh-keygen -p -Z aes256-ctr -f ${file}'`;
   // ssh2 takes it for one that it knows, and fails with the right passphrase.
   if (head.cipher === 'chacha20-poly1305@openssh.com') return unusable(file, refused);
-  return readBySsh2(ssh2, file, text, head.cipher === 'none' ? describeDamaged(file) : refused);
+  const found = readBySsh2(ssh2, file, text, head.cipher === 'none' ? describeDamaged(file) : refused);
+  return found.kind === 'locked' ? { ...found, publicHalf: head.publicKey } : found;
 }
 
 interface Head {
   readonly cipher: string;
   readonly rounds: number;
   readonly type: string;
+  readonly publicKey: Buffer;
 }
 
 /** cipher, name of the derivation, its options (a salt and a number of rounds), how many keys, the first public one. */
@@ -128,7 +139,7 @@ function readHead(bytes: Buffer): Head | undefined {
   if (!cipher || !derivation || !options || !publicKey || publicKey.length < 4) return undefined;
   const length = publicKey.readUInt32BE(0);
   const rounds = options.length >= 4 ? options.readUInt32BE(options.length - 4) : 0;
-  return { cipher: cipher.toString('latin1'), rounds, type: publicKey.toString('latin1', 4, 4 + length) };
+  return { cipher: cipher.toString('latin1'), rounds, type: publicKey.toString('latin1', 4, 4 + length), publicKey };
 }
 
 function readBySsh2(ssh2: Ssh2, file: string, text: string, otherwise: string): KeyFile {
@@ -136,7 +147,7 @@ function readBySsh2(ssh2: Ssh2, file: string, text: string, otherwise: string): 
   if (typeof parsed === 'object') return { kind: 'key', file, key: parsed };
   if (parsed === 'dsa') return unusable(file, describeDsa());
   if (parsed !== 'locked') return unusable(file, otherwise);
-  return { kind: 'locked', file, open: (passphrase) => opened(parse(ssh2, text, passphrase)) };
+  return { kind: 'locked', file, publicHalf: undefined, open: (passphrase) => opened(parse(ssh2, text, passphrase)) };
 }
 
 /** PEM as OpenSSL has it. ssh2 is given what it reads: the same key, unlocked, in the older form of its type. */
@@ -145,6 +156,7 @@ function readByNode(ssh2: Ssh2, file: string, text: string): KeyFile {
     return {
       kind: 'locked',
       file,
+      publicHalf: undefined,
       open: (passphrase) => {
         const unlocked = decode(text, passphrase);
         return unlocked && opened(convert(ssh2, unlocked));

@@ -1,9 +1,18 @@
 import type { Duplex } from 'node:stream';
-import type { AgentAuthMethod, AnyAuthMethod, AuthHandlerMiddleware, BaseAgent, ParsedKey, Prompt } from 'ssh2';
+import type {
+  AgentAuthMethod,
+  AnyAuthMethod,
+  AuthHandlerMiddleware,
+  BaseAgent,
+  ParsedKey,
+  Prompt,
+  SignCallback,
+  SigningRequestOptions,
+} from 'ssh2';
 import { maySign } from './algorithms.js';
 import type { HostFacts } from './facts.js';
 import { bitsOfRsa } from './host-key.js';
-import { type KeyFile, readKeyFile } from './keys.js';
+import { type KeyFile, type LockedKey, readKeyFile } from './keys.js';
 import { readPlainFile } from './plain-file.js';
 import type { Questions } from './questions.js';
 import type { Ssh2 } from './ssh2.js';
@@ -47,6 +56,7 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
   let left: readonly string[] = [];
   /** An agent has signed: ssh2 keeps the server's answer to that to itself, where it is that more is wanted. */
   let isSigned = false;
+  let isClosed = false;
   let isLocked = false;
   let isWrong = false;
   const ways: Readonly<Record<string, AsyncGenerator<Attempt, undefined>>> = {
@@ -68,6 +78,7 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
     },
     explain,
     close() {
+      isClosed = true;
       for (const stream of agentStreams) stream.destroy();
     },
   };
@@ -104,7 +115,13 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
     for (const key of [...first, ...others]) if (agent) yield { method: askAgent(agent, key) };
     for (const { file, blobs } of files) {
       if (first.some((key) => blobs.some((blob) => blob.equals(key.getPublicSSH())))) continue;
-      const key = await open(readKeyFile(ssh2, file));
+      const found = readKeyFile(ssh2, file);
+      const shown = found.kind === 'locked' ? parseIdentity(ssh2, found.publicHalf ?? blobs[0]) : undefined;
+      if (found.kind === 'locked' && shown && isFit(shown)) {
+        yield { method: { type: 'agent', username: user, agent: createLockedAgent(found, shown) } };
+        continue;
+      }
+      const key = await open(found);
       if (key && !isFit(key)) hints.push(`Load key "${file}": ${key.type} is not accepted here, or has too few bits`);
       else if (key) yield { method: { type: 'publickey', username: user, key } };
     }
@@ -140,6 +157,28 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
     }
     hints.push(`Load key "${file}": incorrect passphrase`);
     return undefined;
+  }
+
+  /**
+   * An agent with one key: it is asked to sign once the server has said that this key would do, and the person for the
+   * passphrase then and not before, as with ssh.
+   */
+  function createLockedAgent(found: LockedKey, shown: ParsedKey): BaseAgent {
+    const sign = (_key: unknown, data: Buffer, options: SigningRequestOptions, done?: SignCallback) => {
+      const unlock = async () => {
+        const key = await open(found);
+        if (isClosed) return;
+        const signature: unknown = key?.sign(data, options.hash);
+        isSigned = Buffer.isBuffer(signature);
+        if (Buffer.isBuffer(signature)) done?.(undefined, signature);
+        else done?.(new Error('The key was not unlocked'));
+      };
+      unlock().catch((error: unknown) => onFailed(error instanceof Error ? error : new Error(String(error))));
+    };
+    return Object.assign(Object.create(ssh2.BaseAgent.prototype), {
+      getIdentities: (done: (error: undefined, keys: ParsedKey[]) => void) => done(undefined, [shown]),
+      sign,
+    });
   }
 
   function openAgent(): BaseAgent | undefined {

@@ -56,9 +56,10 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
       answered.abort();
       meter.refused();
       socket.destroy();
-      if (over.signal.aborted || !connection.isAlive()) return;
+      if (!connection.isAlive()) return;
+      // Also when this forward is over: the connection may go on for others, and whoever waits there would wait as long.
       incoming.reject();
-      onRefused(`open failed: connect failed: ${why}`);
+      if (!over.signal.aborted) onRefused(`open failed: connect failed: ${why}`);
     };
     socket.on('error', (error) => refuse(isErrno(error, 'ECONNREFUSED') ? 'Connection refused' : error.message));
     socket.once('close', () => refuse('Connection closed'));

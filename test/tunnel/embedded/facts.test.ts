@@ -354,7 +354,7 @@ describe('readHostFacts()', () => {
     expect(await complaintOf(named(dir))).to.match(/cannot be read: it is no plain file/);
     execFileSync('mkfifo', [join(dir, 'fifo')]);
     expect(await complaintOf(named(join(dir, 'fifo')))).to.match(/it is no plain file/);
-    expect((await named('none')).port).to.equal(22);
+    for (const nothing of ['none', '/dev/null']) expect((await named(nothing)).port, nothing).to.equal(22);
   });
 });
 

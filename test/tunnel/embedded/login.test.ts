@@ -76,6 +76,46 @@ describe('the login of the embedded engine', () => {
     expect(questions).to.deep.equal([passphrase, passphrase, "person@127.0.0.1's password: "]);
   });
 
+  it('asks for the passphrase of a key that the server would take, and of no other', async () => {
+    await using sshd = await startSshd({ passphrase: 'open sesame' });
+    const dir = mkdtempSync(join(tmpdir(), 'tunward-keys-'));
+    const other = join(dir, 'other');
+    makeKey(other, 'of another');
+    // Its format shows the public half as well.
+    rmSync(`${other}.pub`);
+    const text = readFileSync(sshd.sshConfigFile, 'utf8');
+    writeFileSync(sshd.sshConfigFile, text.replace('  IdentityFile', `  IdentityFile ${other}\n  IdentityFile`));
+    await using stand = createStand();
+    const first = createTestPrompt(['open sesame']);
+    const link = await stand.start(await localSpec(sshd, 9), { asking: askingOf(first.prompt) });
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    expect(first.questions).to.deep.equal([`Enter passphrase for key '${sshd.identityFile}': `]);
+    await link.stop();
+    writeFileSync(join(sshd.dir, 'authorized_keys'), '');
+    const second = createTestPrompt([]);
+    const refused = await stand.start(await localSpec(sshd, 9), { asking: askingOf(second.prompt) });
+    expect(await refused.settled()).to.include({ reason: 'auth_failed' });
+    const unattended = await stand.start(await localSpec(sshd, 9));
+    expect(await unattended.settled(), 'no passphrase would help').to.include({ reason: 'auth_failed' });
+    expect(second.questions).to.deep.equal([]);
+    rmSync(dir, { recursive: true });
+  });
+
+  for (const [kind, ...more] of [['rsa'], ['ecdsa'], ['rsa', '-m', 'PEM']] as const) {
+    it(`unlocks a key of ${[kind, ...more].join(' ')} and proves it`, async () => {
+      await using sshd = await startSshd();
+      rmSync(sshd.identityFile);
+      const words = ['-q', '-t', kind, ...more, '-N', 'open sesame', '-f', sshd.identityFile];
+      execFileSync('ssh-keygen', words, { input: 'y\n' });
+      copyFileSync(`${sshd.identityFile}.pub`, join(sshd.dir, 'authorized_keys'));
+      await using stand = createStand();
+      const { prompt, questions } = createTestPrompt(['wrong', 'open sesame']);
+      const link = await stand.start(await localSpec(sshd, 9), { asking: askingOf(prompt) });
+      expect(await link.settled(), link.lines.join()).to.equal('ready');
+      expect(questions).to.have.lengthOf(2);
+    });
+  }
+
   it('needs somebody for a key that has a passphrase', async () => {
     await using sshd = await startSshd({ passphrase: 'open sesame' });
     await using stand = createStand();

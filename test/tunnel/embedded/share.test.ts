@@ -1,12 +1,17 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
 import type { Link } from '#lib/tunnel/engine.js';
+import { createMeter } from '#lib/tunnel/front/meter.js';
 import { byKey, byPassword, startAsking } from '../../support/asking.js';
 import { askingOf, createStand, get, localSpec, remoteSpec } from '../../support/embedded.js';
+import { need } from '../../support/need.js';
 import { freeLocalPort } from '../../support/port.js';
+import { createReaper } from '../../support/reaper.js';
 import { startService } from '../../support/servers.js';
+import { startPerlSocket } from '../../support/sockets.js';
 import { startSshd } from '../../support/sshd.js';
 
 describe('one connection for many tunnels of the embedded engine', () => {
@@ -92,6 +97,30 @@ describe('one connection for many tunnels of the embedded engine', () => {
     await one?.stop();
     expect(await get(spec.forward.listen.port).catch((error: Error) => error)).to.be.instanceOf(Error);
     expect(await other?.check()).to.equal('ready');
+  });
+
+  it('leaves nobody waiting at a remote port whose target was slow, when that forward alone is stopped', async function () {
+    need(this, 'perl');
+    await using reaper = createReaper();
+    await using sshd = await startSshd();
+    await using stand = createStand();
+    // Nobody takes connections from its queue, which is full by the second: the kernel lets the next ones try for minutes.
+    const target = await freeLocalPort();
+    await startPerlSocket(reaper, { port: target, script: 'listen($s, 0)' });
+    const [busy, stays] = [await remoteSpec(sshd, target), await localSpec(sshd, 9)];
+    const meter = createMeter();
+    const [link, other] = [await stand.start(busy, { meter }), await stand.start(stays)];
+    for (const one of [link, other]) expect(await one.settled(), one.lines.join()).to.equal('ready');
+    const closed: number[] = [];
+    const clients = Array.from({ length: 5 }, (_, at) => {
+      const client = net.connect(busy.forward.listen.port, '127.0.0.1').on('error', () => undefined);
+      return client.resume().once('close', () => closed.push(at));
+    });
+    expect(await until(() => meter.read().connections === 5, { timeoutMs: 5000 })).to.equal(true);
+    await link.stop();
+    expect(await until(() => closed.length === 5, { timeoutMs: 5000 }), closed.join()).to.equal(true);
+    expect(await other.check()).to.equal('ready');
+    for (const client of clients) client.destroy();
   });
 
   it('is its own for a tunnel that does not share', async () => {
