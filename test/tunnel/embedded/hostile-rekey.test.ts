@@ -1,0 +1,67 @@
+import { once } from 'node:events';
+import net, { type AddressInfo } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { expect } from 'chai';
+import { until } from '#lib/time.js';
+import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
+
+/** What of ssh2's server is bent here. */
+interface Bent {
+  readonly _protocol: { channelWindowAdjust(id: number, bytes: number): void; rekey(): void };
+  readonly _sock: net.Socket;
+}
+
+describe('the engine embedded, and a server that begins a new exchange of keys and does not go on with it', () => {
+  const ssh2 = loadSsh2();
+  const undo: (() => unknown)[] = [];
+  afterEach(async () => {
+    for (const act of undo.splice(0).toReversed()) await act();
+  });
+
+  // ssh2 puts what is sent meanwhile in Protocol._queue, of which nobody is told that it is full.
+  it('has its clients wait, and keeps no more than there is room for', async () => {
+    const { private: key } = ssh2.utils.generateKeyPairSync('ed25519');
+    const server = new ssh2.Server({ hostKeys: [key] }, (client) => {
+      const { _protocol, _sock } = client as unknown as Bent;
+      client.on('error', () => undefined).on('authentication', (login) => login.accept());
+      client.on('tcpip', (accept) => {
+        const channel = accept().on('error', () => undefined);
+        channel.resume();
+        _protocol.channelWindowAdjust((channel as unknown as { outgoing: { id: number } }).outgoing.id, 0x7fff0000);
+        _protocol.rekey();
+        // Whatever the client has to say to that is read by nobody, and answered by nobody.
+        setImmediate(() => {
+          _sock.removeAllListeners('data');
+          _sock.on('data', () => undefined);
+        });
+      });
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    undo.push(() => new Promise<void>((resolve) => server.close(() => resolve())));
+    const worker = new Worker(new URL('./hostile-worker.js', import.meta.url), {
+      workerData: { port: (server.address() as AddressInfo).port },
+    });
+    undo.push(() => worker.terminate());
+    const [{ listen }] = (await once(worker, 'message')) as [{ listen: number }];
+    const client = net.connect(listen, '127.0.0.1').on('error', () => undefined);
+    undo.push(() => client.destroy());
+    let most = 0;
+    worker.on('message', ({ mb }: { mb: number }) => {
+      most = Math.max(most, mb);
+    });
+    const chunk = Buffer.alloc(64 * 1024, 120);
+    const pump = () => {
+      while (!client.destroyed && client.bytesWritten < 300e6 && client.write(chunk));
+    };
+    client.on('drain', pump);
+    pump();
+    await until(
+      () => {
+        worker.postMessage('how are you?');
+        return most > 100 || client.destroyed;
+      },
+      { timeoutMs: 5000, everyMs: 50 },
+    );
+    expect(most, 'MB that are kept').to.be.below(50);
+  });
+});
