@@ -225,7 +225,9 @@ function cpuSeconds(pid) {
   const tasks = path.join('/proc', String(pid), 'task');
   return readdirSync(tasks).reduce((sum, task) => {
     const [onCpu] = readFileSync(path.join(tasks, task, 'schedstat'), 'utf8').split(' ');
-    const children = readFileSync(path.join(tasks, task, 'children'), 'utf8').split(' ').filter(Boolean);
+    const children = readFileSync(path.join(tasks, task, 'children'), 'utf8')
+      .split(' ')
+      .filter(Boolean);
     return sum + Number(onCpu) / 1e9 + children.reduce((more, child) => more + cpuSeconds(child), 0);
   }, 0);
 }

@@ -2,14 +2,6 @@ import { Duplex } from 'node:stream';
 import type { Channel } from 'ssh2';
 import type { Remote } from '../front/carrier.js';
 
-/** What a channel needs to know of the connection below it. */
-export interface Below {
-  /** What is written meanwhile, and until the end of this turn of the event loop, leaves in one piece. */
-  gather(write: () => void): void;
-  /** Calls back when it can take more: the window of a channel (2 MiB) says nothing of that. */
-  whenRoom(done: () => void): void;
-}
-
 /** What is handed on at once, at most; a packet has 32 KB, and one read from the server's socket brings up to eight. */
 const BATCH_BYTES = 256 * 1024;
 
@@ -17,9 +9,11 @@ const BATCH_BYTES = 256 * 1024;
  * A channel of ssh2 as a stream like any other. Its own `destroy` sends what is left and reports nothing, and a connection
  * that breaks off ends it as if all had come through: neither would do for somebody's bytes.
  *
+ * `whenRoom` calls back when the connection below can take more: the window of a channel (2 MiB) says nothing of that.
+ *
  * It is poured out in batches: the packets that came with one read are one write for whoever takes them.
  */
-export function joinChannel(channel: Channel, { gather, whenRoom }: Below): Remote {
+export function joinChannel(channel: Channel, whenRoom: (done: () => void) => void): Remote {
   let sink: ((chunks: readonly Uint8Array[]) => boolean) | undefined;
   let batch: Uint8Array[] = [];
   let batchBytes = 0;
@@ -30,7 +24,7 @@ export function joinChannel(channel: Channel, { gather, whenRoom }: Below): Remo
         channel.resume();
       },
       write(chunk: Buffer, _encoding, done) {
-        gather(() => channel.write(chunk, (error) => (error ? done(error) : whenRoom(done))));
+        channel.write(chunk, (error) => (error ? done(error) : whenRoom(done)));
       },
       final(done) {
         channel.end(() => done());

@@ -98,7 +98,6 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   let phase: 'connect' | 'version' | 'keys' | 'login' | 'up' = 'connect';
   let stream: Wire | undefined;
   let isClosing = false;
-  let isGathering = false;
   /** The server's key, once it is known to be the right one. */
   let accepted: Buffer | undefined;
   let onReady: () => void = () => undefined;
@@ -307,22 +306,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     else waiting.push(done);
   }
 
-  /** A packet is three pieces for ssh2, and a piece of a stream up to two packets: one write, instead of six. */
-  function gather(write: () => void): void {
-    const wire = stream;
-    if (wire && !isGathering) {
-      isGathering = true;
-      wire.cork();
-      process.nextTick(() => {
-        isGathering = false;
-        wire.uncork();
-      });
-    }
-    write();
-  }
-
   function join(channel: Channel): Remote {
-    const joined = joinChannel(channel, { gather, whenRoom });
+    const joined = joinChannel(channel, whenRoom);
     streams.add(joined);
     joined.once('close', () => streams.delete(joined));
     return joined;
