@@ -9,6 +9,7 @@ import { benchRestart } from './restart.mjs';
 import { benchScale } from './scale.mjs';
 import { benchSoak } from './soak.mjs';
 import { main } from './support.mjs';
+import { benchThroughput } from './throughput.mjs';
 
 await main(fileURLToPath(import.meta.url), {
   restart: benchRestart,
@@ -19,4 +20,5 @@ await main(fileURLToPath(import.meta.url), {
   scale: benchScale,
   api: benchApi,
   soak: benchSoak,
+  throughput: benchThroughput,
 });

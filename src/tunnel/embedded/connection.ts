@@ -1,11 +1,11 @@
 import { lookup } from 'node:dns/promises';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
-import type { Channel, TcpConnectionDetails } from 'ssh2';
+import type { Channel, NegotiatedAlgorithms, TcpConnectionDetails } from 'ssh2';
 import type { Clock } from '../../time.js';
 import { until } from '../../time.js';
 import type { LinkExit } from '../engine.js';
-import type { ClientAddress } from '../front/carrier.js';
+import type { ClientAddress, Remote } from '../front/carrier.js';
 import type { Endpoint } from '../spec.js';
 import { type Algorithms, chooseAlgorithms, findMismatch } from './algorithms.js';
 import { guardChannel } from './breach.js';
@@ -30,7 +30,7 @@ export interface Connection {
    *
    * @throws ConnectionError `target_refused` with the server's words, or why the connection is over; the signal's reason.
    */
-  open(client: ClientAddress, target: Endpoint, signal: AbortSignal): Promise<Duplex>;
+  open(client: ClientAddress, target: Endpoint, signal: AbortSignal): Promise<Remote>;
   /**
    * Has the server listen; resolves to the port, which it chooses where `port` is 0. Who connects there is handed in.
    *
@@ -45,7 +45,7 @@ export interface Connection {
 
 /** Somebody who has connected to a port that a server listens on. */
 export interface Incoming {
-  accept(): Duplex;
+  accept(): Remote;
   reject(): void;
 }
 
@@ -58,10 +58,19 @@ export interface ConnectionOptions {
   /** A line that the server has said to whoever logs in. */
   readonly say: (line: string) => void;
   /** Makes what it goes through, within `timeoutMs`: a socket, or a channel of the connection before it. */
-  readonly reach: (options: { readonly signal: AbortSignal; readonly timeoutMs: number }) => Promise<Duplex>;
+  readonly reach: (options: { readonly signal: AbortSignal; readonly timeoutMs: number }) => Promise<Wire>;
   readonly signal: AbortSignal;
 }
 
+/** What a connection goes through. */
+export interface Wire extends Duplex {
+  /** Whether nothing of what 'data' brings is kept by who listens, beyond the event: then one buffer is read into again and again. */
+  reuse?(isAllowed: boolean): void;
+}
+
+/** What is read at once from a server: little, until there has been more. */
+const FIRST_READ = 16_384;
+const FULL_READ = 262_144;
 /** How long a server may take to hang up when it has been told goodbye. */
 const FAREWELL_MS = 500;
 /** What waits to be sent on one connection; who has more to say waits. */
@@ -88,7 +97,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   const over = new AbortController();
   let failure: Error | undefined;
   let phase: 'connect' | 'version' | 'keys' | 'login' | 'up' = 'connect';
-  let stream: Duplex | undefined;
+  let stream: Wire | undefined;
   let isClosing = false;
   /** The server's key, once it is known to be the right one. */
   let accepted: Buffer | undefined;
@@ -142,7 +151,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     tellEnd(error instanceof ConnectionError ? error.exit : exitOf(error));
   }
 
-  function begin(wire: Duplex): void {
+  function begin(wire: Wire): void {
     const listenIn = (chunk: Buffer) => {
       if (!greeting.take(chunk)) wire.off('data', listenIn);
       if (phase === 'version' && greeting.hasVersion()) phase = 'keys';
@@ -156,6 +165,10 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
       .on('banner', (text) => say(text))
       .on('change password', () => fail(login.explain('the password has expired, and is to be changed there first')))
       .on('tcp connection', onIncoming)
+      .on('handshake', ({ sc }: NegotiatedAlgorithms) => {
+        // Of these ssh2 copies what it needs later; chacha20-poly1305 waits with a view of the packet for the end of its MAC.
+        wire.reuse?.(/^aes\d+-(gcm|ctr)/.test(sc.cipher));
+      })
       .once('ready', () => {
         phase = 'up';
         onReady();
@@ -294,7 +307,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     else waiting.push(done);
   }
 
-  function join(channel: Channel): Duplex {
+  function join(channel: Channel): Remote {
     guardChannel(channel, (what) => fail(new ConnectionError('exited', `${server} ${what}: it is left`)));
     const joined = joinChannel(channel, whenRoom);
     streams.add(joined);
@@ -302,7 +315,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     return joined;
   }
 
-  function open({ address, port: from }: ClientAddress, target: Endpoint, asked: AbortSignal): Promise<Duplex> {
+  function open({ address, port: from }: ClientAddress, target: Endpoint, asked: AbortSignal): Promise<Remote> {
     return new Promise((resolve, reject) => {
       asked.throwIfAborted();
       requireConnection();
@@ -416,7 +429,7 @@ export async function connectSocket(
   let last: Error = new ConnectionError('unreachable', `Could not resolve hostname ${host}: it has no address`);
   for (const [at, address] of addresses.entries()) {
     const shareMs = (deadline - clock.now()) / (addresses.length - at);
-    const socket = net.connect({ host: address, port, ...(bindAddress === null ? {} : { localAddress: bindAddress }) });
+    const socket = startSocket({ host: address, port, ...(bindAddress === null ? {} : { localAddress: bindAddress }) });
     try {
       await connected(socket, { signal, clock, timeoutMs: at === addresses.length - 1 ? Infinity : shareMs });
       return socket.setNoDelay(true).setKeepAlive(tcpKeepAlive);
@@ -427,6 +440,38 @@ export async function connectSocket(
     }
   }
   throw last;
+}
+
+/**
+ * Reads into one buffer again and again, and more at once than the 64 KB of a socket's own: more packets are whole in it, and
+ * for those of each read there is one write. It comes paused, since nothing of it is kept for who listens later.
+ */
+function startSocket(to: net.TcpNetConnectOpts): Wire & net.Socket {
+  let isKept = true;
+  let buffer = Buffer.allocUnsafeSlow(FIRST_READ);
+  let isFull = false;
+  const onread = {
+    // Asked after each read, for the next one.
+    buffer: () => {
+      if (isFull && buffer.length < FULL_READ) buffer = Buffer.allocUnsafeSlow(FULL_READ);
+      return buffer;
+    },
+    callback: (length: number, chunk: Uint8Array) => {
+      isFull = length === chunk.length;
+      const piece = Buffer.from(chunk.buffer, chunk.byteOffset, length);
+      socket.emit('data', isKept ? Buffer.from(piece) : piece);
+      return true;
+    },
+  };
+  const socket = Object.assign(net.connect({ ...to, onread }), {
+    reuse(isAllowed: boolean) {
+      isKept = !isAllowed;
+      // The one so far may have been kept in part.
+      buffer = Buffer.allocUnsafeSlow(FIRST_READ);
+    },
+  });
+  socket.pause();
+  return socket;
 }
 
 async function resolve(host: string, family: 0 | 4 | 6, signal: AbortSignal): Promise<string[]> {

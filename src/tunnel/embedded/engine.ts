@@ -6,7 +6,7 @@ import type { Clock } from '../../time.js';
 import { answersOf } from '../asking/answers.js';
 import type { Engine, Link, LinkExit, LinkOptions, Reason } from '../engine.js';
 import { reasons } from '../engine.js';
-import type { Carrier } from '../front/carrier.js';
+import type { Carrier, Remote } from '../front/carrier.js';
 import { createFront, type Front } from '../front/front.js';
 import { createMeter } from '../front/meter.js';
 import { bindSet, connectionOf, formatEndpoint, type TunnelSpec } from '../spec.js';
@@ -157,7 +157,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     }
   }
 
-  async function open(client: { address: string; port: number }, asked: AbortSignal): Promise<Duplex> {
+  async function open(client: { address: string; port: number }, asked: AbortSignal): Promise<Remote> {
     if (!connection || over.signal.aborted) throw failure('exited', 'the link is gone');
     try {
       const stream = await connection.open(client, forward.target, asked);

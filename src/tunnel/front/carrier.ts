@@ -22,10 +22,10 @@ export interface Carrier {
 /** One connection to the target. */
 export interface Remote extends Duplex {
   /**
-   * Of one that reads into a buffer of its own instead of emitting 'data': from now on `sink` gets what comes. It answers
-   * false when it has not done with the piece: nothing more comes, and the piece stays as it is, until `resume()`.
+   * Of one that hands on what each read has brought at once, instead of emitting 'data': from now on `sink` gets that. It
+   * answers false when it has not done with the pieces: nothing more comes, and they stay as they are, until `resume()`.
    */
-  pour?(sink: (chunk: Uint8Array) => boolean): void;
+  pour?(sink: (chunks: readonly Uint8Array[]) => boolean): void;
 }
 
 /** Who connected, as the server on the far side may be told. */

@@ -88,7 +88,7 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
   // Reading into a buffer that is used again takes 0.6 s of CPU for a GB, where 'data' and pipe() take 1.0, and makes one
   // stream 1.3 to 1.4 times as fast: 0.75 of ssh -L on two busy cores, where ssh on a unix socket alone has 0.86 (medians).
   if (remote.pour) remote.pour(takeIn);
-  else remote.on('data', (chunk: Buffer) => takeIn(chunk) || remote.pause());
+  else remote.on('data', (chunk: Buffer) => takeIn([chunk]) || remote.pause());
   remote.resume();
   client.resume();
   // It may have closed before anybody listened.
@@ -98,10 +98,16 @@ export function splice(client: Socket, remote: Remote, { meter, clock, isAlive, 
   }
   return { reset, breakOff };
 
-  function takeIn(chunk: Uint8Array): boolean {
+  /** One write for the kernel, however many pieces there are. */
+  function takeIn(chunks: readonly Uint8Array[]): boolean {
     if (isClientClosed) return true;
-    meter.countIn(chunk.length);
-    return client.write(chunk) || client.writableLength === 0;
+    if (chunks.length > 1) client.cork();
+    for (const chunk of chunks) {
+      meter.countIn(chunk.length);
+      client.write(chunk);
+    }
+    if (chunks.length > 1) client.uncork();
+    return client.writableLength === 0;
   }
 
   /** The answer is cut short. What there is of it is still handed over; a reset at once would take it away. */

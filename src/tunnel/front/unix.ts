@@ -62,7 +62,7 @@ export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptio
 function connectOnce(path: string, signal: AbortSignal): Promise<Remote> {
   return new Promise((resolve, reject) => {
     // Until it is poured it is a stream as any other, for whoever only looks.
-    let sink = (chunk: Uint8Array): boolean => socket.push(Buffer.from(chunk));
+    let sink = ([chunk = new Uint8Array()]: readonly Uint8Array[]): boolean => socket.push(Buffer.from(chunk));
     let buffer = Buffer.allocUnsafeSlow(FIRST_READ);
     let isFull = false;
     const onread = {
@@ -74,11 +74,11 @@ function connectOnce(path: string, signal: AbortSignal): Promise<Remote> {
       },
       callback: (length: number, chunk: Uint8Array) => {
         isFull = length === chunk.length;
-        return sink(isFull ? chunk : chunk.subarray(0, length));
+        return sink([isFull ? chunk : chunk.subarray(0, length)]);
       },
     };
     const socket: Socket & Remote = Object.assign(connect({ path, allowHalfOpen: true, onread }), {
-      pour(to: (chunk: Uint8Array) => boolean) {
+      pour(to: (chunks: readonly Uint8Array[]) => boolean) {
         sink = to;
       },
     });

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import net from 'node:net';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
@@ -100,6 +101,45 @@ for (const { name, start } of servers) {
           '5000000',
         );
       }
+    });
+
+    // What is read from the server's socket is read into one buffer again and again, or not, as the cipher allows it.
+    for (const cipher of ['aes128-gcm@openssh.com', 'aes256-ctr', 'chacha20-poly1305@openssh.com']) {
+      it(`changes no byte and no order, of many connections at once, by ${cipher}`, async () => {
+        await using server = await start();
+        await using stand = createStand();
+        await using echo = await startServer((socket) => {
+          socket.pipe(socket);
+        });
+        const spec = await localSpec(server, echo.port, { sshOptions: { Ciphers: cipher } });
+        const link = await stand.start(spec);
+        expect(await link.settled(), link.lines.join()).to.equal('ready');
+        const sent = Array.from({ length: 4 }, () => randomBytes(4_000_000));
+        const returned = await Promise.all(sent.map((bytes) => readSlowly(spec.forward.listen.port, bytes)));
+        expect(returned.map((bytes, at) => bytes.equals(sent[at] ?? Buffer.alloc(0)))).to.deep.equal(
+          sent.map(() => true),
+        );
+      });
+    }
+  });
+}
+
+/** Sends it all, and reads up to the end with a rest after each piece, so that what comes has to wait. */
+function readSlowly(port: number, bytes: Buffer): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    const pieces: Buffer[] = [];
+    socket.on('data', (chunk: Buffer) => {
+      pieces.push(chunk);
+      socket.pause();
+      setImmediate(() => setImmediate(() => socket.resume()));
+    });
+    socket.once('error', reject).once('end', () => resolve(Buffer.concat(pieces)));
+    socket.write(bytes, () => {
+      // ssh2's server ends a channel in both directions with the one that it writes to: not before all is back.
+      void until(() => pieces.reduce((sum, { length }) => sum + length, 0) === bytes.length, {
+        timeoutMs: 20_000,
+      }).then(() => socket.end());
     });
   });
 }
