@@ -1,4 +1,4 @@
-import type { KillReport } from '../kill.js';
+import type { KillReport, Survivor } from '../kill.js';
 import { hasIpv6Loopback } from '../port/probe.js';
 import type { Clock } from '../time.js';
 import type { Link } from './engine.js';
@@ -24,8 +24,12 @@ export interface Entrance {
   retire(link: Link, drainMs: number): void;
   /** Are there links that were replaced, and not ended yet? */
   hasRetired(): boolean;
-  /** Ends all that were replaced, now. */
-  endRetired(): Promise<void>;
+  /**
+   * Ends all that were replaced, now; answers who has survived that, and is there to be ended again.
+   *
+   * @throws what a link throws that cannot be looked at.
+   */
+  endRetired(): Promise<Survivor | undefined>;
   /** Listens no more. Whatever goes through or waits is reset. Idempotent. */
   close(): Promise<void>;
 }
@@ -33,8 +37,8 @@ export interface Entrance {
 export interface EntranceOptions {
   readonly meter: Meter;
   readonly clock: Clock;
-  /** A link that was replaced has been ended. */
-  readonly onEnded: (link: Link, report: KillReport) => void;
+  /** A link that was replaced has been ended, but for whoever this answers. */
+  readonly onEnded: (link: Link, report: KillReport) => Survivor | undefined;
 }
 
 /** Of more links than these the oldest is ended at once: restarts in a row must not pile up. */
@@ -44,7 +48,7 @@ export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entr
   let front: Front | undefined;
   let listen: Endpoint | undefined;
   /** In the order in which they were replaced; each with what ends it at once. */
-  const retired = new Map<Link, () => Promise<void>>();
+  const retired = new Map<Link, () => Promise<Survivor | undefined>>();
   return { isOpen, open, heed, lead, retire, hasRetired: () => retired.size > 0, endRetired, close };
 
   function isOpen(spec: TunnelSpec): boolean {
@@ -73,29 +77,32 @@ export function createEntrance({ meter, clock, onEnded }: EntranceOptions): Entr
 
   function retire(link: Link, drainMs: number): void {
     const { carrier } = link;
-    let ending: Promise<void> | undefined;
+    let ending: Promise<Survivor | undefined> | undefined;
     const end = () => {
       if (carrier) front?.cut(carrier);
-      ending ??= link.stop().then(
-        (report) => {
-          retired.delete(link);
-          onEnded(link, report);
-        },
-        () => {
-          // Nothing could be looked at just now. It is kept, and ended with the tunnel.
+      ending ??= link
+        .stop()
+        .then((report) => {
+          const survivor = onEnded(link, report);
+          if (!survivor) retired.delete(link);
+          return survivor;
+        })
+        .finally(() => {
           ending = undefined;
-        },
-      );
+        });
       return ending;
     };
+    // Whoever survives, or cannot be looked at just now, is ended with the tunnel, and told of then.
+    const endQuietly = () => void end().catch(() => undefined);
     retired.set(link, end);
-    for (const endSurplus of [...retired.values()].slice(0, -MOST_RETIRED)) void endSurplus();
+    for (const one of [...retired].slice(0, -MOST_RETIRED)) void one[1]().catch(() => undefined);
     const drained = carrier && front ? front.drain(carrier, drainMs) : Promise.resolve(0);
-    void drained.then(end);
+    void drained.then(endQuietly);
   }
 
-  async function endRetired(): Promise<void> {
-    await Promise.all([...retired.values()].map((end) => end()));
+  async function endRetired(): Promise<Survivor | undefined> {
+    const ends = await Promise.all([...retired.values()].map((end) => end()));
+    return ends.find((survivor) => survivor !== undefined);
   }
 
   async function close(): Promise<void> {

@@ -151,6 +151,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   let isClosed = false;
   /** A seamless one was lost that had been up: it is tried again at once. */
   let isWaitedFor = false;
+  /** Another link is to take the place of the one that there is. */
+  let isOwed = false;
   /** What carries it was made for another spec than it has now. */
   let isStale = false;
   /** Somebody is there, for the start of an interactive one. */
@@ -274,6 +276,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (attendance) giveUpOn(attendance, conflict('has been closed'));
     await Promise.allSettled([stop()]);
     stage.abort(new Error(`tunnel ${spec.id} is closed`));
+    // A start that was called off may still be on its way to what it makes.
+    await tail;
+    await Promise.allSettled([closeEntrance()]);
   }
 
   function refuse(): void {
@@ -325,7 +330,9 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       return attendedTransition(condition, event, { isThere: attendance !== undefined, wasUp });
     }
     const isSeamless = spec.seamless && entrance.isOpen(spec);
-    const isOwn = isSeamless || (event.type === 'stop' && entrance.hasRetired());
+    // An exchange that is called off by this is still asked for: then the old link goes at once.
+    if (isSeamless && isOwed && event.type === 'lost') return transition(condition, { type: 'restart' });
+    const isOwn = isSeamless || (event.type === 'stop' && (isOwed || entrance.hasRetired()));
     return (isOwn ? seamlessTransition : transition)(condition, event);
   }
 
@@ -400,7 +407,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       wait: () => waitToRetry(signal),
       recheck: () => awaitReady(signal, LOST_MS),
       settle: () => lookAfter(signal),
-      renew: () => Promise.all([lookAfter(signal), queue(() => renew(signal))]).then(() => undefined),
+      renew: () => {
+        isOwed = true;
+        return Promise.all([lookAfter(signal), queue(() => renew(signal))]).then(() => undefined);
+      },
     };
     acts[effect]().catch((error: unknown) => {
       // The state that called a stage off goes on from there.
@@ -442,6 +452,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function serveBy(started: Link): void {
     link = started;
     isStale = false;
+    isOwed = false;
     started.exited
       .then((exit) => onExit(started, exit))
       .catch((error: unknown) => {
@@ -491,6 +502,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       return dispatch({ type: 'dead', reason: trouble.reason });
     }
     road = beginRoad(clock, byItself);
+    isOwed = false;
     operation?.reject(refuseExchange(spec, trouble));
     operation = undefined;
   }
@@ -630,20 +642,25 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     // What it listens with stays, and what goes on over links that were replaced: it is only to have another link.
     const isWanted = () => condition.desired === 'up' && spec.seamless !== null && entrance.isOpen(spec);
     const isKept = isWanted();
-    if (!isKept) await Promise.all([entrance.close(), entrance.endRetired()]);
-    const survivor = link ? await endLink() : isKept ? undefined : await clearLeftovers('own');
+    const closing = isKept ? undefined : closeEntrance();
+    closing?.catch(() => undefined); // whatever that says, the present link goes first
+    const present = link ? await endLink() : isKept ? undefined : await clearLeftovers('own');
+    // Somebody may have stopped it meanwhile.
+    const isLeft = isKept && !isWanted();
+    const survivor = (await closing) ?? present ?? (isLeft ? await closeEntrance() : undefined);
     road.noteStopped();
     if (survivor) {
       lastError = describeSurvivor(survivor);
       return tell(signal, { type: 'timeout', reason: 'stuck' });
     }
-    // Somebody may have stopped it meanwhile.
-    if (!isKept || !isWanted()) {
-      await Promise.all([entrance.close(), entrance.endRetired()]);
-      await waitUntilFree(spec, clock);
-    }
+    if (!isKept || isLeft) await waitUntilFree(spec, clock);
     road.noteFree();
     tell(signal, { type: 'exited' });
+  }
+
+  async function closeEntrance(): Promise<Survivor | undefined> {
+    const [survivor] = await Promise.all([entrance.endRetired(), entrance.close()]);
+    return survivor;
   }
 
   async function waitToRetry(signal: AbortSignal): Promise<void> {
@@ -693,13 +710,15 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     link = undefined;
   }
 
-  /** One that was replaced is gone: that is no part of anybody's way. */
-  function forgetRetired({ root }: Link, kill: KillReport): void {
-    if (root) context.ledger?.erase([root]);
+  /** One that was replaced has been ended: that is no part of anybody's way. Who survived it goes on being looked for. */
+  function forgetRetired({ root }: Link, kill: KillReport): Survivor | undefined {
     const layers = { chain: kill.killed.length };
     if (kill.killed.length + kill.survivors.length > 0) {
       publish({ type: 'process.killed', tunnel: spec.id, kill, layers });
     }
+    const survivor = findSurvivor(kill);
+    if (root && !survivor) context.ledger?.erase([root]);
+    return survivor;
   }
 
   /** Answers who is still there and should not be. Who is protected was met by mistake: this manager, its parents. */
@@ -708,7 +727,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       road.noteKill(kill);
       publish({ type: 'process.killed', tunnel: spec.id, kill, layers });
     }
-    return kill.survivors.find(({ why }) => !why.startsWith('protected'));
+    return findSurvivor(kill);
   }
 
   /** Something went wrong that is no answer: no program to run, no descriptors left. With a link there is one to lose. */
@@ -767,6 +786,10 @@ function describeGivenUp(why: unknown): string {
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
+
+function findSurvivor({ survivors }: KillReport): Survivor | undefined {
+  return survivors.find(({ why }) => !why.startsWith('protected'));
+}
 
 function describeSurvivor({ pid, command, why }: Survivor): string {
   return `pid ${pid} (${command}) survived: ${why}`;
