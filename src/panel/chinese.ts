@@ -236,6 +236,7 @@ export const chinese: Words = {
     sides: { local: '本机', remote: '服务器上' },
     who: (address) => `谁占用 ${address}？`,
     processes: '进程',
+    inDaemon: '没有自己的进程：它运行在守护进程内。',
     noProcesses: '这条隧道没有正在运行的进程。',
     listens: '监听',
     age: '已运行',

@@ -241,6 +241,7 @@ export const english: Words = {
     sides: { local: 'this side', remote: 'on the server' },
     who: (address) => `Who holds ${address}?`,
     processes: 'Processes',
+    inDaemon: 'None of its own: it runs inside the daemon.',
     noProcesses: 'No process is running for this tunnel.',
     listens: 'listens on',
     age: 'age',

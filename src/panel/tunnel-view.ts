@@ -125,10 +125,11 @@ function listenersView({ listen }: Tunnel, words: Words): TemplateResult {
   </section>`;
 }
 
-function processesView(panel: Panel, { id }: Tunnel, words: Words): TemplateResult {
+function processesView(panel: Panel, { id, state, engine }: Tunnel, words: Words): TemplateResult {
   const { processes } = panel.model();
   const known = processes?.id === id ? processes : undefined;
+  const none = state === 'up' && engine === 'embedded' ? words.tunnel.inDaemon : words.tunnel.noProcesses;
   return html`<section aria-labelledby="processes-title" aria-busy=${known ? nothing : 'true'}><h2 id="processes-title">${words.tunnel.processes}</h2>
-    ${known?.tree ? treeView(known.tree, words) : known ? html`<p class="faint">${words.tunnel.noProcesses}</p>` : ''}
+    ${known?.tree ? treeView(known.tree, words) : known ? html`<p class="faint">${none}</p>` : ''}
   </section>`;
 }

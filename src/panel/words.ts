@@ -152,6 +152,7 @@ export interface Words {
     readonly sides: Readonly<Record<'local' | 'remote', string>>;
     readonly who: (address: string) => string;
     readonly processes: string;
+    readonly inDaemon: string;
     readonly noProcesses: string;
     readonly listens: string;
     readonly age: string;

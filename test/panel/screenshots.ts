@@ -62,6 +62,7 @@ try {
   await shootAll('phone-light-zh', { ...narrow, locale: 'zh-CN' }, true);
   await shootStates();
   await shootTerminals();
+  await shootTraffic();
 } finally {
   await viewer.close();
   await stage.close();
@@ -153,6 +154,38 @@ async function shootTerminals(): Promise<void> {
       await shootWindow(page, `${size}-${colorScheme}-terminal-failed`);
       await page.context().close();
     }
+  }
+}
+
+/** A seamless tunnel that has been looked at for two minutes, by the page's clock. */
+async function shootTraffic(): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    let second = 0;
+    const sum = { in: 40_000_000, out: 900_000 };
+    stage.answers.set('GET /v1/traffic', () => {
+      second += 2;
+      sum.in += Math.round(2_000_000 * (1 + Math.sin(second / 9)) + (second % 14 === 0 ? 3_000_000 : 0));
+      sum.out += Math.round(300_000 * (1 + Math.cos(second / 5)));
+      const traffic = {
+        connections: 1200 + second,
+        open: 12,
+        queued: 0,
+        refused: 3,
+        bytes_in: sum.in,
+        bytes_out: sum.out,
+      };
+      const at = new Date(Date.parse('2026-11-25T16:00:00Z') + second * 1000).toISOString();
+      return { body: { at, tunnels: { [idOf(8)]: traffic } } };
+    });
+    const page = await viewer.open(`${stage.url}#/tunnel/${idOf(8)}`, { colorScheme, time: new Date() });
+    await page.locator('.link.live').waitFor();
+    while (second < 120) {
+      const before = second;
+      await page.clock.runFor(2000);
+      await eventually(() => second > before);
+    }
+    await shoot(page, `desktop-${colorScheme}-traffic`);
+    await page.context().close();
   }
 }
 

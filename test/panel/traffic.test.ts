@@ -72,6 +72,7 @@ describe('the traffic of a tunnel', () => {
     ];
     const page = await openTunnel(8);
     await page.getByText('seamless', { exact: true }).waitFor();
+    await page.getByText('None of its own: it runs inside the daemon.').waitFor();
     await lookAtAll(page);
     await page
       .getByRole('img', { name: 'Now 1.3 MB/s in and 0 B/s out; in the last two minutes 2.5 MB/s at most' })
