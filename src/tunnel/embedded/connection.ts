@@ -101,6 +101,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   let isClosing = false;
   /** The server's key, once it is known to be the right one. */
   let accepted: Buffer | undefined;
+  /** A new exchange of keys is under way; aborted when it is over. */
+  let exchange: AbortController | undefined;
   let onReady: () => void = () => undefined;
   let onFailure: (error: Error) => void = () => undefined;
   let tellEnd: (exit: LinkExit) => void = () => undefined;
@@ -143,6 +145,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     if (failure) return;
     failure = error;
     over.abort(error);
+    exchange?.abort();
     login.close();
     for (const each of streams) each.destroy(error);
     for (const done of waiting.splice(0)) done();
@@ -168,15 +171,22 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
       .on('handshake', ({ sc }: NegotiatedAlgorithms) => {
         // Of these ssh2 copies what it needs later; chacha20-poly1305 waits with a view of the packet for the end of its MAC.
         wire.reuse?.(/^aes\d+-(gcm|ctr)/.test(sc.cipher));
+        exchange?.abort();
+        exchange = undefined;
+        release();
+      })
+      .once('handshake', () => {
+        // Not before: what comes is then taken by ssh2 first. Nobody but the server begins a new exchange.
+        wire.on('data', () => {
+          if (phase === 'up' && !failure && !exchange && isExchanging(client)) void watchExchange();
+        });
       })
       .once('ready', () => {
         phase = 'up';
         onReady();
       });
     wire
-      .on('drain', () => {
-        for (const done of waiting.splice(0)) done();
-      })
+      .on('drain', release)
       .on('error', (error) => fail(explain(error)))
       .once('close', () => fail(explain()));
     client.connect({
@@ -205,7 +215,8 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
           try {
             write();
           } catch (error) {
-            say(error instanceof Error ? error.message : String(error));
+            if (error instanceof ConnectionError) fail(error);
+            else say(error instanceof Error ? error.message : String(error));
           }
         });
         answer(true);
@@ -284,6 +295,24 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     fail(new ConnectionError('timeout', late[phase]));
   }
 
+  /**
+   * The keys are to be exchanged within the time that a connection may take, counted from when all is sent that was to be
+   * sent before it: a slow line is given that. To the keepalive any byte is a sign of life, also of a server that never ends it.
+   */
+  async function watchExchange(): Promise<void> {
+    exchange = new AbortController();
+    const { signal: done } = exchange;
+    const timeoutMs = facts.connectTimeoutMs || SYSTEM_MS;
+    for (let before = Infinity; ; ) {
+      await clock.sleep(timeoutMs, done).catch(() => undefined); // it is over before that
+      if (done.aborted) return;
+      const unsent = stream?.writableLength ?? 0;
+      if (unsent === 0 || unsent >= before) break;
+      before = unsent;
+    }
+    fail(new ConnectionError('timeout', `${server}: a new key exchange timed out after ${timeoutMs} ms`));
+  }
+
   /** ssh2 asks the server for a sign of life; anything that comes from it is one, as for ssh. */
   async function keepAlive(everyMs: number, countMax: number): Promise<void> {
     let heard = 0;
@@ -303,8 +332,18 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   }
 
   function whenRoom(done: () => void): void {
-    if (!stream || failure || stream.writableLength < MOST_UNSENT) done();
+    if (hasRoom()) done();
     else waiting.push(done);
+  }
+
+  function hasRoom(): boolean {
+    if (!stream || failure) return true;
+    return stream.writableLength < MOST_UNSENT && !isExchanging(client);
+  }
+
+  function release(): void {
+    // If there is none yet: 'drain' or the end of the exchange comes later.
+    if (hasRoom()) for (const done of waiting.splice(0)) done();
   }
 
   function join(channel: Channel): Remote {
@@ -385,6 +424,15 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
   async function gone(): Promise<void> {
     await until(() => !stream || stream.closed, { timeoutMs: FAREWELL_MS, everyMs: 1, clock });
   }
+}
+
+/**
+ * Are keys being exchanged? ssh2 keeps what is sent meanwhile in a list of its own, without a bound and without a word to
+ * whoever sends: nothing but this field of its protocol, its own KEXINIT, tells.
+ */
+function isExchanging(client: object): boolean {
+  const { _protocol: protocol } = client as { readonly _protocol?: { readonly _kexinit?: unknown } };
+  return protocol?._kexinit !== undefined;
 }
 
 /** Every address of the far side is the empty one there (RFC 4254, section 7.1). */

@@ -445,7 +445,7 @@ const harmless: ReadonlySet<string> = new Set(
     'it concerns what is refused where it is asked for':
       'canonicaldomains canonicalizefallbacklocal canonicalizemaxdots canonicalizepermittedcnames enablesshkeysign ' +
       'gssapiclientidentity gssapidelegatecredentials gssapikexalgorithms gssapirenewalforcesrekey gssapiserveridentity ' +
-      'gssapitrustdns hostbasedacceptedalgorithms hostbasedauthentication hostbasedkeytypes proxyusefdpass tag',
+      'gssapitrustdns hostbasedacceptedalgorithms hostbasedkeytypes proxyusefdpass tag',
     'ssh itself passes over it':
       'afstokenpassing cipher compressionlevel fallbacktorsh globalknownhostsfile2 kerberosauthentication ' +
       'kerberostgtpassing protocol rhostsauthentication rhostsrsaauthentication rsaauthentication useprivilegedport ' +
@@ -466,6 +466,7 @@ const refusals: ReadonlyMap<string, { isNothing(words: readonly string[]): boole
   ['checkhostip', { isNothing: isNo }],
   ['gssapiauthentication', { isNothing: isNo }],
   ['gssapikeyexchange', { isNothing: isNo }],
+  ['hostbasedauthentication', { isNothing: isNo }],
   ['knownhostscommand', { isNothing: isNone }],
   ['pkcs11provider', { isNothing: isNone, remedy: 'let ssh-agent have the key' }],
   [

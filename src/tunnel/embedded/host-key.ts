@@ -1,5 +1,5 @@
 import type { HostFacts } from './facts.js';
-import { addKnownHost, fingerprintOf, type HostKey, type KnownHosts } from './known-hosts.js';
+import { addKnownHost, fingerprintOf, type HostKey, type KnownHosts, readKnownHosts } from './known-hosts.js';
 import type { Questions } from './questions.js';
 import { ConnectionError } from './trouble.js';
 
@@ -36,14 +36,14 @@ export function readHostKey(blob: Buffer): HostKey {
 
 /**
  * Is this the server that is meant? Resolves, when it is, to what is to be done once the server has shown that the key is
- * its own: a key that is met for the first time is written down then and not before.
+ * its own: a key that is met for the first time is written down then and not before. That throws `host_key_changed` where
+ * another one has been written down since, by a connection that met the host at the same time.
  *
  * @throws ConnectionError `host_key_changed`, `host_key_unknown`.
  */
 export async function checkHostKey(key: HostKey, options: HostKeyOptions): Promise<() => void> {
   const { facts, known } = options;
   const { host, port } = knownNameOf(facts);
-  const verdict = known.check(host, port, key);
   const name = port === 22 ? host : `[${host}]:${port}`;
   const kind = kindOf(key.type);
   const bits = bitsOfRsa(key.blob);
@@ -51,24 +51,27 @@ export async function checkHostKey(key: HostKey, options: HostKeyOptions): Promi
     const sentence = `Host key verification failed: the RSA key of ${name} has ${bits} bits, and ${facts.leastRsaBits} are the least`;
     throw new ConnectionError('host_key_unknown', sentence);
   }
-  if (verdict.kind === 'known') return () => undefined;
-  if (verdict.kind === 'revoked') {
-    const where = `Offending ${kind} key in ${verdict.file}:${verdict.line}`;
-    throw new ConnectionError('host_key_changed', `Host key for ${name} is marked as revoked; ${where}`);
-  }
-  if (verdict.kind === 'changed') {
-    const where = `Offending ${kind} key in ${verdict.file}:${verdict.line}`;
-    throw new ConnectionError('host_key_changed', `Host key for ${name} has changed; ${where}`);
-  }
+  if (isKnown(known)) return () => undefined;
   if (facts.strictHostKeyChecking === 'yes') {
     const sentence = `No ${kind} host key is known for ${name} and you have requested strict checking.`;
     throw new ConnectionError('host_key_unknown', sentence);
   }
   if (facts.strictHostKeyChecking === 'ask' && options.questions) await askAbout(key, name, options.questions);
   return () => {
-    const { newKeysFile, hashKnownHosts: isHashed } = facts;
-    if (newKeysFile !== null) addKnownHost(newKeysFile, host, port, key, { isHashed });
+    const { newKeysFile, knownHostsFiles, hashKnownHosts: isHashed } = facts;
+    if (newKeysFile === null || isKnown(readKnownHosts(knownHostsFiles))) return;
+    addKnownHost(newKeysFile, host, port, key, { isHashed });
   };
+
+  function isKnown(hosts: KnownHosts): boolean {
+    const verdict = hosts.check(host, port, key);
+    if (verdict.kind === 'changed' || verdict.kind === 'revoked') {
+      const what = verdict.kind === 'revoked' ? 'is marked as revoked' : 'has changed';
+      const where = `Offending ${kind} key in ${verdict.file}:${verdict.line}`;
+      throw new ConnectionError('host_key_changed', `Host key for ${name} ${what}; ${where}`);
+    }
+    return verdict.kind === 'known';
+  }
 }
 
 /** So often is somebody asked who says neither yes nor no: a function may never say anything else. */

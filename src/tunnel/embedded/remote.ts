@@ -25,6 +25,8 @@ export interface Remote {
   close(): Promise<void>;
 }
 
+/** So many of one forward are brought to the target at a time: a server opens as many as it likes, and each is a descriptor. */
+const MOST_BROUGHT = 1024;
 /** A target that neither accepts nor refuses is given up then. */
 const TARGET_MS = 30_000;
 
@@ -46,9 +48,14 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
   };
 
   function bring(incoming: Incoming): void {
+    meter.accepted();
+    if (sockets.size >= MOST_BROUGHT) {
+      meter.refused();
+      incoming.reject();
+      return onRefused(`open failed: resource shortage: ${MOST_BROUGHT} connections are open`);
+    }
     const socket = connectTo(target);
     const answered = new AbortController();
-    meter.accepted();
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
     const refuse = (why: string) => {

@@ -4,6 +4,9 @@ import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
 import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
+import { createStand, localSpec } from '../../support/embedded.js';
+import { startServer } from '../../support/servers.js';
+import { startSshd } from '../../support/sshd.js';
 
 /** What of ssh2's server is bent here. */
 interface Bent {
@@ -18,8 +21,8 @@ describe('the engine embedded, and a server that begins a new exchange of keys a
     for (const act of undo.splice(0).toReversed()) await act();
   });
 
-  // ssh2 puts what is sent meanwhile in Protocol._queue, of which nobody is told that it is full.
-  it('has its clients wait, and keeps no more than there is room for', async () => {
+  /** Takes all that is sent, and answers nothing of it, once a channel is open. */
+  async function startMute(): Promise<number> {
     const { private: key } = ssh2.utils.generateKeyPairSync('ed25519');
     const server = new ssh2.Server({ hostKeys: [key] }, (client) => {
       const { _protocol, _sock } = client as unknown as Bent;
@@ -38,8 +41,13 @@ describe('the engine embedded, and a server that begins a new exchange of keys a
     });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     undo.push(() => new Promise<void>((resolve) => server.close(() => resolve())));
+    return (server.address() as AddressInfo).port;
+  }
+
+  // ssh2 puts what is sent meanwhile in Protocol._queue, of which nobody is told that it is full.
+  it('has its clients wait, and keeps no more than there is room for', async () => {
     const worker = new Worker(new URL('./hostile-worker.js', import.meta.url), {
-      workerData: { port: (server.address() as AddressInfo).port },
+      workerData: { port: await startMute() },
     });
     undo.push(() => worker.terminate());
     const [{ listen }] = (await once(worker, 'message')) as [{ listen: number }];
@@ -63,5 +71,50 @@ describe('the engine embedded, and a server that begins a new exchange of keys a
       { timeoutMs: 5000, everyMs: 50 },
     );
     expect(most, 'MB that are kept').to.be.below(50);
+  });
+
+  // To the keepalive any byte is a sign of life: this one is left by a deadline of the exchange.
+  it('is left when the time for a connection is over', async () => {
+    const port = await startMute();
+    const stand = createStand();
+    undo.push(() => stand[Symbol.asyncDispose]());
+    const sshOptions = {
+      ...{ Port: String(port), User: 'u', StrictHostKeyChecking: 'no', ConnectTimeout: '1' },
+      ...{ UserKnownHostsFile: 'none', GlobalKnownHostsFile: 'none' },
+    };
+    const spec = await localSpec({ host: '127.0.0.1', sshConfigFile: 'none' }, 9, { share: false, sshOptions });
+    const link = await stand.start(spec);
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    const client = net.connect(spec.forward.listen.port, '127.0.0.1').on('error', () => undefined);
+    undo.push(() => client.destroy());
+    const exit = await until(async () => ((await link.check()) === 'ready' ? undefined : link.exited), {
+      timeoutMs: 10_000,
+    });
+    expect(exit).to.include({
+      reason: 'timeout',
+      lastError: `127.0.0.1 port ${port}: a new key exchange timed out after 1000 ms`,
+    });
+  });
+
+  it('goes on with what has waited when an exchange is over', async () => {
+    await using sshd = await startSshd({ extra: ['RekeyLimit 1M'] });
+    let count = 0;
+    await using sink = await startServer((socket) => {
+      socket.on('data', ({ length }) => {
+        count += length;
+      });
+    });
+    await using stand = createStand();
+    const spec = await localSpec(sshd, sink.port);
+    const link = await stand.start(spec);
+    expect(await link.settled(), link.lines.join()).to.equal('ready');
+    const clients = Array.from({ length: 3 }, () =>
+      net.connect(spec.forward.listen.port, '127.0.0.1').on('error', () => undefined),
+    );
+    for (const client of clients) client.write(Buffer.alloc(8_000_000, 'y'));
+    await until(() => count === 24_000_000, { timeoutMs: 20_000 });
+    expect(count).to.equal(24_000_000);
+    expect(await link.check()).to.equal('ready');
+    for (const client of clients) client.destroy();
   });
 });
