@@ -43,7 +43,7 @@ export function judgeListeners(proc: Proc, listeners: readonly Listener[], targe
   if (init) return { verdict: 'pid1', explanation: `${held(init)}, which is never killed: ${REMEDY.pid1}` };
   const locks = readLocks(proc);
   const daemon = holders.find((holder) => isDaemon(proc, holder, locks));
-  if (daemon) return { verdict: 'protected', explanation: `${held(daemon)}, ${WHY_DAEMON}: ${REMEDY.daemon}` };
+  if (daemon) return { verdict: 'protected', explanation: `${held(daemon)}, ${WHY_DAEMON}: ${DAEMON_REMEDY}` };
   const above = readAncestors(proc);
   const own = holders.find(({ pid }) => above.includes(pid));
   if (own) {
@@ -60,13 +60,14 @@ export function judgeListeners(proc: Proc, listeners: readonly Listener[], targe
 const REMEDY = {
   pid1: 'stop the service in it, or the container',
   protected: 'close the port there',
-  daemon: "'tunward stop NAME' (or the tunnel's settings) frees it",
   stuck: 'it dies when the disk or the file server that it waits for answers',
   other_user: 'try again as that user, or as root',
 } as const;
 
 /** What a daemon listens for is its tunnel's, seamless or by the embedded engine: all its others would die for it. */
 export const WHY_DAEMON = 'a tunward daemon that listens for its tunnel';
+
+export const DAEMON_REMEDY = "'tunward stop NAME' (or the tunnel's settings) frees it";
 
 /** A conflict without a listener, by the other sockets that are in the way and those who have them open. */
 export function judgeSockets(port: number, rows: readonly Socket[], owners: readonly ProcessInfo[]): Judgement {
