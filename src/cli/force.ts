@@ -30,8 +30,9 @@ async function findHolders(client: Client, which: string): Promise<Victim[]> {
     const { listen, chain } = await client.tunnel(which);
     const local = listen.filter(({ side }) => side === 'local');
     const reports = await Promise.all(local.map(({ port, host }) => client.port(port, host)));
+    const taken = reports.filter(({ verdict }) => verdict !== 'protected' && verdict !== 'pid1');
     const isOwn = ({ pid }: Victim) => chain.some((process) => process.pid === pid);
-    return holdersAsVictims(unique(reports.flatMap(({ listeners }) => listeners))).filter((one) => !isOwn(one));
+    return holdersAsVictims(unique(taken.flatMap(({ listeners }) => listeners))).filter((one) => !isOwn(one));
   } catch (error) {
     if (isTunwardError(error)) return [];
     throw error;

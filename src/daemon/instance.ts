@@ -2,6 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
 import path from 'node:path';
 import { isErrno, TunwardError } from '../errors.js';
+import { LOCK_PREFIX } from '../port/daemons.js';
 import { systemClock } from '../time.js';
 import { makePrivateFolder, moveAside, readOwnFile, replaceFile } from './files.js';
 
@@ -80,5 +81,5 @@ export async function isAnswered(path: string): Promise<boolean> {
 }
 
 function lockName(instance: string): string {
-  return `\0tunward-${createHash('sha256').update(instance).digest('hex').slice(0, 32)}`;
+  return `\0${LOCK_PREFIX}${createHash('sha256').update(instance).digest('hex').slice(0, 32)}`;
 }

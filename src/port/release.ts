@@ -1,5 +1,5 @@
 import { climb, type KillChainsOptions, type KillReport, type KillTarget, killChains } from '../kill.js';
-import { findHeld, type Holder, type HolderScan, scanHolders, scanUnshown, stillHolds } from '../proc/fd.js';
+import { findHeld, type Holder, type HolderScan, holds, scanHolders, scanUnshown, stillHolds } from '../proc/fd.js';
 import { checkMarker, readMarker } from '../proc/marker.js';
 import type { Socket } from '../proc/net.js';
 import { denied, type Proc } from '../proc/read.js';
@@ -14,10 +14,11 @@ import {
 } from '../proc/stat.js';
 import { ancestors } from '../proc/tree.js';
 import { type Clock, createSlice, growing, type Slice, until } from '../time.js';
+import { readLocks } from './daemons.js';
 import { describePort, isReleased, lookAtPort, type PortLook } from './inspect.js';
 import { type Listener, listenersInTheWay, mayBeUnshown, toListener } from './listeners.js';
 import { comesBack, findRespawner, isKeeper, type Suspicion, suspect } from './respawn.js';
-import { holdersOf, readAncestors } from './verdict.js';
+import { holdersOf, readAncestors, WHY_DAEMON } from './verdict.js';
 
 export interface FreeContext {
   readonly proc: Proc;
@@ -119,10 +120,12 @@ async function killHolders(context: FreeContext, rows: readonly Socket[]): Promi
     const timeoutMs = Math.max(1, deadline - clock.now());
     kills.push(await killChains(targets, { proc, clock, table, timeoutMs, signal, dryRun, ...rest }));
   };
-  const untouchable = await protectedHolders(proc, table, { inodes, slice });
+  const daemons = await findDaemons(proc, table, { inodes, slice });
+  const untouchable = [...daemons, ...(await protectedHolders(proc, table, { inodes, slice }))];
   const dealWith = async (holder: Holder): Promise<void> => {
     const { stat } = holder;
     noteHolder(context, holder);
+    if (daemons.some(({ pid }) => pid === stat.pid)) return void kills.push(spare(proc, stat, WHY_DAEMON));
     const targets = targetsFor(context, table, stat);
     if (untouchable.includes(stat)) return kill(targets, { dryRun: true });
     if (untouchable[0]) return void kills.push(spare(proc, stat, hasToo(untouchable[0])));
@@ -185,6 +188,24 @@ async function protectedHolders(
   for (const stat of untouchable) {
     const held = await findHeld(proc, stat.pid, inodes, slice);
     if (held !== denied && held.size > 0) holding.push(stat);
+  }
+  return holding;
+}
+
+/** Those of them who are a tunward daemon: nobody dies for the port of a tunnel that can be stopped. */
+async function findDaemons(
+  proc: Proc,
+  table: ProcessTable,
+  { inodes, slice }: { readonly inodes: ReadonlySet<number>; readonly slice: Slice },
+): Promise<ProcessStat[]> {
+  const locks = readLocks(proc);
+  const missing = new Set(locks);
+  const holding: ProcessStat[] = [];
+  if (locks.size === 0) return holding;
+  for await (const { stat, inodes: held } of scanHolders(proc, locks, { table, slice })) {
+    if (holds(proc, stat, inodes)) holding.push(stat);
+    for (const inode of held) missing.delete(inode);
+    if (missing.size === 0) break;
   }
   return holding;
 }

@@ -14,6 +14,7 @@ import {
 } from '../proc/stat.js';
 import { ancestors } from '../proc/tree.js';
 import type { Clock } from '../time.js';
+import { isDaemon, readLocks } from './daemons.js';
 
 /** A port that is listened on again within this time of being freed has been taken by whoever starts its holder again. */
 const RETURN_MS = 50;
@@ -153,9 +154,10 @@ export function findRespawner(
 /** Those who serve more than one: a person's login, a service manager. Nor is a shell in which a person types. */
 const managers = /^(systemd|sshd|sshd-session|login|init|tmux: server|screen|dockerd|containerd.*|conmon)$/;
 
-/** May it be killed for what it starts? What is above this process may not either; that the kill itself refuses. */
+/** May it be killed for what it starts? A tunward daemon may not, for one of its tunnels. What is above this process may not either; that the kill itself refuses. */
 export function isKeeper(proc: Proc, { pid }: ProcessInfo): boolean {
-  return pid === 1 || managers.test(readStat(proc, pid)?.comm ?? '') || isTypedIn(proc, pid);
+  const isManager = pid === 1 || managers.test(readStat(proc, pid)?.comm ?? '');
+  return isManager || isTypedIn(proc, pid) || isDaemon(proc, { pid }, readLocks(proc));
 }
 
 /** A shell without a script and without `-c`: what it runs was typed, and with it would go all else that its terminal has. */
@@ -178,6 +180,7 @@ export function remedyFor(proc: Proc, respawner: ProcessInfo, holder: ProcessInf
   if (comm.startsWith('PM2')) return 'stop the app there (pm2 stop <app>)';
   if (comm === 'runsv') return 'stop the service there (sv down <service>)';
   if (comm === 's6-supervise') return 'stop the service there (s6-svc -d <service>)';
+  if (isDaemon(proc, { pid }, readLocks(proc))) return "stop the tunnel there ('tunward stop NAME')";
   if (isTypedIn(proc, pid)) return 'end what was typed there (Ctrl-C in its terminal)';
   if (isKeeper(proc, respawner)) return 'end the service there';
   return `end that one first (tunward kill ${pid}), or have it killed too (--respawner, {respawner: true})`;

@@ -2,6 +2,7 @@ import type { KillReport } from '../kill.js';
 import type { Socket } from '../proc/net.js';
 import { known, type Proc } from '../proc/read.js';
 import { type ProcessInfo, readStat, readUserName } from '../proc/stat.js';
+import { isDaemon, readLocks } from './daemons.js';
 import type { HiddenReason } from './hidden.js';
 import type { Listener } from './listeners.js';
 import type { HostProbe } from './probe.js';
@@ -40,6 +41,9 @@ export function judgeListeners(proc: Proc, listeners: readonly Listener[], targe
   const held = (by: ProcessInfo) => `Port ${port} is held by ${introduce(by)}`;
   const init = holders.find(({ pid }) => pid === 1);
   if (init) return { verdict: 'pid1', explanation: `${held(init)}, which is never killed: ${REMEDY.pid1}` };
+  const locks = readLocks(proc);
+  const daemon = holders.find((holder) => isDaemon(proc, holder, locks));
+  if (daemon) return { verdict: 'protected', explanation: `${held(daemon)}, ${WHY_DAEMON}: ${DAEMON_REMEDY}` };
   const above = readAncestors(proc);
   const own = holders.find(({ pid }) => above.includes(pid));
   if (own) {
@@ -59,6 +63,11 @@ const REMEDY = {
   stuck: 'it dies when the disk or the file server that it waits for answers',
   other_user: 'try again as that user, or as root',
 } as const;
+
+/** What a daemon listens for is its tunnel's, seamless or by the embedded engine: all its others would die for it. */
+export const WHY_DAEMON = 'a tunward daemon that listens for its tunnel';
+
+export const DAEMON_REMEDY = "'tunward stop NAME' (or the tunnel's settings) frees it";
 
 /** A conflict without a listener, by the other sockets that are in the way and those who have them open. */
 export function judgeSockets(port: number, rows: readonly Socket[], owners: readonly ProcessInfo[]): Judgement {

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import { climb, type KillReport, type KillTarget } from '../kill.js';
+import { isDaemon, readLocks } from '../port/daemons.js';
 import { listenersInTheWay } from '../port/listeners.js';
 import { busyHosts, hasIpv6Loopback } from '../port/probe.js';
 import { endpoint } from '../port/words.js';
@@ -160,7 +161,10 @@ async function findPortHolders(specs: readonly TunnelSpec[], { proc, signal }: L
     }
   }
   if (ports.size === 0) return holders;
+  const locks = readLocks(proc);
   for await (const { stat, inodes } of scanHolders(proc, new Set(ports.keys()), { slice: createSlice(signal) })) {
+    // Whatever is taken over: with another daemon all its tunnels would die.
+    if (isDaemon(proc, stat, locks)) continue;
     const isTunnel = stat.comm === 'ssh' || stat.comm === 'autossh';
     holders.push({ stat, why: `listens on ${inodes.map((inode) => ports.get(inode)).join(' and ')}`, isTunnel });
   }

@@ -1,5 +1,6 @@
 import { TunwardError } from '../errors.js';
 import type { KillReport } from '../kill.js';
+import { DAEMON_REMEDY } from '../port/verdict.js';
 import type { ProcessInfo } from '../proc/stat.js';
 import type { Clock } from '../time.js';
 import type { State } from './machine.js';
@@ -100,6 +101,8 @@ export interface Failure {
 /** Who held the port when it was to be bound, though the clean-up had gone that far. */
 export interface Held {
   readonly holders: readonly ProcessInfo[];
+  /** One of them is a tunward daemon. */
+  readonly isDaemons: boolean;
   readonly cleanUp: CleanUp;
 }
 
@@ -110,10 +113,11 @@ export function createFailure({ kind, spec, status, held }: Failure): TunwardErr
   const what = `Tunnel ${name} (${id})`;
   const reason = status.reason ?? 'exited';
   if (reason === 'local_port_busy' && held) {
-    const { holders, cleanUp } = held;
+    const { holders, isDaemons, cleanUp } = held;
     const force = spec.interactive ? 'takeover: any kills it' : 'use --force, or takeover: any, to kill it';
-    const remedy = holders.length > 0 && cleanUp !== 'any' ? `; ${force}` : '';
-    const message = `${what} cannot start: ${describeHolders(port, holders)}${remedy}`;
+    const isTakeable = holders.length > 0 && cleanUp !== 'any';
+    const way = isDaemons ? `; ${DAEMON_REMEDY}` : isTakeable ? `; ${force}` : '';
+    const message = `${what} cannot start: ${describeHolders(port, held)}${way}`;
     return new TunwardError('ERR_PORT_HELD', message, { port, holders, nextRetryAt });
   }
   const outcome = kind === 'start' ? 'could not be started' : 'could not be stopped';

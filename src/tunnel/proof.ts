@@ -1,5 +1,7 @@
+import { isDaemon, readLocks } from '../port/daemons.js';
 import { findListeners } from '../port/listeners.js';
 import { busyHosts, hasIpv6Loopback } from '../port/probe.js';
+import { WHY_DAEMON } from '../port/verdict.js';
 import type { Proc } from '../proc/read.js';
 import type { ProcessInfo } from '../proc/stat.js';
 import { type Clock, growing, until } from '../time.js';
@@ -35,12 +37,21 @@ export async function findHolders(spec: TunnelSpec, options: ProofOptions): Prom
   return [...new Map(holders.map((holder) => [holder.pid, holder])).values()];
 }
 
+/** Is one of them a tunward daemon? No takeover goes as far as that. */
+export function hasDaemon(proc: Proc, holders: readonly ProcessInfo[]): boolean {
+  const locks = readLocks(proc);
+  return holders.some((holder) => isDaemon(proc, holder, locks));
+}
+
 /** `port 9443 is held by pid 812 (ssh -N …) of root, 3 s old`. */
-export function describeHolders(port: number, holders: readonly ProcessInfo[]): string {
+export function describeHolders(
+  port: number,
+  { holders, isDaemons }: { readonly holders: readonly ProcessInfo[]; readonly isDaemons: boolean },
+): string {
   const [who] = holders;
   if (!who) return `port ${port} cannot be bound, and whoever holds it cannot be seen`;
   const age = who.ageS === null ? '' : `, ${Math.round(who.ageS)} s old`;
-  return `port ${port} is held by pid ${who.pid} (${who.command}) of ${who.user}${age}`;
+  return `port ${port} is held by pid ${who.pid} (${who.command}) of ${who.user}${age}${isDaemons ? `, ${WHY_DAEMON}` : ''}`;
 }
 
 async function findBusy({ forward }: TunnelSpec): Promise<string[]> {

@@ -1,3 +1,4 @@
+import { DAEMON_REMEDY, WHY_DAEMON } from '../port/verdict.js';
 import type { Reason } from './engine.js';
 import type { TunnelSpec } from './spec.js';
 
@@ -29,6 +30,7 @@ export function remedyOf(
         return `answer yes once the fingerprint is known to be the right one: 'tunward auth ${whichOf(spec)}', or the panel`;
       return `no known_hosts file has the server's key: connect once by hand ('ssh ${remoteHost}'), and check its fingerprint`;
     case 'local_port_busy':
+      if (lastError?.endsWith(WHY_DAEMON)) return DAEMON_REMEDY;
       return `see who holds it with 'tunward who ${forward.listen.port}'; ${spec.interactive ? '' : '--force or '}'takeover: any' takes the port from anyone`;
     case 'remote_port_busy':
       return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute';

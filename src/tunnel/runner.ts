@@ -36,7 +36,7 @@ import {
   type OperationResult,
   type Road,
 } from './operation.js';
-import { describeHolders, findHolders, waitUntilFree } from './proof.js';
+import { describeHolders, findHolders, hasDaemon, waitUntilFree } from './proof.js';
 import { whichOf } from './remedy.js';
 import { retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
@@ -533,14 +533,14 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       road.noteStopped();
       const holders = await findHolders(spec, { proc, clock, signal });
       signal.throwIfAborted();
-      held = holders && { holders, cleanUp };
+      held = holders && { holders, isDaemons: hasDaemon(proc, holders), cleanUp };
       if (!holders && !survivor) {
         road.noteFree();
         return spec.seamless ? openEntrance() : undefined;
       }
       if (wantedCleanUp() !== cleanUp) continue;
       if (survivor) lastError = describeSurvivor(survivor);
-      if (holders) lastError = describeHolders(spec.forward.listen.port, holders);
+      if (held) lastError = describeHolders(spec.forward.listen.port, held);
       return { type: 'blocked', reason: holders ? 'local_port_busy' : 'stuck' };
     }
   }

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { expect } from 'chai';
+import { takeLock } from '#lib/daemon/instance.js';
 import { type FreePortOptions, freePort } from '#lib/port/free.js';
 import type { PortReport } from '#lib/port/inspect.js';
 import { findListeners } from '#lib/port/listeners.js';
@@ -256,6 +257,25 @@ describe('freePort()', () => {
       expect(report.explanation).to.include(`Cannot free port ${port}: pid ${process.pid}`);
       expectUnharmed(beside);
       server.close();
+    });
+
+    it('says of a tunward daemon that it listens for a tunnel, and kills nobody who has the port beside it', async function () {
+      need(this, 'ipv6');
+      const lock = await takeLock('this process is one');
+      const server = net.createServer();
+      await new Promise<void>((resolve) => server.listen({ port: 0, host: '127.0.0.1' }, resolve));
+      const { port } = server.address() as net.AddressInfo;
+      const beside = await listenAt(port, '::1');
+      for (const dryRun of [true, false]) {
+        const report = await freePort(port, { dryRun, timeoutMs: 2000 });
+        expect(report).to.include({ free: false, verdict: 'protected' });
+        expect(report.kill).to.deep.include({ killed: [], survivors: [] });
+        expect(report.kill?.left.map(({ pid }) => pid)).to.have.members([process.pid, beside.pid]);
+        expect(report.explanation).to.match(/a tunward daemon that listens for its tunnel: 'tunward stop NAME'/);
+      }
+      expectUnharmed(beside);
+      server.close();
+      lock.release();
     });
 
     it('says in a dry run who would be killed, and touches nobody', async () => {

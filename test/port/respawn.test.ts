@@ -1,10 +1,11 @@
 import { expect } from 'chai';
+import { takeLock } from '#lib/daemon/instance.js';
 import { freePort } from '#lib/port/free.js';
 import type { PortReport } from '#lib/port/inspect.js';
-import { suspect } from '#lib/port/respawn.js';
+import { isKeeper, remedyFor, suspect } from '#lib/port/respawn.js';
 import { isPortFree } from '#lib/port/wait.js';
 import { openProc } from '#lib/proc/read.js';
-import { readTable, readUserName } from '#lib/proc/stat.js';
+import { describeProcess, readStat, readTable, readUserName } from '#lib/proc/stat.js';
 import { createSlice, until } from '#lib/time.js';
 import { createFakeProc } from '../support/fakeproc.js';
 import { need } from '../support/need.js';
@@ -38,6 +39,18 @@ describe('freePort() of what is started again', () => {
       expect(isAlive(loop.pid)).to.equal(true);
     });
   }
+
+  it('spares a tunward daemon, though asked: with it all its tunnels would go', async () => {
+    const proc = openProc();
+    const stat = readStat(proc, process.pid);
+    if (!stat) throw new Error('This process is not in /proc');
+    const self = describeProcess(proc, stat);
+    expect(isKeeper(proc, self)).to.equal(false);
+    const lock = await takeLock('this process is one');
+    expect(isKeeper(proc, self)).to.equal(true);
+    expect(remedyFor(proc, self, undefined)).to.contain('tunward stop NAME');
+    lock.release();
+  });
 
   it('spares it, though asked, when it is of another user than was said', async function () {
     need(this, 'perl');

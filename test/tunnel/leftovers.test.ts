@@ -231,6 +231,21 @@ describe('findLeftovers()', () => {
       expect(await find('any', {}, [local])).to.deep.equal(['anyone 100 session']);
     });
 
+    it('leaves a tunward daemon that listens for a tunnel, also where takeover is any', async () => {
+      const lock = (inode: number, flags: string, name: string) =>
+        `ffff: 00000002 00000000 ${flags} 0001 01 ${inode} ${name}\n`;
+      fake.write('net/unix', `Num RefCount\n${lock(88, '00010000', `@tunward-${'a'.repeat(32)}`)}`);
+      fake.add({ pid: 100, comm: 'node', sockets: [77, 88] });
+      expect(await find('any', {}, [local])).to.deep.equal([]);
+      // Connected to one, or called nearly so.
+      const name = `@tunward-${'a'.repeat(32)}`;
+      fake.write(
+        'net/unix',
+        `${lock(88, '00000000', name)}${lock(88, '00010000', `${name}b`)}${lock(88, '00010000', '/x')}`,
+      );
+      expect(await find('any', {}, [local])).to.deep.equal(['anyone 100 session']);
+    });
+
     it('leaves an ssh to a daemon that lives, unless takeover is any', async () => {
       fake.add(tunnel(100, 'prod', { sockets: [77], environ: [`TUNWARD_INSTANCE=${living}`] }));
       expect(await find('tunnels', {}, [local])).to.deep.equal([]);

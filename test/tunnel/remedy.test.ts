@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import { describeHolders } from '#lib/tunnel/proof.js';
 import { remedyOf, whichOf } from '#lib/tunnel/remedy.js';
 import { makeSpec } from '../support/specs.js';
 
@@ -14,6 +15,16 @@ describe('remedyOf() an interactive tunnel', () => {
     expect(remedy('local_port_busy', false)).to.contain('--force');
     expect(remedy('needs_auth', false)).to.contain('ssh-add');
     expect(remedy('auth_failed', false)).to.contain('ssh-copy-id');
+  });
+
+  it('is no takeover of the port that another daemon listens on', () => {
+    const holder = { pid: 8, startTicks: 1, command: 'node up', user: 'root', ageS: 3 };
+    const remedy = (isDaemons: boolean) => {
+      const lastError = describeHolders(9443, { holders: [holder], isDaemons });
+      return remedyOf('local_port_busy', { spec: makeSpec(), lastError });
+    };
+    expect(remedy(true)).to.match(/^'tunward stop NAME'/);
+    expect(remedy(false)).to.contain('takeover: any');
   });
 
   it('is an answer to the question of its host key, where ssh has asked', () => {

@@ -27,7 +27,7 @@ const counted = [
   [
     'tunward_tunnel_connections_refused_total',
     'refused',
-    'Those of them that were turned away: too many waited, it took too long, or the target could not be reached',
+    'Those of them that were turned away: too many waited, it took too long, no descriptor was left, or the target could not be reached',
   ],
   ['tunward_tunnel_received_bytes_total', 'bytesIn', 'Bytes that have come from the target, to the clients'],
   ['tunward_tunnel_sent_bytes_total', 'bytesOut', 'Bytes that have gone to the target, from the clients'],

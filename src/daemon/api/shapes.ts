@@ -58,7 +58,9 @@ export const traffic = z
     queued: z.int().describe('Those that wait for a link now'),
     refused: z
       .int()
-      .describe('Those that were turned away: too many waited, it took too long, or the target could not be reached'),
+      .describe(
+        'Those that were turned away: too many waited, it took too long, no descriptor was left, or the target could not be reached',
+      ),
     bytes_in: z.int().describe('From the target to its clients'),
     bytes_out: z.int().describe('From clients to the target'),
   })

@@ -15,8 +15,9 @@ export async function checkPorts(surroundings: Surroundings): Promise<Check[]> {
   if (daemon) return [ok('ports', `${count(ends.length, 'port')} of the daemon that runs: tunward ls`)];
   const held: Check[] = [];
   for (const { host, port } of ends) {
-    const { free, explanation } = await inspectPort(port, { proc, host });
-    const remedy = `tunward who ${port} says more; takeover: any lets the tunnel take it`;
+    const { free, explanation, verdict } = await inspectPort(port, { proc, host });
+    const isTakeable = verdict !== 'protected' && verdict !== 'pid1';
+    const remedy = `tunward who ${port} says more${isTakeable ? '; takeover: any lets the tunnel take it' : ''}`;
     if (!free) held.push(warning('ports', explanation, remedy));
   }
   return held.length > 0 ? held : [ok('ports', `${count(ends.length, 'port')}, free`)];

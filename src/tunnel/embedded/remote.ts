@@ -2,6 +2,7 @@ import net from 'node:net';
 import { isErrno } from '../../errors.js';
 import type { Clock } from '../../time.js';
 import type { Meter } from '../front/meter.js';
+import { createRoomCheck } from '../front/room.js';
 import { splice } from '../front/splice.js';
 import type { Bind, Endpoint } from '../spec.js';
 import type { Connection, Incoming } from './connection.js';
@@ -35,6 +36,7 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
   const { bind, target, meter, clock, onRefused } = options;
   const sockets = new Set<net.Socket>();
   const over = new AbortController();
+  const hasRoom = createRoomCheck();
   const port = await connection.listen(bind.host, bind.port, bring);
   // What joins the two counts for a client that is the socket; here that is the target.
   const turned: Meter = { ...meter, countIn: meter.countOut, countOut: meter.countIn };
@@ -53,6 +55,11 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
       meter.refused();
       incoming.reject();
       return onRefused(`open failed: resource shortage: ${MOST_BROUGHT} connections are open`);
+    }
+    if (!hasRoom()) {
+      meter.refused();
+      incoming.reject();
+      return onRefused('open failed: connect failed: Too many open files');
     }
     const socket = connectTo(target);
     const answered = new AbortController();

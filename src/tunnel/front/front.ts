@@ -3,6 +3,7 @@ import { assertMs, type Clock } from '../../time.js';
 import type { Bind } from '../spec.js';
 import type { Carrier, ClientAddress, Remote } from './carrier.js';
 import type { Meter } from './meter.js';
+import { createRoomCheck } from './room.js';
 import { type Splice, splice } from './splice.js';
 
 export interface FrontOptions {
@@ -14,6 +15,8 @@ export interface FrontOptions {
   readonly connectWaitMs: number;
   /** So many may wait; who comes after them is turned away at once. Default 1024. */
   readonly queueLimit?: number | undefined;
+  /** Is there a descriptor for one more? Whoever comes when there is none is turned away. Default: {@link createRoomCheck}. */
+  readonly hasRoom?: (() => boolean) | undefined;
 }
 
 /** Listens for a tunnel, and hands each connection to whatever carries just now. */
@@ -83,6 +86,7 @@ interface Route {
  */
 export function createFront({ binds, meter, clock, queueLimit = 1024, ...options }: FrontOptions): Front {
   assertMs('connectWaitMs', options.connectWaitMs);
+  const { hasRoom = createRoomCheck() } = options;
   let { connectWaitMs } = options;
   const servers = new Set<net.Server>();
   /** By their deadlines, which is also the order in which they came. */
@@ -136,6 +140,8 @@ export function createFront({ binds, meter, clock, queueLimit = 1024, ...options
     meter.accepted();
     // An error is followed by 'close', which acts.
     socket.on('error', () => undefined).once('close', () => leave(guest));
+    // By a reset, as all others are: with no descriptor left libuv accepts and closes, which is a clean end to a client.
+    if (!hasRoom()) return refuse(guest);
     // Reads one piece and keeps it: of a socket that nobody reads it is not heard that the client has reset it.
     socket.read(0);
     proceed(guest);

@@ -6,7 +6,7 @@ export interface Traffic {
   readonly open: number;
   /** Those that wait for a link now. */
   readonly queued: number;
-  /** Those that were turned away: too many waited, it took too long, or the link could not make the connection. */
+  /** Those that were turned away: too many waited, it took too long, the link could not make the connection, or no descriptor was left. */
   readonly refused: number;
   /** Bytes from the target to clients. */
   readonly bytesIn: number;

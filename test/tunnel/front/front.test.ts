@@ -46,6 +46,18 @@ describe('createFront()', () => {
     expect(meter.read()).to.deep.equal({ connections: 1, ...none, bytesIn: 5, bytesOut: 5 });
   });
 
+  it('resets whoever comes when no descriptor is left for them, and counts them as turned away', async () => {
+    let left = 1;
+    const { front, meter, port } = await stage.open({ hasRoom: () => left-- > 0 });
+    front.use(stage.carrierTo(await stage.serve(echo)));
+    const first = stage.connect(port);
+    await eventually('through', () => meter.read().open === 1);
+    expect(await stage.connect(port).over).to.equal('reset');
+    expect(meter.read()).to.include({ connections: 2, open: 1, queued: 0, refused: 1 });
+    first.socket.end('hello');
+    expect(await first.over).to.equal('end');
+  });
+
   it('lets those who come without a carrier wait, and hands them on in the order in which they came', async () => {
     const { front, meter, port } = await stage.open();
     const clients: string[] = [];
