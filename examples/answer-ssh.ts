@@ -17,13 +17,14 @@ await ended;
 
 /** What is typed is shown where it may be: of a password nothing is. */
 async function ask({ text, echo, signal }: Question & { signal: AbortSignal }): Promise<string> {
-  if (!echo) process.stdout.write(text);
   const hidden = new Writable({ write: (_chunk, _encoding, done) => done() });
   const person = readline.createInterface({
     input: process.stdin,
     output: echo ? process.stdout : hidden,
     terminal: true,
   });
+  // Only now does the terminal show nothing of what is typed, however fast somebody answers.
+  if (!echo) process.stdout.write(text);
   try {
     return await person.question(echo ? text : '', { signal });
   } finally {

@@ -471,7 +471,8 @@ describe('the API', () => {
     it('is planned for whoever asks, and that harms nobody', async () => {
       const plan = await call('POST', `/v1/ports/${held}/free`, { body: { dry_run: true } });
       expect(plan.status).to.equal(200);
-      expect(plan.body.kill.survivors[0]).to.include({ pid: process.pid });
+      expect(plan.body.kill.left[0]).to.include({ pid: process.pid });
+      expect(plan.body.verdict).to.equal('protected');
       const ours = await call('POST', `/v1/ports/${port}/free`, { body: { host: '127.0.0.1' } });
       expect(ours.body).to.include({ free: true, verdict: 'free', kill: null });
     });
