@@ -18,21 +18,23 @@ const mocha = [process.execPath, join(repoRoot, 'node_modules/mocha/bin/mocha.js
 const unshare = which('unshare');
 const isolated = process.getuid?.() === 0 && unshare !== undefined;
 const given = process.argv.slice(2);
-/** Those that wait most of their time: for a browser, for a terminal. */
-const patient = ['.build/test/panel/**', '.build/test/cli/**'];
+/** Those that wait most of their time: for a browser, for a terminal, for a server that is away. */
+const patient = [
+  ...['.build/test/panel/**/*.test.js', '.build/test/cli/**/*.test.js'],
+  ...['engines', 'jump', 'reload', 'restart'].map((name) => `.build/test/e2e/${name}.test.js`),
+];
 if (!isolated) process.stderr.write('The tests run without namespaces of their own: that needs root and unshare\n');
 process.exitCode = isolated && given.length === 0 ? await runBoth() : (await run(given)).code;
 
 async function runBoth(): Promise<number> {
   const folder = mkdtempSync(join(tmpdir(), 'tunward-summary-'));
-  const specs = patient.map((files) => `${files}/*.test.js`);
   try {
     const [one, other] = await Promise.all([
       run(
         patient.flatMap((files) => ['--ignore', files]),
         join(folder, 'one'),
       ),
-      run([...optionsOf('.mocharc.json'), ...specs], join(folder, 'other'), 'later'),
+      run([...optionsOf('.mocharc.json'), ...patient], join(folder, 'other'), 'later'),
     ]);
     process.stdout.write(other.said + one.failures + other.failures);
     tell([one.summary, other.summary]);

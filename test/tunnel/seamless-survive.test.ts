@@ -123,6 +123,8 @@ describe('a seamless tunnel (what is left behind)', () => {
     expect(await until(() => runner.status().state !== 'up', deadline)).to.equal(true);
     if (first) first.state = 'ready';
     engine.first = 'ready';
+    await until(() => engine.links.length > 2, { timeoutMs: 2000 });
+    for (const link of engine.links) link.state = 'ready';
     await until(() => runner.status().state === 'up', deadline);
     await until(() => engine.last().spec.remoteHost === 'user@elsewhere' && engine.last().isRunning(), {
       timeoutMs: 3000,
@@ -140,6 +142,8 @@ describe('a seamless tunnel (what is left behind)', () => {
     expect(await until(() => runner.status().state !== 'up', deadline)).to.equal(true);
     if (first) first.state = 'ready';
     engine.first = 'ready';
+    await until(() => engine.links.length > 2, { timeoutMs: 2000 });
+    for (const link of engine.links) link.state = 'ready';
     await until(() => outcome.result ?? outcome.error, deadline);
     if (outcome.result) expect(first?.isRunning(), 'the link that was to be replaced runs').to.equal(false);
   });
