@@ -433,24 +433,24 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if (!attendance) await takePlace(signal);
     const obstacle = await clear(signal);
     if (obstacle) return tell(signal, obstacle);
-    const started = await startLink(signal);
+    const engine = context.engineFor(spec);
+    const started = await startLink(engine, signal);
     // Also one whose start was called off on the way: the teardown that is next in the queue finds it here.
-    serveBy(started);
+    serveBy(started, engine);
     // On disk before it is trusted. Its handshake goes on meanwhile.
     if (started.root) await context.ledger?.record(spec.id, started.root);
     await awaitReady(signal, attendance?.leftMs() ?? spec.startTimeoutMs);
   }
 
-  async function startLink(signal: AbortSignal): Promise<Link> {
+  async function startLink(engine: Engine, signal: AbortSignal): Promise<Link> {
     const { asking } = attendance ?? {};
     const isBehindFront = spec.seamless !== null;
-    const engine = context.engineFor(spec);
-    engineName = engine.name;
     return engine.start(spec, { onOutput, signal, asking, isBehindFront, meter });
   }
 
-  function serveBy(started: Link): void {
+  function serveBy(started: Link, { name }: Engine): void {
     link = started;
+    engineName = name;
     isStale = false;
     isOwed = false;
     started.exited
@@ -476,14 +476,15 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     road.noteStopped();
     road.noteFree();
     await takePlace(signal);
-    const fresh = await startLink(signal);
+    const engine = context.engineFor(spec);
+    const fresh = await startLink(engine, signal);
     const trouble = await tryOut(fresh, signal).catch(troubleOf);
     if (trouble || signal.aborted) {
       entrance.retire(fresh, 0);
       return trouble;
     }
     const old = link;
-    serveBy(fresh);
+    serveBy(fresh, engine);
     dispatch({ type: 'ready' });
     // From now on nothing new goes there.
     if (old) entrance.retire(old, spec.seamless?.drainMs ?? 0);
