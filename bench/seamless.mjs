@@ -78,7 +78,8 @@ async function measureEngine(engine, { dir, sshd }) {
   daemon.assertNoConflict();
   await daemon.stop();
   const [first] = cuts;
-  const orderly = all.filter(([began]) => began < first.from);
+  // Those that were under way when the link was cut off went with it.
+  const orderly = all.filter(([began, took]) => began + took < first.from);
   const failed = orderly.filter(([, , how]) => how !== 'ok');
   const refused = all.filter(([, , how]) => how === 'refused' || how === 'truncated');
   const still = quantile(overlapping(orderly, quiet), 0.99);
