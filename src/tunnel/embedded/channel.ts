@@ -1,6 +1,15 @@
 import { Duplex } from 'node:stream';
 import type { Channel } from 'ssh2';
 import type { Remote } from '../front/carrier.js';
+import type { Sink } from '../front/pour.js';
+
+/** What a channel goes through, together with others. */
+export interface Below {
+  /** Calls back when it can take more: the window of a channel (2 MiB) says nothing of that. */
+  whenRoom(done: () => void): void;
+  /** What is sent in there leaves as one write: ssh2 writes a packet in three pieces, and a read of 256 KB is eight packets. */
+  together(send: () => void): void;
+}
 
 /** What is handed on at once, at most; a packet has 32 KB, and one read from the server's socket brings up to eight. */
 const BATCH_BYTES = 256 * 1024;
@@ -9,22 +18,25 @@ const BATCH_BYTES = 256 * 1024;
  * A channel of ssh2 as a stream like any other. Its own `destroy` sends what is left and reports nothing, and a connection
  * that breaks off ends it as if all had come through: neither would do for somebody's bytes.
  *
- * `whenRoom` calls back when the connection below can take more: the window of a channel (2 MiB) says nothing of that.
- *
  * It is poured out in batches: the packets that came with one read are one write for whoever takes them.
  */
-export function joinChannel(channel: Channel, whenRoom: (done: () => void) => void): Remote {
-  let sink: ((chunks: readonly Uint8Array[]) => boolean) | undefined;
+export function joinChannel(channel: Channel, below: Below): Remote {
+  let sink: Sink | undefined;
   let batch: Uint8Array[] = [];
   let batchBytes = 0;
   const stream: Remote = Object.assign(
     new Duplex({
       allowHalfOpen: true,
+      writableHighWaterMark: 1,
       read() {
         channel.resume();
       },
       write(chunk: Buffer, _encoding, done) {
-        channel.write(chunk, (error) => (error ? done(error) : whenRoom(done)));
+        send(chunk, done);
+      },
+      // Of a connection that goes through this one: each of its packets is one of these, and not three.
+      writev(pieces, done) {
+        send(Buffer.concat(pieces.map(({ chunk }) => chunk)), done);
       },
       final(done) {
         channel.end(() => done());
@@ -39,7 +51,7 @@ export function joinChannel(channel: Channel, whenRoom: (done: () => void) => vo
       },
     }),
     {
-      pour(to: (chunks: readonly Uint8Array[]) => boolean) {
+      pour(to: Sink) {
         sink = to;
         // Nothing is pushed any more, so that nobody asks for more by read().
         stream.on('resume', () => channel.resume());
@@ -62,6 +74,10 @@ export function joinChannel(channel: Channel, whenRoom: (done: () => void) => vo
   // Until somebody asks for it.
   channel.pause();
   return stream;
+
+  function send(chunk: Buffer, done: (error?: Error | null) => void): void {
+    below.together(() => channel.write(chunk, (error) => (error ? done(error) : below.whenRoom(done))));
+  }
 
   function onData(chunk: Buffer): void {
     if (!sink) {

@@ -336,6 +336,12 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
     else waiting.push(done);
   }
 
+  function together(send: () => void): void {
+    stream?.cork();
+    send();
+    stream?.uncork();
+  }
+
   function hasRoom(): boolean {
     if (!stream || failure) return true;
     return stream.writableLength < MOST_UNSENT && !isExchanging(client);
@@ -348,7 +354,7 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
 
   function join(channel: Channel): Remote {
     guardChannel(channel, (what) => fail(new ConnectionError('exited', `${server} ${what}: it is left`)));
-    const joined = joinChannel(channel, whenRoom);
+    const joined = joinChannel(channel, { whenRoom, together });
     streams.add(joined);
     joined.once('close', () => streams.delete(joined));
     return joined;

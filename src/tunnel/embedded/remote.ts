@@ -2,6 +2,7 @@ import net from 'node:net';
 import { isErrno } from '../../errors.js';
 import type { Clock } from '../../time.js';
 import type { Meter } from '../front/meter.js';
+import { makePourable, type Pourable } from '../front/pour.js';
 import { createRoomCheck } from '../front/room.js';
 import { splice } from '../front/splice.js';
 import type { Bind, Endpoint } from '../spec.js';
@@ -98,10 +99,9 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
 }
 
 /** As splice() wants its socket: paused, and with a 'drain' that means that the kernel has it all. */
-function connectTo({ host, port }: Endpoint): net.Socket {
-  const options: net.SocketConstructorOpts & { readonly highWaterMark: number } = {
-    allowHalfOpen: true,
-    highWaterMark: 1,
-  };
-  return new net.Socket(options).pause().setNoDelay(true).connect({ host, port });
+function connectTo({ host, port }: Endpoint): net.Socket & Pourable {
+  const options = { host, port, allowHalfOpen: true, noDelay: true, highWaterMark: 1 };
+  const socket = makePourable((onread) => net.connect({ ...options, onread }));
+  socket.pause();
+  return socket;
 }

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream';
+import type { Pourable } from './pour.js';
 
 /** Brings connections to the target of a tunnel: what a front hands them to. One carrier is one life of a link. */
 export interface Carrier {
@@ -19,14 +20,11 @@ export interface Carrier {
   isAlive(): boolean;
 }
 
-/** One connection to the target. */
-export interface Remote extends Duplex {
-  /**
-   * Of one that hands on what each read has brought at once, instead of emitting 'data': from now on `sink` gets that. It
-   * answers false when it has not done with the pieces: nothing more comes, and they stay as they are, until `resume()`.
-   */
-  pour?(sink: (chunks: readonly Uint8Array[]) => boolean): void;
-}
+/**
+ * One connection to the target. Its `writableHighWaterMark` is 1: when 'drain' comes, or nothing is left of what was written
+ * (`writableLength`), it does not need that any more. One that pours brings no 'data'.
+ */
+export interface Remote extends Duplex, Partial<Pourable> {}
 
 /** Who connected, as the server on the far side may be told. */
 export interface ClientAddress {

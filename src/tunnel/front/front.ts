@@ -3,6 +3,7 @@ import { assertMs, type Clock } from '../../time.js';
 import type { Bind } from '../spec.js';
 import type { Carrier, ClientAddress, Remote } from './carrier.js';
 import type { Meter } from './meter.js';
+import { adopt, type Pourable } from './pour.js';
 import { createRoomCheck } from './room.js';
 import { type Splice, splice } from './splice.js';
 
@@ -50,7 +51,7 @@ const BACKLOG = 4096;
 
 /** A connection that does not go through yet. */
 interface Guest {
-  readonly socket: net.Socket;
+  readonly socket: net.Socket & Pourable;
   readonly address: ClientAddress;
   /** Until then it waits for a carrier. */
   readonly deadline: number;
@@ -128,7 +129,8 @@ export function createFront({ binds, meter, clock, queueLimit = 1024, ...options
     await within(CLOSE_MS, Promise.all(closed));
   }
 
-  function accept(socket: net.Socket): void {
+  function accept(accepted: net.Socket): void {
+    const socket = adopt(accepted);
     const { remoteAddress = '', remotePort = 0 } = socket;
     const guest: Guest = {
       socket,

@@ -1,7 +1,8 @@
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { isErrno, TunwardError } from '../../errors.js';
 import { type Clock, growing } from '../../time.js';
 import type { Carrier, Remote } from './carrier.js';
+import { makePourable } from './pour.js';
 
 export interface SocketCarrierOptions {
   /** The unix socket on which the link listens: 107 bytes at most. */
@@ -15,13 +16,6 @@ export interface SocketCarrierOptions {
   readonly isAlive: () => boolean;
   readonly clock: Clock;
 }
-
-/**
- * What is read at once: little until a stream has shown that there is more. A connection that says little is 20 KB of this
- * process (1,000 of them, measured); 262,144 took the same CPU for a GB as 65,536 does.
- */
-const FIRST_READ = 4096;
-const FULL_READ = 65_536;
 
 /**
  * A carrier over a private unix socket that an ssh forwards: whoever connects there is connected to the target. Whether the
@@ -61,27 +55,8 @@ export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptio
 
 function connectOnce(path: string, signal: AbortSignal): Promise<Remote> {
   return new Promise((resolve, reject) => {
-    // Until it is poured it is a stream as any other, for whoever only looks.
-    let sink = ([chunk = new Uint8Array()]: readonly Uint8Array[]): boolean => socket.push(Buffer.from(chunk));
-    let buffer = Buffer.allocUnsafeSlow(FIRST_READ);
-    let isFull = false;
-    const onread = {
-      // Asked after each read, for the next one.
-      buffer: () => {
-        if (!isFull || buffer.length === FULL_READ) return buffer;
-        buffer = Buffer.allocUnsafeSlow(Math.min(FULL_READ, buffer.length * 8));
-        return buffer;
-      },
-      callback: (length: number, chunk: Uint8Array) => {
-        isFull = length === chunk.length;
-        return sink([isFull ? chunk : chunk.subarray(0, length)]);
-      },
-    };
-    const socket: Socket & Remote = Object.assign(connect({ path, allowHalfOpen: true, onread }), {
-      pour(to: (chunks: readonly Uint8Array[]) => boolean) {
-        sink = to;
-      },
-    });
+    const options = { path, allowHalfOpen: true, writableHighWaterMark: 1 };
+    const socket = makePourable((onread) => connect({ ...options, onread }));
     const abort = () => socket.destroy();
     const leave = () => signal.removeEventListener('abort', abort);
     signal.addEventListener('abort', abort);

@@ -82,6 +82,21 @@ describe('createFront()', () => {
     expect(digestOf(Buffer.from(client.text(), 'latin1'))).to.equal(digestOf(bytes));
   });
 
+  it('keeps the end of a client that has said nothing while it waits', async () => {
+    const { front, meter, port } = await stage.open();
+    const client = stage.connect(port);
+    client.socket.end();
+    await eventually(
+      'it waits, and its end has come',
+      () => meter.read().queued === 1 && client.socket.writableFinished,
+    );
+    await clock.sleep(50);
+    const target = await stage.serve((socket) => socket.on('end', () => socket.end('you have ended')).resume());
+    front.use(stage.carrierTo(target));
+    expect(await client.over).to.equal('end');
+    expect(client.text()).to.equal('you have ended');
+  });
+
   it('resets whoever comes when too many wait', async () => {
     const { meter, port } = await stage.open({ queueLimit: 2 });
     stage.connect(port);

@@ -65,7 +65,8 @@ export function createStage(): Stage {
         isAlive: () => carrier.isThere,
         open: () =>
           new Promise<net.Socket>((resolve, reject) => {
-            const socket = own(net.connect({ port, host: '127.0.0.1', allowHalfOpen: true }));
+            const options = { port, host: '127.0.0.1', allowHalfOpen: true, writableHighWaterMark: 1 };
+            const socket = own(net.connect(options));
             socket.once('connect', () => resolve(socket)).once('error', reject);
           }),
       };
