@@ -33,8 +33,40 @@ const pool = `
   };
 `;
 
-let isHeard = false;
-let isPooled = false;
+/**
+ * Room for one large packet, in which one after another is put together. It is taken until its packet has been encrypted, into
+ * a buffer of its own; a packet that comes meanwhile, as those do that wait for the end of a key exchange, has another one.
+ */
+const room = `
+  function createRoom() {
+    let room;
+    let isTaken = false;
+    return {
+      take(size) {
+        if (isTaken || size < 4096 || size > 65536) return Buffer.allocUnsafe(size);
+        isTaken = true;
+        room ??= Buffer.allocUnsafeSlow(65536);
+        return room.subarray(0, size);
+      },
+      leave(packet) {
+        if (packet.buffer === room?.buffer) isTaken = false;
+      },
+    };
+  }
+`;
+
+/** What is put in the place of what in that module, each once, in this order. */
+const edits = [
+  // A packet as large as the data in it is half of what the garbage collector has to do for an upload.
+  ['class AESGCMCipherNative {', `${room}\nclass AESGCMCipherNative {\n  room = createRoom();`],
+  ['Buffer.allocUnsafe(pktLen)', 'this.room.take(pktLen)'],
+  ['packet.slice(0, 4)', 'Buffer.from(packet.subarray(0, 4))'],
+  ['const encrypted = cipher.update(packet.slice(4));', 'const encrypted = cipher.update(packet.slice(4));\n    this.room.leave(packet);'],
+  // It makes WebAssembly ready when it is loaded. Where there is no room for that (ulimit -v), whoever connects is told; the
+  // promise by itself would end the process.
+  ['init: ', 'init: '],
+];
+const heard = '\nmodule.exports.init.catch(() => undefined);\n';
 
 const bundle = await rolldown({
   input: createRequire(import.meta.url).resolve('ssh2'),
@@ -49,32 +81,21 @@ const bundle = await rolldown({
       // Asked for each packet's padding by itself, the kernel's random bytes are a tenth of the CPU time of an upload.
       name: 'random-bytes-from-a-pool',
       resolveId: (id, importer) => (id === 'crypto' && importer?.endsWith(ciphers) ? '\0pool' : null),
-      load: (id) => {
-        if (id !== '\0pool') return null;
-        isPooled = true;
-        return pool;
-      },
+      load: (id) => (id === '\0pool' ? pool : null),
     },
-    {
-      // It makes WebAssembly ready when it is loaded. Where there is no room for that (ulimit -v), whoever connects is told;
-      // the promise by itself would end the process.
-      name: 'heard-rejection',
-      transform: (code, id) => {
-        if (!id.endsWith(ciphers)) return null;
-        isHeard = /\binit:/.test(code);
-        return `${code}\nmodule.exports.init.catch(() => undefined);\n`;
-      },
-    },
+    { name: 'edited', transform: (code, id) => (id.endsWith(ciphers) ? edit(code) : null) },
   ],
 });
 mkdirSync(vendor, { recursive: true });
 const { output } = await bundle.write({ file: join(vendor, 'ssh2.cjs'), format: 'cjs', exports: 'auto' });
 await bundle.close();
-if (!isPooled) throw new Error('ssh2 has its ciphers, and the padding of packets, elsewhere than in lib/protocol/crypto.js');
-if (!isHeard) throw new Error('ssh2 makes its WebAssembly ready elsewhere than in lib/protocol/crypto.js');
+const bundled = output.flatMap((chunk) => Object.keys(chunk.modules ?? {}));
+for (const needed of ['\0pool', ciphers]) {
+  if (!bundled.some((id) => id.endsWith(needed))) throw new Error(`ssh2 does without ${JSON.stringify(needed)}, which is edited here`);
+}
 
 const packages = new Set(
-  output.flatMap((chunk) => Object.keys(chunk.modules ?? {})).flatMap((file) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []),
+  bundled.flatMap((file) => /^.*\/node_modules\/(?:@[^/]+\/)?[^/]+/.exec(file) ?? []),
 );
 const notices = [...packages].sort().map((folder) => {
   const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
@@ -83,3 +104,15 @@ const notices = [...packages].sort().map((folder) => {
   return `${name} ${version}\n\n${readFileSync(join(folder, licence), 'utf8').trim()}\n`;
 });
 writeFileSync(join(vendor, 'LICENSES.txt'), notices.join(`\n${'-'.repeat(80)}\n\n`));
+
+function edit(code) {
+  let edited = '';
+  let at = 0;
+  for (const [what, by] of edits) {
+    const found = code.indexOf(what, at);
+    if (found === -1) throw new Error(`ssh2 has no "${what}" in ${ciphers} any more, where it is edited`);
+    edited += code.slice(at, found) + by;
+    at = found + what.length;
+  }
+  return edited + code.slice(at) + heard;
+}
