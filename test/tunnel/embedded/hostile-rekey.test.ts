@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
@@ -7,6 +8,7 @@ import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
 import { createStand, localSpec } from '../../support/embedded.js';
 import { startServer } from '../../support/servers.js';
 import { startSshd } from '../../support/sshd.js';
+import { digestOf, noise } from '../front/scene.js';
 
 /** What of ssh2's server is bent here. */
 interface Bent {
@@ -98,22 +100,24 @@ describe('the engine embedded, and a server that begins a new exchange of keys a
 
   it('goes on with what has waited when an exchange is over', async () => {
     await using sshd = await startSshd({ extra: ['RekeyLimit 1M'] });
-    let count = 0;
+    const digests: string[] = [];
     await using sink = await startServer((socket) => {
-      socket.on('data', ({ length }) => {
-        count += length;
-      });
+      const hash = createHash('sha256');
+      socket.on('data', (chunk) => hash.update(chunk)).on('end', () => digests.push(hash.digest('hex')));
     });
     await using stand = createStand();
     const spec = await localSpec(sshd, sink.port);
     const link = await stand.start(spec);
     expect(await link.settled(), link.lines.join()).to.equal('ready');
-    const clients = Array.from({ length: 3 }, () =>
-      net.connect(spec.forward.listen.port, '127.0.0.1').on('error', () => undefined),
+    const sent = [1, 2, 3].map((seed) => noise(8_000_000, seed));
+    const clients = sent.map((bytes) =>
+      net
+        .connect(spec.forward.listen.port, '127.0.0.1')
+        .on('error', () => undefined)
+        .end(bytes),
     );
-    for (const client of clients) client.write(Buffer.alloc(8_000_000, 'y'));
-    await until(() => count === 24_000_000, { timeoutMs: 20_000 });
-    expect(count).to.equal(24_000_000);
+    await until(() => digests.length === 3, { timeoutMs: 20_000 });
+    expect(digests).to.have.members(sent.map(digestOf));
     expect(await link.check()).to.equal('ready');
     for (const client of clients) client.destroy();
   });
