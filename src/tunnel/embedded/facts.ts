@@ -3,18 +3,10 @@
  * of what this client cannot do.
  */
 import { hostname } from 'node:os';
-import path from 'node:path';
 import { printable } from '../../wire.js';
 import { hopOptions } from '../jump.js';
 import { type Hop, parseHop, type TunnelSpec } from '../spec.js';
-import {
-  expandTilde,
-  expandTokens,
-  expandVariables,
-  findScene,
-  type Scene,
-  type Tokens,
-} from './ssh-config/expansion.js';
+import { expandPath, expandTokens, findScene, type Scene, type Tokens } from './ssh-config/expansion.js';
 import { findRefusal, isNone, loginMethods, placeOf, refusal, type Setting, useSsh } from './ssh-config/keywords.js';
 import { quoteWord } from './ssh-config/line.js';
 import { readSettings, resolveHost, type Settings } from './ssh-config/settings.js';
@@ -206,8 +198,7 @@ function settle(
   };
 
   function pathOf(text: string, setting: Setting | undefined): string {
-    const place = placeOf(setting);
-    return path.resolve(expandTokens(expandVariables(expandTilde(text, place, scene), place, scene), tokens, place));
+    return expandPath(text, placeOf(setting), { scene, tokens });
   }
 
   function identityOf(setting: Setting): string {

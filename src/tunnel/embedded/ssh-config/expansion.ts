@@ -34,7 +34,22 @@ function whoAmI(env: Scene['env']): { readonly name: string; readonly home: stri
 /** What each letter behind a `%` stands for. */
 export type Tokens = Readonly<Record<string, string>>;
 
-/** @throws TunwardError for a token that is none of those; `place` is where the text was written. */
+/**
+ * A path as it is meant, absolute; `place` is where it was written, for what is said of a mistake in it.
+ *
+ * @throws TunwardError ERR_SPAWN_FAILED `{reason: 'bad_spec'}` as each of the three does that it is expanded by.
+ * @example
+ * expandPath('~/.ssh/%h', 'ssh_config line 1', { scene, tokens: { h: 'web' } }); // '/home/me/.ssh/web'
+ */
+export function expandPath(
+  text: string,
+  place: string,
+  { scene, tokens }: { readonly scene: Scene; readonly tokens: Tokens },
+): string {
+  return path.resolve(expandTokens(expandVariables(expandTilde(text, place, scene), place, scene), tokens, place));
+}
+
+/** @throws TunwardError for a token that is none of those. */
 export function expandTokens(text: string, tokens: Tokens, place: string): string {
   return text.replace(/%(.?)/gs, (whole, letter: string) => {
     const value = Object.hasOwn(tokens, letter) ? tokens[letter] : undefined;
@@ -46,7 +61,7 @@ export function expandTokens(text: string, tokens: Tokens, place: string): strin
 }
 
 /** @throws TunwardError for a variable that is not set. */
-export function expandVariables(text: string, place: string, { env }: Scene): string {
+function expandVariables(text: string, place: string, { env }: Scene): string {
   return text.replace(/\$\{([^}]*)\}/g, (_, name: string) => {
     const value = Object.hasOwn(env, name) ? env[name] : undefined;
     if (value !== undefined) return value;
