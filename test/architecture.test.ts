@@ -136,7 +136,7 @@ describe('the architecture', () => {
     const isOfSsh2 = (text: string) => /^tunnel\/embedded\/\S+ → ssh2 \(type\)$/.test(text);
     expect(foreign.filter((text) => !isOfSsh2(text)).sort()).to.deep.equal([
       ...four.map((name) => `proc/packages.ts → ${name} (lazy)`),
-      'tunnel/embedded/facts.ts → ssh-config (lazy)',
+      'tunnel/embedded/ssh-config/line.ts → ssh-config (lazy)',
     ]);
   });
 

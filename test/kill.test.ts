@@ -9,7 +9,7 @@ import { createCensus } from '#lib/proc/census.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
 import { type ProcessRef, readTable } from '#lib/proc/stat.js';
 import { systemClock, until } from '#lib/time.js';
-import { type Bystanders, startBystanders } from './support/bystanders.js';
+import { guardBystanders } from './support/bystanders.js';
 import { createFakeProc, statLine } from './support/fakeproc.js';
 import { need } from './support/need.js';
 import { descendantsOf, isAlive, sendSignal, statOf } from './support/proc.js';
@@ -29,20 +29,7 @@ const reaper = createReaper();
 const nothing = { killed: [], left: [], survivors: [] };
 
 describe('killing', () => {
-  const crowd = createReaper();
-  let bystanders: Bystanders;
-  before(() => {
-    bystanders = startBystanders(crowd);
-  });
-  afterEach(async () => {
-    // Asked after every test, so that the one that harmed somebody is the one that fails.
-    const harmed = bystanders.harmed();
-    await reaper.end();
-    expect(harmed, 'bystanders that were killed or stopped').to.deep.equal([]);
-  });
-  after(async () => {
-    await crowd.end();
-  });
+  const crowd = guardBystanders(reaper);
 
   describe('killTree()', () => {
     it('kills a process and everything below it, and says why each had to go', async () => {

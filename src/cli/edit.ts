@@ -1,13 +1,13 @@
 import path from 'node:path';
 import { isTunwardError } from '../errors.js';
 import type { TunnelStatus } from '../tunnel/runner.js';
-import type { EngineChoice, Forward } from '../tunnel/spec.js';
+import type { Forward } from '../tunnel/spec.js';
 import { toProblem } from '../wire.js';
 import { type DaemonOptions, findDaemon } from './address.js';
 import type { Client } from './client.js';
 import { confirm } from './confirm.js';
 import type { Context } from './context.js';
-import { endsOf } from './options.js';
+import { endsOf, type TunnelOptions } from './options.js';
 import { layTable, styled } from './render.js';
 import { exitOf } from './report.js';
 import { routeOf } from './story.js';
@@ -19,14 +19,7 @@ export interface NewTunnel {
   readonly forward: Forward;
 }
 
-export interface AddOptions extends DaemonOptions {
-  readonly sshConfig?: string;
-  readonly identity?: string;
-  readonly port?: string;
-  readonly option?: Readonly<Record<string, string>>;
-  readonly jump?: string;
-  readonly engine?: EngineChoice;
-  readonly seamless?: boolean;
+export interface AddOptions extends DaemonOptions, TunnelOptions {
   readonly group?: readonly string[];
   readonly disabled?: boolean;
 }

@@ -2,12 +2,23 @@ import { InvalidArgumentError } from 'commander';
 import { assertPort, resolveHosts } from '../port/probe.js';
 import { assertPid } from '../proc/pid.js';
 import { parseForward } from '../tunnel/arguments.js';
-import { type Forward, formatEndpoint, parseEndpoint } from '../tunnel/spec.js';
+import { type EngineChoice, type Forward, formatEndpoint, parseEndpoint } from '../tunnel/spec.js';
 
 /*
  * What stands on the command line, as data. Everything wrong is a usage error here, before anything is done, so that a
  * TypeError later is a mistake of ours and not the person's.
  */
+
+/** What makes a tunnel, by ssh's own letters and those of ours: as it was typed, and checked. */
+export interface TunnelOptions {
+  readonly sshConfig?: string;
+  readonly identity?: string;
+  readonly port?: string;
+  readonly option?: Readonly<Record<string, string>>;
+  readonly jump?: string;
+  readonly engine?: EngineChoice;
+  readonly seamless?: boolean;
+}
 
 /** A port, and the host it was named with: none is every address. */
 export interface PortTarget {

@@ -1,12 +1,12 @@
 import { isTunwardError, TunwardError } from '../errors.js';
 import { findListeners } from '../port/listeners.js';
-import type { EngineChoice, Forward } from '../tunnel/spec.js';
+import type { Forward } from '../tunnel/spec.js';
 import { type Board, createBoard, kindOf } from './board.js';
 import { confirm } from './confirm.js';
 import type { Context } from './context.js';
 import { type Live, openLive } from './live.js';
 import { describeSettled } from './live-view.js';
-import { endsOf } from './options.js';
+import { endsOf, type TunnelOptions } from './options.js';
 import { createStory, momentOf, type ToldEvent } from './story.js';
 import { holdersAsVictims, renderVictims } from './victims.js';
 
@@ -59,15 +59,8 @@ export async function up({ config }: { readonly config?: string }, context: Cont
   }
 }
 
-export interface OpenOptions {
+export interface OpenOptions extends TunnelOptions {
   readonly forward: Forward;
-  readonly sshConfig?: string;
-  readonly identity?: string;
-  readonly port?: string;
-  readonly option?: Readonly<Record<string, string>>;
-  readonly jump?: string;
-  readonly engine?: EngineChoice;
-  readonly seamless?: boolean;
   readonly name?: string;
   readonly force?: boolean;
 }

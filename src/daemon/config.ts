@@ -1,6 +1,6 @@
 import { dirname, join, resolve } from 'node:path';
 import type { ConfigProblem } from '../errors.js';
-import { whyNotEmbedded } from '../tunnel/embedded/facts.js';
+import { whyNotEmbedded } from '../tunnel/embedded/ssh-config/keywords.js';
 import { needsShell } from '../tunnel/jump.js';
 import type { DirectionMode, Endpoint, TunnelSpec } from '../tunnel/spec.js';
 import { checkAddresses, type HostFacts, readHostFacts } from './addresses.js';

@@ -1,4 +1,4 @@
-import { whyNotEmbedded } from '../tunnel/embedded/facts.js';
+import { whyNotEmbedded } from '../tunnel/embedded/ssh-config/keywords.js';
 import {
   type BackoffOptions,
   type CheckOptions,

@@ -1,14 +1,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { expect } from 'chai';
 import { findAddress } from '#lib/cli/address.js';
 import { createClient } from '#lib/cli/client.js';
 import type { Context } from '#lib/cli/context.js';
-import { createScreen } from '#lib/cli/render.js';
 import { isTunwardError, TunwardError } from '#lib/errors.js';
 import { toProblem } from '#lib/wire.js';
+import { makeContext } from '../support/context.js';
 import { freeLocalPort } from '../support/port.js';
 import { type FakeDaemon, operationRecord, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
 
@@ -122,15 +121,8 @@ describe('findAddress()', () => {
     writeFileSync(join(dir, name), text);
     return join(dir, name);
   };
-  const context = (env: NodeJS.ProcessEnv = {}): Context => ({
-    screen: createScreen({ stdout: new PassThrough(), stderr: new PassThrough() }),
-    env: { HOME: dir, XDG_CONFIG_HOME: join(dir, 'none'), ...env },
-    cwd: dir,
-    signal: new AbortController().signal,
-    onHangup: () => undefined,
-    consent: { isGiven: false, input: undefined },
-    exitNow: () => undefined,
-  });
+  const context = (env: NodeJS.ProcessEnv = {}): Context =>
+    makeContext({ env: { HOME: dir, XDG_CONFIG_HOME: join(dir, 'none'), ...env }, cwd: dir });
 
   it('takes --socket first, then $TUNWARD_SOCKET, then the configuration', async () => {
     write('tunward.yaml', 'api: { socket: /run/c.sock }\ntunnels: []\n');

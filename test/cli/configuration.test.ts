@@ -6,18 +6,14 @@ import { createConfigSchema } from '#lib/daemon/json-schema.js';
 import { TunwardError } from '#lib/errors.js';
 import { toProblem } from '#lib/wire.js';
 import { createReaper } from '../support/reaper.js';
-import { type FakeDaemon, startFakeDaemon } from './fake-daemon.js';
+import { type FakeDaemon, useFakeDaemon } from './fake-daemon.js';
 import { tunward, tunwardJson } from './run.js';
 
 describe('tunward and the configuration of its daemon', () => {
   const reaper = createReaper();
   let daemon: FakeDaemon;
-  beforeEach(async () => {
-    daemon = await startFakeDaemon();
-  });
-  afterEach(async () => {
-    await reaper.end();
-    await daemon.close();
+  useFakeDaemon(reaper, (started) => {
+    daemon = started;
   });
   const run = (...args: string[]) => tunward(reaper, [...args, '--socket', daemon.socket]);
 

@@ -6,23 +6,19 @@ import { TunwardError } from '#lib/errors.js';
 import { toProblem } from '#lib/wire.js';
 import { freeLocalPort } from '../support/port.js';
 import { createReaper } from '../support/reaper.js';
-import { type FakeDaemon, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
+import { type FakeDaemon, tunnelRecord, useFakeDaemon } from './fake-daemon.js';
 import { said, startTunward, tunward, tunwardJson } from './run.js';
 
 describe('tunward add and rm', () => {
   const reaper = createReaper();
   let daemon: FakeDaemon;
-  beforeEach(async () => {
-    daemon = await startFakeDaemon();
+  useFakeDaemon(reaper, (started) => {
+    daemon = started;
     daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord()] } }));
     daemon.routes.set('POST /v1/tunnels', () => ({
       status: 201,
       body: tunnelRecord({ name: 'db', state: 'starting' }),
     }));
-  });
-  afterEach(async () => {
-    await reaper.end();
-    await daemon.close();
   });
   const run = (...args: string[]) => tunward(reaper, [...args, '--socket', daemon.socket], { cwd: '/tmp' });
   const changes = () => daemon.asked.filter((line) => !line.startsWith('GET'));

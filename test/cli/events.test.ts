@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { freeLocalPort } from '../support/port.js';
 import { createReaper } from '../support/reaper.js';
-import { type FakeDaemon, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
+import { type FakeDaemon, tunnelRecord, useFakeDaemon } from './fake-daemon.js';
 import { type Running, said, startTunward, tunward } from './run.js';
 
 const id = '76692f8a1adb8d8bee5f3b29e1b42602';
@@ -16,9 +16,9 @@ describe('tunward events', () => {
   let daemon: FakeDaemon;
   /** The streams that are open, and the Last-Event-ID with which each began. */
   let streams: { response: ServerResponse; last: string | undefined }[];
-  beforeEach(async () => {
+  useFakeDaemon(reaper, (started) => {
+    daemon = started;
     streams = [];
-    daemon = await startFakeDaemon();
     daemon.routes.set('GET /v1/tunnels', () => ({ body: { tunnels: [tunnelRecord()] } }));
     daemon.routes.set('GET /v1/events', () => ({
       stream: (response, headers) => {
@@ -26,10 +26,6 @@ describe('tunward events', () => {
         response.write('retry: 1000\n\n');
       },
     }));
-  });
-  afterEach(async () => {
-    await reaper.end();
-    await daemon.close();
   });
   const start = (...args: string[]) => startTunward(reaper, ['events', '--socket', daemon.socket, ...args]);
   const frame = (n: number, type: string, fields: object = {}) =>

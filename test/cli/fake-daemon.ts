@@ -2,6 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Reaper } from '../support/reaper.js';
 
 /** What a route of the fake daemon answers; undefined leaves the caller without an answer. */
 export interface Reply {
@@ -50,6 +51,19 @@ export async function startFakeDaemon(listen?: { host: string; port: number }): 
     rmSync(dir, { recursive: true, force: true });
   };
   return { socket, asked, last, routes, server, close };
+}
+
+/** One for each test of the suite, which is handed to `begin`; the commands of `reaper` are ended before it. */
+export function useFakeDaemon(reaper: Reaper, begin: (daemon: FakeDaemon) => void): void {
+  let daemon: FakeDaemon;
+  beforeEach(async () => {
+    daemon = await startFakeDaemon();
+    begin(daemon);
+  });
+  afterEach(async () => {
+    await reaper.end();
+    await daemon.close();
+  });
 }
 
 async function answer(

@@ -3,6 +3,7 @@ import { Writable } from 'node:stream';
 import { kill, ps, tree } from '#lib/cli/processes.js';
 import { createScreen } from '#lib/cli/render.js';
 import { toProblem } from '#lib/wire.js';
+import { makeContext } from '../support/context.js';
 import { emit } from '../support/namespace.js';
 
 const pid = Number(process.argv[2]);
@@ -13,15 +14,7 @@ const paper = new Writable({
     done();
   },
 });
-const context = {
-  screen: createScreen({ stdout: paper, stderr: paper }),
-  env: {},
-  cwd: '/',
-  signal: new AbortController().signal,
-  onHangup: () => undefined,
-  consent: { isGiven: false, input: undefined },
-  exitNow: () => undefined,
-};
+const context = makeContext({ screen: createScreen({ stdout: paper, stderr: paper }) });
 const commands = { tree: () => tree(pid, context), kill: () => kill(pid, {}, context), ps: () => ps(context) };
 for (const [name, command] of Object.entries(commands)) {
   said = '';

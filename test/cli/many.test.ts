@@ -3,18 +3,14 @@ import { systemClock, until } from '#lib/time.js';
 import { need } from '../support/need.js';
 import { createReaper } from '../support/reaper.js';
 import { runOnTerminal } from '../support/terminal.js';
-import { type FakeDaemon, operationRecord, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
+import { type FakeDaemon, operationRecord, tunnelRecord, useFakeDaemon } from './fake-daemon.js';
 import { mainFile, tunward } from './run.js';
 
 describe('tunward and many tunnels', () => {
   const reaper = createReaper();
   let daemon: FakeDaemon;
-  beforeEach(async () => {
-    daemon = await startFakeDaemon();
-  });
-  afterEach(async () => {
-    await reaper.end();
-    await daemon.close();
+  useFakeDaemon(reaper, (started) => {
+    daemon = started;
   });
   const run = (...args: string[]) => tunward(reaper, [...args, '--socket', daemon.socket]);
   const idOf = (at: number) => at.toString(16).padStart(32, '0');

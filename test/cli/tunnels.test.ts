@@ -2,18 +2,14 @@ import { expect } from 'chai';
 import { type ErrorCode, errorCodes, TunwardError } from '#lib/errors.js';
 import { toProblem } from '#lib/wire.js';
 import { createReaper } from '../support/reaper.js';
-import { type FakeDaemon, operationRecord, startFakeDaemon, tunnelRecord } from './fake-daemon.js';
+import { type FakeDaemon, operationRecord, tunnelRecord, useFakeDaemon } from './fake-daemon.js';
 import { said, startTunward, tunward } from './run.js';
 
 describe('tunward and its daemon', () => {
   const reaper = createReaper();
   let daemon: FakeDaemon;
-  beforeEach(async () => {
-    daemon = await startFakeDaemon();
-  });
-  afterEach(async () => {
-    await reaper.end();
-    await daemon.close();
+  useFakeDaemon(reaper, (started) => {
+    daemon = started;
   });
   const run = (...args: string[]) => tunward(reaper, [...args, '--socket', daemon.socket]);
   const refuse = (route: string, error: TunwardError) => daemon.routes.set(route, () => toProblem(error));

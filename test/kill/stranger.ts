@@ -1,11 +1,11 @@
 // What kill.test.ts runs as an ordinary user: what root's processes look like from there, and what cannot be done to them.
-import type { Context } from '#lib/cli/context.js';
 import * as cli from '#lib/cli/processes.js';
 import { createScreen } from '#lib/cli/render.js';
 import { isTunwardError } from '#lib/errors.js';
 import { killTree } from '#lib/kill.js';
 import { checkMarker } from '#lib/proc/marker.js';
 import { denied, openProc } from '#lib/proc/read.js';
+import { makeContext } from '../support/context.js';
 import { emit } from '../support/namespace.js';
 
 const pid = Number(process.argv[2]);
@@ -17,15 +17,7 @@ emit('marker', checkMarker(proc, pid, ['PATH=/bin']));
 emit('kill', await killTree(pid, { timeoutMs: 1000 }));
 emit('grace', await killTree(pid, { graceMs: 8000 }));
 
-const context: Context = {
-  screen: createScreen({ json: true }),
-  env: {},
-  cwd: '/',
-  signal: new AbortController().signal,
-  onHangup: () => undefined,
-  consent: { isGiven: false, input: undefined },
-  exitNow: () => undefined,
-};
+const context = makeContext({ screen: createScreen({ json: true }) });
 emit('tunward kill', await cli.kill(pid, { timeout: 1000 }, context).catch(codeOf));
 emit('tunward tree', await cli.tree(pid, context).catch(codeOf));
 

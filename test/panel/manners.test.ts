@@ -1,30 +1,17 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { asking, heldPort, idOf, makeCast, nginx, plannedKill, startScene } from './scene.js';
+import { eventually, signIn, type Viewer } from './browser.js';
+import { asking, heldPort, idOf, makeCast, nginx, plannedKill, useScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('the panel by keys, by ear, in the dark and in Chinese', () => {
   let viewer: Viewer;
   let stage: Stage;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
-  });
-
-  beforeEach(async () => {
-    stage = await startScene();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
     stage.isLocked = false;
   });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   async function open(options = {}): Promise<Page> {
     const page = await viewer.open(stage.url, options);

@@ -1,30 +1,17 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, startViewer, type Viewer } from './browser.js';
-import { heldPort, plannedKill, startScene } from './scene.js';
+import { eventually, type Viewer } from './browser.js';
+import { heldPort, plannedKill, useScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('the port inspector', () => {
   let viewer: Viewer;
   let stage: Stage;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
-  });
-
-  beforeEach(async () => {
-    stage = await startScene();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
     stage.isLocked = false;
   });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   const freed = {
     ...heldPort,

@@ -1,6 +1,7 @@
 /** What is to be seen on the stage: tunnels as a person has them, in every state, and a port that a stranger holds. */
-import type { Json, Stage } from './stage.js';
-import { startStage } from './stage.js';
+import { need } from '../support/need.js';
+import { startViewer, type Viewer } from './browser.js';
+import { type Json, type Stage, startStage } from './stage.js';
 
 export function idOf(number: number): string {
   return `7f3a9c51${number.toString(16).padStart(24, '0')}`;
@@ -248,6 +249,32 @@ export async function startScene(): Promise<Stage> {
   stage.ports.set(9443, heldPort);
   stage.processes.set(idOf(2), chainOfWeb);
   return stage;
+}
+
+/**
+ * A browser for the suite, and a scene for each test of it, which is handed to `begin`: locked, for whoever has no token. A
+ * page on which anything went wrong fails the test that opened it.
+ */
+export function useScene(begin: (viewer: Viewer, stage: Stage) => void): void {
+  let viewer: Viewer | undefined;
+  let stage: Stage;
+
+  before(async function () {
+    need(this, 'chromium');
+    viewer = await startViewer();
+  });
+
+  beforeEach(async () => {
+    stage = await startScene();
+    if (viewer) begin(viewer, stage);
+  });
+
+  afterEach(async () => {
+    await stage.close();
+    await viewer?.check();
+  });
+
+  after(() => viewer?.close());
 }
 
 export const logOfWeb: readonly string[] = [

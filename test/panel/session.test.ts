@@ -1,29 +1,16 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { idOf, makeCast, startScene, tunnel } from './scene.js';
+import { eventually, signIn, type Viewer } from './browser.js';
+import { idOf, makeCast, tunnel, useScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('who looks at the panel, and whether anybody answers', () => {
   let viewer: Viewer;
   let stage: Stage;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
   });
-
-  beforeEach(async () => {
-    stage = await startScene();
-  });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   async function openLive(): Promise<Page> {
     stage.isLocked = false;

@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, signIn, startViewer, type Viewer } from './browser.js';
-import { asking, idOf, nginx, startScene, tunnel } from './scene.js';
+import { eventually, signIn, type Viewer } from './browser.js';
+import { asking, idOf, nginx, tunnel, useScene } from './scene.js';
 import type { Sitting } from './sitting.js';
 import { type Json, problem, type Stage } from './stage.js';
 
@@ -13,23 +12,11 @@ describe('the panel, where a tunnel needs a person', () => {
   let viewer: Viewer;
   let stage: Stage;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
-  });
-
-  beforeEach(async () => {
-    stage = await startScene();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
     stage.isLocked = false;
     stage.tunnels.set(vault, asking(20, 'vault', { remote_host: 'me@vault.example', jump: ['gate.example'] }));
   });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   async function openList(options = {}): Promise<Page> {
     const page = await viewer.open(stage.url, options);

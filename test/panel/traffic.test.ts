@@ -1,8 +1,7 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, startViewer, type Viewer } from './browser.js';
-import { idOf, startScene } from './scene.js';
+import { eventually, type Viewer } from './browser.js';
+import { idOf, useScene } from './scene.js';
 import { type Json, problem, type Stage } from './stage.js';
 
 describe('the traffic of a tunnel', () => {
@@ -19,13 +18,8 @@ describe('the traffic of a tunnel', () => {
   });
   const asked = () => stage.asked.filter((what) => what === 'GET /v1/traffic').length;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
-  });
-
-  beforeEach(async () => {
-    stage = await startScene();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
     stage.isLocked = false;
     answers = [];
     stage.answers.set('GET /v1/traffic', () => {
@@ -34,13 +28,6 @@ describe('the traffic of a tunnel', () => {
       return next ? { body: next } : problem(503, 'ERR_DAEMON_BUSY', 'It is busy');
     });
   });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   async function openTunnel(number: number, options = {}): Promise<Page> {
     const page = await viewer.open(`${stage.url}#/tunnel/${idOf(number)}`, { time: new Date(), ...options });

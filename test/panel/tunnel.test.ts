@@ -1,30 +1,17 @@
 import { expect } from 'chai';
 import type { Page } from 'playwright-core';
-import { need } from '../support/need.js';
-import { eventually, startViewer, type Viewer } from './browser.js';
-import { chainOfWeb, idOf, logOfWeb, nginx, startScene } from './scene.js';
+import { eventually, type Viewer } from './browser.js';
+import { chainOfWeb, idOf, logOfWeb, nginx, useScene } from './scene.js';
 import { problem, type Stage } from './stage.js';
 
 describe('the page of one tunnel', () => {
   let viewer: Viewer;
   let stage: Stage;
 
-  before(async function () {
-    need(this, 'chromium');
-    viewer = await startViewer();
-  });
-
-  beforeEach(async () => {
-    stage = await startScene();
+  useScene((...opened) => {
+    [viewer, stage] = opened;
     stage.isLocked = false;
   });
-
-  afterEach(async () => {
-    await stage.close();
-    await viewer.check();
-  });
-
-  after(() => viewer?.close());
 
   async function openTunnel(number: number): Promise<Page> {
     const page = await viewer.open(`${stage.url}#/tunnel/${idOf(number)}`);

@@ -10,33 +10,21 @@ import { isPortFree } from '#lib/port/wait.js';
 import { openProc, type Proc } from '#lib/proc/read.js';
 import { readUserName } from '#lib/proc/stat.js';
 import { systemClock, until } from '#lib/time.js';
-import { type Bystanders, startBystanders } from '../support/bystanders.js';
+import { guardBystanders } from '../support/bystanders.js';
 import { need } from '../support/need.js';
 import { which } from '../support/paths.js';
 import { freeLocalPort } from '../support/port.js';
 import { descendantsOf, isAlive, sendSignal, statOf } from '../support/proc.js';
 import { type Actor, type Shape, startClient, startListener, startRespawner, startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
-import { startPerlSocket, startScript } from '../support/sockets.js';
+import { startLeaderless, startPerlSocket, startScript } from '../support/sockets.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 import { asNobody } from '../support/stranger.js';
 
 const reaper = createReaper();
 
 describe('freePort()', () => {
-  const crowd = createReaper();
-  let bystanders: Bystanders;
-  before(() => {
-    bystanders = startBystanders(crowd);
-  });
-  afterEach(async () => {
-    const harmed = bystanders.harmed();
-    await reaper.end();
-    expect(harmed, 'bystanders that were killed or stopped').to.deep.equal([]);
-  });
-  after(async () => {
-    await crowd.end();
-  });
+  const crowd = guardBystanders(reaper);
 
   it('says of a free port that it is, and kills nobody', async () => {
     const port = await freeLocalPort();
@@ -122,7 +110,7 @@ describe('freePort()', () => {
   it('frees a port that is held by one whose first thread has ended, and by one who is stopped', async function () {
     need(this, 'python3');
     const port = await freeLocalPort();
-    const threads = await startScript(reaper, 'python3', ['-c', leaderless(port)]);
+    const threads = await startLeaderless(reaper, port);
     expect(killed(await freePort(port))).to.deep.equal([threads.pid]);
     const stopped = await listenAt(port, '127.0.0.1');
     sendSignal(stopped, 'SIGSTOP');
@@ -556,18 +544,6 @@ async function freeLowPorts(count: number): Promise<number[]> {
     if (await isPortFree(port, { host: '*' })) found.push(port);
   }
   return found;
-}
-
-/** The first thread ends, and another one keeps the socket. */
-function leaderless(port: number): string {
-  return `
-import ctypes, os, platform, socket, threading, time
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", ${port})); s.listen(5)
-def wait():
-    while "Z" != open("/proc/%d/stat" % os.getpid()).read().rsplit(")", 1)[1].split()[0]: time.sleep(0.001)
-    print("ready", flush=True); time.sleep(170)
-threading.Thread(target=wait).start()
-ctypes.CDLL(None).syscall(93 if platform.machine() == "aarch64" else 60, 0)`;
 }
 
 /** A thread unshares its descriptors (CLONE_FILES), listens, and nobody else in the process has the socket. */

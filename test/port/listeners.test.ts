@@ -10,7 +10,7 @@ import { freeLocalPort } from '../support/port.js';
 import { descendantsOf, statOf } from '../support/proc.js';
 import { startClient, startListener, startTree } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
-import { startPerlSocket, startScript } from '../support/sockets.js';
+import { startLeaderless, startPerlSocket, startScript } from '../support/sockets.js';
 
 const reaper = createReaper();
 
@@ -56,7 +56,7 @@ describe('findListeners()', () => {
   it('names a process whose first thread has ended', async function () {
     need(this, 'python3');
     const port = await freeLocalPort();
-    const { pid } = await startScript(reaper, 'python3', ['-c', leaderless(port)]);
+    const { pid } = await startLeaderless(reaper, port);
     const [listener] = await findListeners(port);
     expect(statOf(pid)?.state).to.equal('Z');
     expect(listener?.holders.map((holder) => holder.pid)).to.deep.equal([pid]);
@@ -171,15 +171,3 @@ describe('findListeners()', () => {
     expect(aborted).to.equal(reason);
   });
 });
-
-/** 60 is SYS_exit on x86: the first thread ends, and another one keeps the socket. */
-function leaderless(port: number): string {
-  return `
-import ctypes, os, platform, socket, threading, time
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", ${port})); s.listen(5)
-def wait():
-    while "Z" != open("/proc/%d/stat" % os.getpid()).read().rsplit(")", 1)[1].split()[0]: time.sleep(0.001)
-    print("ready", flush=True); time.sleep(170)
-threading.Thread(target=wait).start()
-ctypes.CDLL(None).syscall(93 if platform.machine() == "aarch64" else 60, 0)`;
-}

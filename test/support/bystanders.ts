@@ -2,9 +2,10 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { expect } from 'chai';
 import { which } from './paths.js';
 import { isAlive, type Ref, statOf } from './proc.js';
-import type { Reaper } from './reaper.js';
+import { createReaper, type Reaper } from './reaper.js';
 
 /** Processes that look like a target and are none. */
 export interface Bystanders {
@@ -48,4 +49,26 @@ function startSleep(reaper: Reaper, dir: string, { name, argv0, env, detached }:
   reaper.own(child);
   const pid = child.pid ?? 0;
   return { pid, startTicks: statOf(pid)?.startTicks ?? 0 };
+}
+
+/**
+ * Has bystanders there for a suite, which none of its tests may harm; what `reaper` has is ended after each. Answers the
+ * reaper of theirs, for whoever else is to be there to the end of the suite.
+ */
+export function guardBystanders(reaper: Reaper): Reaper {
+  const crowd = createReaper();
+  let bystanders: Bystanders;
+  before(() => {
+    bystanders = startBystanders(crowd);
+  });
+  afterEach(async () => {
+    // Asked after every test, so that the one that harmed somebody is the one that fails.
+    const harmed = bystanders.harmed();
+    await reaper.end();
+    expect(harmed, 'bystanders that were killed or stopped').to.deep.equal([]);
+  });
+  after(async () => {
+    await crowd.end();
+  });
+  return crowd;
 }

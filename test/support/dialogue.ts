@@ -23,3 +23,8 @@ export async function answer(terminal: OnTerminal, text: RegExp, keys: string): 
   terminal.type(`${keys}\r`);
   return all;
 }
+
+/** All that the terminal has shown when it has ended, in one line. */
+export async function allOf(terminal: OnTerminal): Promise<string> {
+  return (await terminal.all()).join(' ');
+}

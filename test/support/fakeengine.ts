@@ -39,7 +39,8 @@ export interface FakeEngine extends Engine {
   readonly links: readonly FakeLink[];
   /** Those that run now. More than one is a leak. */
   running(): FakeLink[];
-  /** The last one that was started. Throws when there is none. */
+  /** The one at that place among them, from 0; -1 is the last. Throws when there is none. */
+  link(at: number): FakeLink;
   last(): FakeLink;
   /** What the links of the coming starts answer first: `ready` when nothing is said. */
   first: LinkState;
@@ -58,11 +59,12 @@ export function createFakeEngine(): FakeEngine {
     name: 'ssh',
     links,
     running: () => links.filter((link) => link.isRunning()),
-    last: () => {
-      const link = links.at(-1);
-      if (!link) throw new Error('No link was started');
+    link: (at) => {
+      const link = links.at(at);
+      if (!link) throw new Error('No such link was started');
       return link;
     },
+    last: () => engine.link(-1),
     first: 'ready',
     target: 0,
     failure: undefined,

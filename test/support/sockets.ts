@@ -53,6 +53,23 @@ export async function startScript(
   return Object.assign(child, { pid: child.pid, firstLine: said.split('\n')[0] ?? '' });
 }
 
+/** A process that listens there, and whose first thread has ended: another one keeps the socket. */
+export async function startLeaderless(reaper: Reaper, port: number): Promise<ChildProcess & { readonly pid: number }> {
+  return await startScript(reaper, 'python3', ['-c', leaderless(port)]);
+}
+
+/** 60 is SYS_exit on x86, and 93 on ARM: it ends the thread alone. */
+function leaderless(port: number): string {
+  return `
+import ctypes, os, platform, socket, threading, time
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", ${port})); s.listen(5)
+def wait():
+    while "Z" != open("/proc/%d/stat" % os.getpid()).read().rsplit(")", 1)[1].split()[0]: time.sleep(0.001)
+    print("ready", flush=True); time.sleep(170)
+threading.Thread(target=wait).start()
+ctypes.CDLL(None).syscall(93 if platform.machine() == "aarch64" else 60, 0)`;
+}
+
 /** A listener that no process has open: it waits in a message from a process to itself. */
 export async function startInFlight(
   reaper: Reaper,

@@ -1,4 +1,4 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
 import { openProc } from '#lib/proc/read.js';
-import { systemClock, until } from '#lib/time.js';
+import { systemClock } from '#lib/time.js';
 import { parseSshFacts } from '#lib/tunnel/arguments.js';
 import { createChains } from '#lib/tunnel/chain.js';
 import { diagnoseExit, parseOpensshKey } from '#lib/tunnel/diagnosis.js';
@@ -15,6 +15,7 @@ import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
 import { createReaper } from '../support/reaper.js';
 import { makeSpec } from '../support/specs.js';
+import { startAgent } from '../support/ssh-agent.js';
 import { type Sshd, startSshd } from '../support/sshd.js';
 
 describe('what ssh does not say of its end', () => {
@@ -61,26 +62,6 @@ describe('what ssh does not say of its end', () => {
     return link.exited;
   }
 
-  /** An agent of the test's, with these keys. */
-  async function startAgent(...keys: string[]): Promise<string> {
-    const socket = path.join(dir, `agent-${keys.length}-${performance.now()}`);
-    const agent = spawn('ssh-agent', ['-D', '-a', socket], { stdio: 'ignore', env: { ...process.env, ...reaper.env } });
-    reaper.own(agent);
-    const env = { ...process.env, SSH_AUTH_SOCK: socket, SSH_ASKPASS_REQUIRE: 'never' };
-    const answers = () => {
-      try {
-        execFileSync('ssh-add', ['-l'], { env, stdio: 'ignore' });
-        return true;
-      } catch (error) {
-        // 1: it answers, and has no keys.
-        return (error as { status?: number }).status === 1;
-      }
-    };
-    expect(await until(answers, { timeoutMs: 5000 }), 'the agent answers').to.equal(true);
-    for (const key of keys) execFileSync('ssh-add', ['-q', key], { env, stdio: 'ignore' });
-    return socket;
-  }
-
   it('is that the only key needs a passphrase: needs_auth, and which key', async () => {
     for (const format of [[], ['-m', 'PEM']]) {
       const key = makeKey(`locked${format.length}`, 'secret', ...format);
@@ -106,13 +87,15 @@ describe('what ssh does not say of its end', () => {
 
   it('asks the agent, which may have the key without its passphrase', async () => {
     const plain = makeKey('lent', '');
-    const agent = await startAgent(plain);
+    const agent = path.join(dir, 'agent');
+    await startAgent(reaper, agent, plain);
     // The same key, locked: the agent has it, and it is refused all the same.
     execFileSync('ssh-keygen', ['-q', '-p', '-P', '', '-N', 'secret', '-f', plain]);
     const lent = await endOf([`IdentityFile ${plain}`], { SSH_AUTH_SOCK: agent });
     expect(lent).to.include({ reason: 'auth_failed' });
     expect(lent.lastError).to.not.include('passphrase');
-    const empty = await startAgent();
+    const empty = path.join(dir, 'empty-agent');
+    await startAgent(reaper, empty);
     expect(await endOf([`IdentityFile ${plain}`], { SSH_AUTH_SOCK: empty })).to.include({ reason: 'needs_auth' });
     const none = await endOf([`IdentityFile ${plain}`, 'IdentityAgent none'], { SSH_AUTH_SOCK: agent });
     expect(none).to.include({ reason: 'needs_auth' });

@@ -1,115 +1,22 @@
 import { once } from 'node:events';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { expect } from 'chai';
-import { openProc } from '#lib/proc/read.js';
-import { systemClock, until } from '#lib/time.js';
-import { createGate } from '#lib/tunnel/gate.js';
-import { createRounds } from '#lib/tunnel/rounds.js';
-import { createRunner, type Runner, type TunnelEvent } from '#lib/tunnel/runner.js';
-import type { TunnelSpec } from '#lib/tunnel/spec.js';
-import { createFakeEngine, createHold, type FakeEngine, nobody } from '../support/fakeengine.js';
+import { until } from '#lib/time.js';
+import { createHold } from '../support/fakeengine.js';
 import { freeLocalPort } from '../support/port.js';
-import { makeSpec } from '../support/specs.js';
+import { deadline, seamless, useSeamless } from '../support/seamless.js';
 import { forbidUnhandledRejections, watch } from '../support/tunnel.js';
-
-const seamless = { drainMs: 20_000, connectWaitMs: 20_000 };
-const deadline = { timeoutMs: 10_000 };
 
 describe('a seamless tunnel', () => {
   forbidUnhandledRejections();
-  let engine: FakeEngine;
-  let runner: Runner;
-  let events: TunnelEvent[];
-  let random: number;
-  let port: number;
-  let target: net.Server;
-  const clients: Client[] = [];
-
-  beforeEach(async () => {
-    target = net.createServer({ allowHalfOpen: true }, (socket) => {
-      socket.on('error', () => undefined);
-      socket.pipe(socket);
-    });
-    await new Promise<void>((resolve) => target.listen(0, '127.0.0.1', resolve));
-    engine = createFakeEngine();
-    engine.target = (target.address() as AddressInfo).port;
-    port = await freeLocalPort();
-    events = [];
-    random = 0;
-    runner = makeRunner(specOf());
-  });
-
-  afterEach(async () => {
-    await runner.close();
-    for (const { socket } of clients.splice(0)) socket.destroy();
-    await until(() => engine.running().length === 0, deadline);
-    expect(engine.running()).to.deep.equal([]);
-    expect(runner.status().state).to.equal('stopped');
-    target.close();
-    await expectRefused();
-  });
-
-  function specOf(changes: Partial<TunnelSpec> = {}): TunnelSpec {
-    return makeSpec({ side: 'local', listen: { host: '127.0.0.1', port }, seamless, ...changes });
-  }
-
-  function makeRunner(spec: TunnelSpec): Runner {
-    return createRunner(spec, {
-      proc: openProc(),
-      clock: systemClock,
-      random: () => random,
-      gate: createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, systemClock),
-      rounds: createRounds(systemClock),
-      publish: (event) => events.push(event),
-      engineFor: () => engine,
-      clearLeftovers: async () => ({ kill: nobody, layers: {} }),
-      logFileOf: () => null,
-    });
-  }
-
-  interface Client {
-    readonly socket: net.Socket;
-    readonly heard: () => string;
-    readonly end: () => string | undefined;
-  }
-
-  async function connect(to = port): Promise<Client> {
-    const socket = net.connect(to, '127.0.0.1').setEncoding('utf8');
-    let text = '';
-    let end: string | undefined;
-    socket.on('data', (chunk: string) => {
-      text += chunk;
-    });
-    socket.on('error', (error: NodeJS.ErrnoException) => {
-      end = error.code;
-    });
-    socket.once('end', () => {
-      end ??= 'end';
-    });
-    await once(socket, 'connect');
-    const client = { socket, heard: () => text, end: () => end };
-    clients.push(client);
-    return client;
-  }
-
-  async function say({ socket, heard }: Client, words: string): Promise<void> {
-    const before = heard();
-    socket.write(words);
-    expect(await until(() => heard() === before + words, deadline), `echo of ${words}`).to.equal(true);
-  }
-
-  async function expectRefused(to = port): Promise<void> {
-    const socket = net.connect(to, '127.0.0.1');
-    const [error] = (await once(socket, 'error')) as [NodeJS.ErrnoException];
-    expect(error.code).to.equal('ECONNREFUSED');
-  }
-
-  const states = () => events.flatMap(({ type }) => (type === 'tunnel.output' ? [] : [type]));
+  const scene = useSeamless();
+  const states = () => scene().events.flatMap(({ type }) => (type === 'tunnel.output' ? [] : [type]));
 
   it('listens, carries, and is refused once it is stopped', async () => {
+    const { runner, connect, expectRefused } = scene();
     await runner.start();
     const client = await connect();
-    await say(client, 'hello');
+    await client.say('hello');
     await runner.stop();
     await until(client.end, deadline);
     expect(client.end()).to.equal('ECONNRESET');
@@ -117,41 +24,44 @@ describe('a seamless tunnel', () => {
   });
 
   it('has another link after a restart, without a moment in between: what goes through goes on', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
     const old = await connect();
-    await say(old, 'one');
+    await old.say('one');
     const { state } = await runner.restart();
     expect(state).to.equal('up');
     expect(engine.running()).to.have.length(2);
-    await say(old, 'two');
+    await old.say('two');
     const fresh = await connect();
-    await say(fresh, 'three');
+    await fresh.say('three');
     expect(states()).to.deep.equal(['tunnel.starting', 'tunnel.up', 'tunnel.up']);
     expect(runner.status()).to.deep.include({ state: 'up', restarts: 1, attempt: 0, lastError: null });
     old.socket.end();
     await until(() => engine.running().length === 1, deadline);
     expect(engine.running()).to.deep.equal([engine.last()]);
-    await say(fresh, 'four');
+    await fresh.say('four');
   });
 
   it('cuts what still goes over the old link when the time for that is over', async () => {
+    const { engine, runner, specOf, connect } = scene();
     runner.respec(specOf({ seamless: { ...seamless, drainMs: 50 } }));
     await runner.start();
     const old = await connect();
-    await say(old, 'one');
+    await old.say('one');
     await runner.restart();
     expect(await until(old.end, deadline)).to.equal('ECONNRESET');
     await until(() => engine.running().length === 1, deadline);
-    await say(await connect(), 'two');
+    await (await connect()).say('two');
   });
 
   it('refuses nobody who connects during many restarts in a row, and keeps few links for those who stay', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
     let isOver = false;
     let connections = 0;
     const knocking = (async () => {
       while (!isOver) {
-        await say(await connect(), 'x');
+        await (await connect()).say('x');
         connections++;
       }
     })();
@@ -167,6 +77,7 @@ describe('a seamless tunnel', () => {
   });
 
   it('goes on as it was when the new link does not come up, and says why', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
     const old = await connect();
     engine.first = 'waiting';
@@ -178,25 +89,27 @@ describe('a seamless tunnel', () => {
     expect(outcome.error?.info).to.deep.include({ reason: 'auth_failed', lastError: 'Permission denied (publickey).' });
     expect(outcome.error?.message).to.match(/could not be restarted, and goes on as it was: auth_failed \(Permission/);
     expect(runner.status()).to.include({ state: 'up', desired: 'up' });
-    await say(old, 'one');
-    await say(await connect(), 'two');
+    await old.say('one');
+    await (await connect()).say('two');
     engine.first = 'ready';
     expect((await runner.restart()).state).to.equal('up');
   });
 
   it('goes on as it was when the new link cannot be started at all', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
     engine.failure = new Error('no more processes');
     const outcome = watch(runner.restart());
     await until(() => outcome.error, deadline);
     expect(outcome.error?.message).to.match(/goes on as it was: exited \(no more processes\)/);
-    await say(await connect(), 'one');
+    await (await connect()).say('one');
   });
 
   it('has those wait who connect while there is no link, and resets what went over the one that is gone', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
     const old = await connect();
-    await say(old, 'one');
+    await old.say('one');
     engine.first = 'waiting';
     engine.last().exit({ reason: 'exited' });
     expect(await until(old.end, deadline)).to.equal('ECONNRESET');
@@ -209,8 +122,9 @@ describe('a seamless tunnel', () => {
   });
 
   it('is tried again at once when it is lost, and by its schedule when it is lost again before it has proved stable', async () => {
+    const { engine, runner, specOf } = scene();
     const patient = { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 };
-    random = 1;
+    scene().random = 1;
     runner.respec(specOf({ backoff: patient }));
     await runner.start();
     engine.last().exit({ reason: 'exited' });
@@ -222,12 +136,13 @@ describe('a seamless tunnel', () => {
   });
 
   it('gives up a link that dies while another one is made beside it, and comes up by itself', async () => {
+    const { engine, runner, connect } = scene();
     await runner.start();
-    const [first] = engine.links;
+    const first = engine.link(0);
     engine.first = 'waiting';
     const outcome = watch(runner.restart());
     await until(() => engine.links.length === 2, deadline);
-    first?.exit({ reason: 'exited' });
+    first.exit({ reason: 'exited' });
     await until(() => engine.links.length === 3, deadline);
     engine.last().state = 'ready';
     engine.first = 'ready';
@@ -235,10 +150,11 @@ describe('a seamless tunnel', () => {
     await until(() => engine.running().length === 1, deadline);
     expect(engine.running()).to.deep.equal([engine.last()]);
     expect(outcome.error?.code ?? outcome.result?.state).to.equal('ERR_START_FAILED');
-    await say(await connect(), 'one');
+    await (await connect()).say('one');
   });
 
   it('is stopped in the middle of a restart, and leaves neither link', async () => {
+    const { engine, runner, expectRefused } = scene();
     await runner.start();
     engine.first = 'waiting';
     const outcome = watch(runner.restart());
@@ -251,6 +167,7 @@ describe('a seamless tunnel', () => {
   });
 
   it('is stopped while a new link is being started that does not heed its signal', async () => {
+    const { engine, runner, expectRefused } = scene();
     await runner.start();
     const hold = createHold();
     engine.holdStart = hold.held;
@@ -263,23 +180,25 @@ describe('a seamless tunnel', () => {
   });
 
   it('takes over a changed spec like a restart, and a new address by listening there instead', async () => {
+    const { engine, runner, specOf, connect, expectRefused } = scene();
     await runner.start();
     const old = await connect();
-    await say(old, 'one');
+    await old.say('one');
     runner.respec(specOf({ sshOptions: { Port: '2222' } }));
     await until(() => engine.links.length === 2 && runner.status().restarts === 1, deadline);
     expect(engine.last().spec.sshOptions).to.deep.equal({ Port: '2222' });
-    await say(old, 'two');
+    await old.say('two');
     const elsewhere = await freeLocalPort();
     runner.respec(specOf({ forward: { ...specOf().forward, listen: { host: '127.0.0.1', port: elsewhere } } }));
     await until(() => runner.status().restarts === 2, deadline);
     await expectRefused();
-    await say(await connect(elsewhere), 'three');
+    await (await connect(elsewhere)).say('three');
     runner.respec(specOf());
     await until(() => runner.status().restarts === 3, deadline);
   });
 
   it('has whoever comes wait as long as its spec says now', async () => {
+    const { engine, runner, specOf, connect } = scene();
     await runner.start();
     runner.respec(specOf({ seamless: { ...seamless, connectWaitMs: 0 } }));
     await until(() => runner.status().restarts === 1, deadline);
@@ -292,9 +211,10 @@ describe('a seamless tunnel', () => {
   });
 
   it('gives up the old link when a changed spec does not come up: it would lead to the wrong place', async () => {
+    const { engine, runner, specOf, connect } = scene();
     await runner.start();
     const old = await connect();
-    await say(old, 'one');
+    await old.say('one');
     engine.first = 'waiting';
     runner.respec(specOf({ remoteHost: 'user@elsewhere' }));
     await until(() => engine.links.length === 2, deadline);
@@ -303,20 +223,22 @@ describe('a seamless tunnel', () => {
     await until(() => engine.links.length === 3, deadline);
     engine.last().state = 'ready';
     await until(() => runner.status().state === 'up', deadline);
-    await say(await connect(), 'two');
+    await (await connect()).say('two');
   });
 
   it('is seamless no more, and again, as its spec says', async () => {
+    const { runner, specOf, connect, expectRefused } = scene();
     await runner.start();
     runner.respec(specOf({ seamless: null }));
     await until(() => runner.status().restarts === 1, deadline);
     await expectRefused(); // the fake engine listens on nothing
     runner.respec(specOf());
     await until(() => runner.status().restarts === 2, deadline);
-    await say(await connect(), 'one');
+    await (await connect()).say('one');
   });
 
   it('does not start where somebody else listens, and says so', async () => {
+    const { engine, runner, port } = scene();
     const other = net.createServer().listen(port, '127.0.0.1');
     await once(other, 'listening');
     const outcome = watch(runner.start());
@@ -328,6 +250,7 @@ describe('a seamless tunnel', () => {
   });
 
   it('refuses once nothing will mend it', async () => {
+    const { engine, runner, expectRefused } = scene();
     await runner.start();
     engine.first = 'waiting';
     engine.last().exit({ reason: 'exited' });
@@ -338,15 +261,18 @@ describe('a seamless tunnel', () => {
   });
 
   it('counts who went through, and for how much', async () => {
+    const { runner, connect } = scene();
     await runner.start();
-    await say(await connect(), 'hello');
+    const first = await connect();
+    await first.say('hello');
     await runner.restart();
-    await say(await connect(), 'hello again');
+    const second = await connect();
+    await second.say('hello again');
     const bytes = 'hellohello again'.length;
     expect(runner.status().traffic).to.deep.equal({
       ...{ connections: 2, open: 2, queued: 0, refused: 0, bytesIn: bytes, bytesOut: bytes },
     });
-    for (const { socket } of clients) socket.end();
+    for (const { socket } of [first, second]) socket.end();
     await until(() => runner.status().traffic?.open === 0, deadline);
     expect(runner.status().traffic).to.deep.include({ connections: 2, open: 0 });
   });

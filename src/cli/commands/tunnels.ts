@@ -1,10 +1,10 @@
 import { type Command, Option } from 'commander';
-import type { EngineChoice, Forward } from '../../tunnel/spec.js';
+import type { Forward } from '../../tunnel/spec.js';
 import type { DaemonOptions } from '../address.js';
 import type { Verb } from '../client.js';
 import type { LogOptions } from '../logs.js';
 import type { OperateOptions } from '../operate.js';
-import { parseForwardOption, parseLineCount, parseSshOption, parseSshPort } from '../options.js';
+import { parseForwardOption, parseLineCount, parseSshOption, parseSshPort, type TunnelOptions } from '../options.js';
 import type { GroupOptions } from '../tunnels.js';
 import { collect, daemonGroup, groupOption, type Run, toDaemon, withExample } from './parts.js';
 
@@ -60,16 +60,9 @@ function addOperation(program: Command, run: Run, verb: Verb): void {
   });
 }
 
-interface SshFlags {
+interface ForwardFlags extends TunnelOptions {
   readonly local?: Forward;
   readonly remote?: Forward;
-  readonly sshConfig?: string;
-  readonly identity?: string;
-  readonly port?: string;
-  readonly option?: Readonly<Record<string, string>>;
-  readonly jump?: string;
-  readonly engine?: EngineChoice;
-  readonly seamless?: boolean;
 }
 
 /** The command, with ssh's own letters for what makes a tunnel. */
@@ -90,14 +83,14 @@ function withForward(command: Command): Command {
     );
 }
 
-function forwardIn({ local, remote }: SshFlags, command: Command): Forward {
+function forwardIn({ local, remote }: ForwardFlags, command: Command): Forward {
   const forward = local ?? remote;
   if (!forward || (local && remote)) command.error('error: give one forward, with -L or with -R');
   return forward;
 }
 
 function addOpen(program: Command, run: Run): void {
-  type Flags = SshFlags & { readonly name?: string; readonly force?: boolean };
+  type Flags = ForwardFlags & { readonly name?: string; readonly force?: boolean };
   withForward(withExample(program.command('open'), 'tunward open -L 8080:db.internal:5432 user@gateway'))
     .argument('<user@host>', 'where ssh goes')
     .description('keep one tunnel up, without a file, until Ctrl-C')
@@ -110,7 +103,7 @@ function addOpen(program: Command, run: Run): void {
 }
 
 function addEdits(program: Command, run: Run): void {
-  type Flags = SshFlags & DaemonOptions & { readonly group?: readonly string[]; readonly disabled?: boolean };
+  type Flags = ForwardFlags & DaemonOptions & { readonly group?: readonly string[]; readonly disabled?: boolean };
   const example = 'tunward add database -L 5432:db.internal:5432 me@bastion.example';
   toDaemon(withForward(withExample(program.command('add'), example, `${example} --group staging`)))
     .argument('<name>', 'what it is called')

@@ -2,11 +2,11 @@ import { timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import net from 'node:net';
-import { TunwardError } from '../../errors.js';
 import type { Clock } from '../../time.js';
 import { makeAskpassFolder, sweepAskpassFolders } from './askpass-folder.js';
 import type { Prompt } from './person.js';
 import { HEADER_BYTES, type Request } from './program.js';
+import { putQuestion } from './prompt.js';
 import { LONGEST_ANSWER, printableLines, readQuestion } from './question.js';
 
 export interface AskpassOptions {
@@ -120,29 +120,13 @@ export async function openAskpass(options: AskpassOptions): Promise<Askpass> {
   /** Undefined: nobody waits for it, or nobody answers. Never rejects. */
   async function answerTo(request: Request, gone: AbortSignal): Promise<Uint8Array | undefined> {
     if (gone.aborted || over.signal.aborted) return undefined;
-    const done = new AbortController();
-    const signal = AbortSignal.any([gone, over.signal, done.signal]);
-    const asked = (async () => ask({ ...readQuestion(request.text, request.hint), signal }))();
+    const signal = AbortSignal.any([gone, over.signal]);
     try {
-      return toBytes(await firstOf(asked, signal));
+      return toBytes(await putQuestion(ask, readQuestion(request.text, request.hint), { signal, idleMs, clock }));
     } catch (error) {
-      if (!gone.aborted && !over.signal.aborted) giveUp(error);
-      // It may answer all the same, later.
-      asked.then(wipe, () => undefined);
+      if (!signal.aborted) giveUp(error);
       return undefined;
-    } finally {
-      done.abort();
     }
-  }
-
-  /** The answer, if it comes before its time is over and while somebody waits for it. */
-  function firstOf<T>(asked: Promise<T>, signal: AbortSignal): Promise<T> {
-    return new Promise((resolve, reject) => {
-      asked.then(resolve, reject);
-      const late = () =>
-        reject(new TunwardError('ERR_TIMEOUT', `Nobody answered within ${idleMs} ms`, { timeoutMs: idleMs }));
-      clock.sleep(idleMs, signal).then(late, () => reject(signal.reason));
-    });
   }
 
   function giveUp(reason: unknown): void {
@@ -220,8 +204,4 @@ function toBytes(answer: unknown): Uint8Array {
   bytes.fill(0);
   const why = 'it would cut off what follows, in silence';
   throw new RangeError(`Cannot answer ssh with more than ${LONGEST_ANSWER} bytes: ${why}`);
-}
-
-function wipe(answer: unknown): void {
-  if (answer instanceof Uint8Array) answer.fill(0);
 }

@@ -27,14 +27,19 @@ export function matchesPattern(text: string, pattern: string): boolean {
   return place === pattern.length;
 }
 
-/** Patterns with commas between them. One with `!` before it that matches decides against, whatever the others say. */
-export function matchesPatternList(text: string, list: string): boolean {
+/** Is one of these meant? One with `!` before it that matches decides against, whatever the others say. */
+export function matchesPatterns(text: string, patterns: readonly string[]): boolean {
   let isMatch = false;
-  for (const pattern of list.split(',')) {
+  for (const pattern of patterns) {
     const isNegated = pattern.startsWith('!');
     if (!matchesPattern(text, isNegated ? pattern.slice(1) : pattern)) continue;
     if (isNegated) return false;
     isMatch = true;
   }
   return isMatch;
+}
+
+/** The same of patterns with commas between them. */
+export function matchesPatternList(text: string, list: string): boolean {
+  return matchesPatterns(text, list.split(','));
 }

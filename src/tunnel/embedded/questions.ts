@@ -1,6 +1,5 @@
-import { TunwardError } from '../../errors.js';
-import type { Clock } from '../../time.js';
 import type { AskpassOptions } from '../asking/askpass.js';
+import { putQuestion, wipe } from '../asking/prompt.js';
 import { LONGEST_QUESTION, printableLines, readQuestion } from '../asking/question.js';
 
 /** Asks somebody, one question at a time. */
@@ -48,38 +47,19 @@ export function createQuestions(answers: Omit<AskpassOptions, 'folder'>): Questi
 
   async function put(text: string, echo: boolean | undefined): Promise<Buffer | undefined> {
     if (over.signal.aborted) return undefined;
-    const done = new AbortController();
-    const signal = AbortSignal.any([over.signal, done.signal]);
     const question = readQuestion(text, '');
-    const asked = (async () => prompt({ ...question, echo: echo ?? question.echo, signal }))();
+    const bounds = { signal: over.signal, idleMs, clock };
     try {
-      return toBuffer(await firstOf(asked, { signal, idleMs, clock }));
+      return toBuffer(await putQuestion(prompt, { ...question, echo: echo ?? question.echo }, bounds));
     } catch (error) {
       if (!over.signal.aborted) {
         isGivenUp = true;
         over.abort(error);
         onGivenUp(error);
       }
-      // It may be answered all the same, later.
-      asked.then(wipe, () => undefined);
       return undefined;
-    } finally {
-      done.abort();
     }
   }
-}
-
-/** The answer, if it comes before its time is over and while somebody waits for it. */
-function firstOf<T>(
-  asked: Promise<T>,
-  { signal, idleMs, clock }: { readonly signal: AbortSignal; readonly idleMs: number; readonly clock: Clock },
-): Promise<T> {
-  return new Promise((resolve, reject) => {
-    asked.then(resolve, reject);
-    const late = () =>
-      reject(new TunwardError('ERR_TIMEOUT', `Nobody answered within ${idleMs} ms`, { timeoutMs: idleMs }));
-    clock.sleep(idleMs, signal).then(late, () => reject(signal.reason));
-  });
 }
 
 /** What is before the first line end, as ssh takes it. A buffer that was given is wiped: what is left of it is ours. */
@@ -95,8 +75,4 @@ function toBuffer(answer: unknown): Buffer {
   wipe(answer);
   const end = bytes.findIndex((byte) => byte === 0x0a || byte === 0x0d);
   return end === -1 ? bytes : bytes.subarray(0, end);
-}
-
-function wipe(answer: unknown): void {
-  if (answer instanceof Uint8Array) answer.fill(0);
 }

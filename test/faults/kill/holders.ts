@@ -12,7 +12,7 @@ import { freeLocalPort } from '../../support/port.js';
 import { statOf } from '../../support/proc.js';
 import { startListener } from '../../support/processes.js';
 import { createReaper, type Reaper } from '../../support/reaper.js';
-import { startPerlSocket, startScript } from '../../support/sockets.js';
+import { startLeaderless, startPerlSocket, startScript } from '../../support/sockets.js';
 
 export function holderCases(): void {
   stuckCase();
@@ -24,8 +24,8 @@ export function holderCases(): void {
     for (let round = 0; round < times; round++) {
       await using reaper = createReaper();
       const port = await freeLocalPort();
-      const { pid } = await startScript(reaper, 'python3', ['-c', leaderlessListener(port)]);
-      expect(await until(() => statOf(pid)?.state === 'Z', { timeoutMs: 5000 })).to.equal(true);
+      const { pid } = await startLeaderless(reaper, port);
+      expect(statOf(pid)?.state).to.equal('Z');
       if (lsofSees(port)) seenByLsof++;
       const report = await freePort(port, { host: '127.0.0.1' });
       expect(report, report.explanation).to.include({ free: true });
@@ -69,16 +69,6 @@ export function holderCases(): void {
     }
     return `${took.length}/${times}, ${spread(took)}`;
   });
-}
-
-/** Its first thread ends (60 is SYS_exit); another keeps the socket. */
-function leaderlessListener(port: number): string {
-  return `
-import ctypes, socket, threading, time
-s = socket.create_server(("127.0.0.1", ${port}))
-threading.Thread(target=time.sleep, args=(170,)).start()
-print("ready", flush=True)
-ctypes.CDLL(None).syscall(60, 0)`;
 }
 
 function lsofSees(port: number): boolean {

@@ -8,7 +8,7 @@ import type { Supervisor, SupervisorEvent } from '#lib/tunnel/supervisor.js';
 import { type AskingServer, byPasswordAndCode, startAsking } from '../../support/asking.js';
 import { need } from '../../support/need.js';
 import { repoRoot } from '../../support/paths.js';
-import { createTestTerminal } from '../../support/person.js';
+import { createTestTerminal, type TestTerminal } from '../../support/person.js';
 import { freeLocalPort } from '../../support/port.js';
 import { createReaper, type Reaper } from '../../support/reaper.js';
 import { makeSpec } from '../../support/specs.js';
@@ -60,7 +60,8 @@ describe('a tunnel that asks at a terminal, where node-pty is not installed', fu
     rmSync(folder, { recursive: true });
   });
 
-  it('comes up by what is typed, and says how to have a real terminal', async () => {
+  /** Answers all that is asked, at a terminal which ssh itself is not put on. */
+  async function logIn(): Promise<TestTerminal> {
     const screen = createTestTerminal();
     const opened: string[] = [];
     const login = supervisor.authenticate(spec.id, screen, { onOpen: (via) => opened.push(via) });
@@ -68,6 +69,11 @@ describe('a tunnel that asks at a terminal, where node-pty is not installed', fu
     await screen.answer(/Password: $/, 'secret\r');
     await screen.answer(/One-time code: $/, '123456\r');
     expect([(await login).state, ...opened]).to.deep.equal(['up', 'askpass']);
+    return screen;
+  }
+
+  it('comes up by what is typed, and says how to have a real terminal', async () => {
+    const screen = await logIn();
     const all = (await screen.display.all()).join('\n');
     expect(screen.drawn()).to.match(/'npm i node-pty'[\s\S]*npm i node-pty@npm:@lydell\/node-pty/);
     expect(all).to.match(/\(yes\/no\/\[fingerprint\]\)\? yes/);
@@ -86,13 +92,7 @@ describe('a tunnel that asks at a terminal, where node-pty is not installed', fu
     try {
       writeFileSync(join(broken, 'package.json'), '{ "name": "node-pty", "main": "index.js" }');
       writeFileSync(join(broken, 'index.js'), "throw new Error('Failed to load native module: pty.node');");
-      const screen = createTestTerminal();
-      const opened: string[] = [];
-      const login = supervisor.authenticate(spec.id, screen, { onOpen: (via) => opened.push(via) });
-      await screen.answer(/\(yes\/no\/\[fingerprint\]\)\? $/, 'yes\r');
-      await screen.answer(/Password: $/, 'secret\r');
-      await screen.answer(/One-time code: $/, '123456\r');
-      expect([(await login).state, ...opened]).to.deep.equal(['up', 'askpass']);
+      const screen = await logIn();
       expect(screen.drawn()).to.match(/node_modules\/node-pty\S* makes no terminal: Failed to load native module/);
     } finally {
       rmSync(broken, { recursive: true });

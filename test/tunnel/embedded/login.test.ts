@@ -1,4 +1,4 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -12,6 +12,7 @@ import { makeKey } from '../../support/keys.js';
 import { createTestPrompt, createTestTerminal } from '../../support/person.js';
 import { createReaper } from '../../support/reaper.js';
 import { startService } from '../../support/servers.js';
+import { startAgent } from '../../support/ssh-agent.js';
 import { startSshd } from '../../support/sshd.js';
 
 describe('the login of the embedded engine', () => {
@@ -200,7 +201,7 @@ describe('the login of the embedded engine', () => {
   it('logs in by an agent, with the key that is named here first', async () => {
     await using sshd = await startSshd({ passphrase: 'open sesame' });
     const dir = mkdtempSync(join(tmpdir(), 'tunward-agent-'));
-    const agent = await startAgent(join(dir, 'agent.sock'));
+    const agent = await startAgent(reaper, join(dir, 'agent.sock'));
     const env = { SSH_AUTH_SOCK: join(dir, 'agent.sock') };
     const strangers = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map((name) => join(dir, name));
     for (const file of strangers) {
@@ -260,8 +261,7 @@ describe('the login of the embedded engine', () => {
     await using server = await startAsking({ factors: [byKey, byPassword('secret')] });
     const dir = mkdtempSync(join(tmpdir(), 'tunward-agent-'));
     const env = { SSH_AUTH_SOCK: join(dir, 'agent.sock') };
-    const agent = await startAgent(env.SSH_AUTH_SOCK);
-    execFileSync('ssh-add', ['-q', server.identityFile], { env: { ...process.env, ...env }, stdio: 'ignore' });
+    const agent = await startAgent(reaper, env.SSH_AUTH_SOCK, server.identityFile);
     const config = readFileSync(server.sshConfigFile, 'utf8');
     writeFileSync(server.sshConfigFile, config.replace('IdentityAgent none', 'IdentityAgent SSH_AUTH_SOCK'));
     rmSync(server.identityFile);
@@ -273,21 +273,4 @@ describe('the login of the embedded engine', () => {
     agent.kill();
     rmSync(dir, { recursive: true });
   });
-
-  async function startAgent(path: string): Promise<ChildProcess> {
-    const agent = spawn('ssh-agent', ['-D', '-a', path], { stdio: 'ignore', env: { ...process.env, ...reaper.env } });
-    reaper.own(agent);
-    const env = { ...process.env, SSH_AUTH_SOCK: path };
-    const answers = () => {
-      try {
-        execFileSync('ssh-add', ['-l'], { env, stdio: 'ignore' });
-        return true;
-      } catch (error) {
-        // It has no keys, and says so.
-        return (error as { status?: number }).status === 1;
-      }
-    };
-    expect(await until(answers, { timeoutMs: 10_000, everyMs: 20 })).to.equal(true);
-    return agent;
-  }
 });
