@@ -25,7 +25,8 @@ interface Place {
 export async function checkEmbedded(surroundings: Surroundings, hasAgent: boolean): Promise<Check[]> {
   const { places, complaints } = await readPlaces(surroundings);
   if (places.length === 0) return complaints;
-  return [...complaints, ...checkKeys(places, hasAgent), ...places.flatMap(complainOfHost), ...checkHosts(places)];
+  const servers = tellApart(places);
+  return [...complaints, ...checkKeys(places, hasAgent), ...servers.flatMap(complainOfHost), ...checkHosts(servers)];
 }
 
 /** Each destination once, and each jump host that is reached by the same means. */
@@ -99,6 +100,17 @@ function complainOfKey(
   if (found.kind !== 'locked' || spec.interactive || !isBare) return undefined;
   const remedy = "put it into an agent, make the tunnel 'interactive: true', or take a key without one";
   return failed('keys', `${found.file} has a passphrase, and nobody is there to type it`, remedy);
+}
+
+/** One may be a destination here and a jump host there: to whoever asks for its key it is one server. */
+function tellApart(places: readonly Place[]): Place[] {
+  const servers = new Map<string, Place>();
+  for (const place of places) {
+    const { knownHostsFiles, strictHostKeyChecking } = place.facts;
+    const which = JSON.stringify([knownNameOf(place.facts), knownHostsFiles, strictHostKeyChecking]);
+    if (!servers.has(which)) servers.set(which, place);
+  }
+  return [...servers.values()];
 }
 
 function isKnown({ facts }: Place): boolean {
