@@ -94,16 +94,21 @@ describe('a daemon without a descriptor left', () => {
     execFileSync('prlimit', ['--pid', String(daemon.pid), `--nofile=${descriptors}:`]);
   }
 
-  /** So that the lowest number that is free is one too high. */
-  function exhaust(): void {
-    const open = new Set(readdirSync(`/proc/${daemon.pid}/fd`).map(Number));
-    let lowest = 0;
-    while (open.has(lowest)) lowest++;
-    limit(lowest);
+  /** So that the lowest number that is free is one too high: of several looks, since one may meet a file that is being read. */
+  async function exhaust(): Promise<void> {
+    const lowest: number[] = [];
+    const look = () => {
+      const open = new Set(readdirSync(`/proc/${daemon.pid}/fd`).map(Number));
+      let number = 0;
+      while (open.has(number)) number++;
+      return lowest.push(number) === 5;
+    };
+    await until(look, { timeoutMs: 5000, everyMs: 10 });
+    limit(Math.min(...lowest));
   }
 
   it('rejects no configuration that it could not look at, says why, and has nothing to take when it can again', async () => {
-    exhaust();
+    await exhaust();
     const said = await until(() => daemon.stderr().includes('no descriptor left'), { timeoutMs: 10_000 });
     limit(1000);
     expect(said, daemon.stderr()).to.equal(true);
@@ -115,7 +120,7 @@ describe('a daemon without a descriptor left', () => {
   });
 
   it('is asked to read it, and says that it could not', async () => {
-    exhaust();
+    await exhaust();
     await until(() => daemon.stderr().includes('no descriptor left'), { timeoutMs: 10_000 });
     process.kill(daemon.pid, 'SIGHUP');
     const twice = () => daemon.stderr().split('no descriptor left').length > 2;
@@ -124,7 +129,7 @@ describe('a daemon without a descriptor left', () => {
   });
 
   it('is said to be there, by a command that it hangs up on', async () => {
-    exhaust();
+    await exhaust();
     const { code, stderr } = await tunward(reaper, ['ls', '-c', home.configFile]);
     expect({ code, stderr }).to.deep.equal({
       code: 75,
@@ -133,7 +138,7 @@ describe('a daemon without a descriptor left', () => {
   });
 
   it('is what doctor finds', async () => {
-    exhaust();
+    await exhaust();
     const { code, stdout } = await tunward(reaper, ['doctor', '-c', home.configFile, '--json']);
     const found = JSON.parse(stdout).checks.find(({ check }: { check: string }) => check === 'daemon');
     expect({ code, status: found.status }).to.deep.equal({ code: 1, status: 'failed' });
