@@ -43,7 +43,10 @@ async function findDaemon(
 }
 
 function explainSilence(error: unknown, where: string): Check {
-  if (isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) return ok('daemon', `none answers at ${where}`);
+  if (isTunwardError(error, 'ERR_DAEMON_UNREACHABLE')) {
+    if (error.info.hangsUp === true) return failed('daemon', error.message, 'raise the limit, and start it again');
+    return ok('daemon', `none answers at ${where}`);
+  }
   if (isTunwardError(error, 'ERR_ACCESS_DENIED')) {
     return warning('daemon', error.message, 'ask as the user that it runs as');
   }

@@ -1,4 +1,5 @@
 import http, { type IncomingMessage } from 'node:http';
+import net from 'node:net';
 import { errorCodes, isErrno, TunwardError } from '../errors.js';
 import { systemClock } from '../time.js';
 import { fromProblem, fromWire } from '../wire.js';
@@ -46,7 +47,7 @@ export async function bounded<T>(question: Question, act: (signal: AbortSignal) 
     return await act(signal ? AbortSignal.any([signal, late.signal]) : late.signal);
   } catch (error) {
     signal?.throwIfAborted();
-    if (!late.signal.aborted) throw reasonFor(error, question);
+    if (!late.signal.aborted) throw await reasonFor(error, question);
     const message = `The daemon at ${formatAddress(address)} did not answer within ${timeoutMs} ms: tunward doctor looks at it`;
     throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs }, { cause: error });
   } finally {
@@ -93,12 +94,17 @@ export function refusalOf({ status, body }: { status: number; body: unknown }, a
 }
 
 /** What a failed exchange means for the person. */
-function reasonFor(error: unknown, { address }: Question): unknown {
+async function reasonFor(error: unknown, { address }: Question): Promise<unknown> {
   const where = formatAddress(address);
   if (isErrno(error, 'ECONNREFUSED', 'ENOENT', 'ENOTSOCK', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND')) {
     return unreachable(`No daemon answers at ${where}: start it with tunward up`, error);
   }
   if (isErrno(error, 'ECONNRESET', 'EPIPE')) {
+    if (await hangsUp(address)) {
+      const why = 'it has no descriptor left (raise its ulimit -n), or too many clients';
+      const message = `The daemon at ${where} is there, and hangs up on whoever asks: ${why}`;
+      return new TunwardError('ERR_DAEMON_UNREACHABLE', message, { hangsUp: true }, { cause: error });
+    }
     return unreachable(`The daemon at ${where} went away before it answered: its log says why`, error);
   }
   if (isErrno(error, 'EACCES', 'EPERM')) {
@@ -108,6 +114,39 @@ function reasonFor(error: unknown, { address }: Question): unknown {
   return error instanceof Error && 'code' in error && String(error.code).startsWith('HPE_')
     ? notOurs(where, error)
     : error;
+}
+
+/** How long one that takes connections may take to end this one. */
+const HANGUP_MS = 500;
+
+/** Does somebody listen there who ends every connection at once? One that has ended lets nobody connect. */
+async function hangsUp(address: Address): Promise<boolean> {
+  const done = new AbortController();
+  const caller = net.connect('socket' in address ? { path: address.socket } : endpointOf(address.url));
+  let isConnected = false;
+  const outcome = new Promise<boolean>((resolve) => {
+    caller.once('connect', () => {
+      isConnected = true;
+    });
+    // A reset may come before it is told that it was connected.
+    caller.once('error', (error) => resolve(isErrno(error, 'ECONNRESET', 'EPIPE')));
+    caller.resume().once('close', () => resolve(isConnected));
+  });
+  const late = systemClock.sleep(HANGUP_MS, done.signal).then(
+    () => false,
+    () => false, // called off: it was in time
+  );
+  try {
+    return await Promise.race([outcome, late]);
+  } finally {
+    done.abort();
+    caller.destroy();
+  }
+}
+
+function endpointOf(url: string): net.TcpNetConnectOpts {
+  const { hostname, port } = new URL(url);
+  return { host: hostname.replace(/^\[|\]$/g, ''), port: Number(port || 80) };
 }
 
 export function parseJson(text: string, { address }: Question): unknown {

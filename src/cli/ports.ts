@@ -1,9 +1,12 @@
+import { isTunwardError } from '../errors.js';
 import { freePort } from '../port/free.js';
 import { inspectPort, type PortReport } from '../port/inspect.js';
+import { DAEMON_REMEDY } from '../port/verdict.js';
 import { waitForPort } from '../port/wait.js';
 import type { BackendName } from '../proc/backend.js';
 import { isSame } from '../proc/stat.js';
 import { systemClock } from '../time.js';
+import type { TunnelStatus } from '../tunnel/status.js';
 import { readChain } from './chain-view.js';
 import { confirm } from './confirm.js';
 import { backendOf, type Context } from './context.js';
@@ -17,7 +20,7 @@ import { mayKillOthers, nameVictims, renderVictims, strangersOf, type Victim } f
 /** Who holds a port, and who is connected to it. Held or not, that is an answer: 0. */
 export async function who({ port, host }: PortTarget, context: Context): Promise<number> {
   const { screen, signal } = context;
-  const report = await inspectPort(port, { host, signal, backend: backendOf(context) });
+  const report = await nameTunnels(await inspectPort(port, { host, signal, backend: backendOf(context) }), context);
   const chain = await readChain(report, signal);
   if (screen.json) {
     screen.data({ ...report, chain: chain.processes });
@@ -26,6 +29,36 @@ export async function who({ port, host }: PortTarget, context: Context): Promise
   screen.print(styled(report.free ? 'green' : 'bold', report.explanation));
   screen.rows(...renderHeld(report, chain));
   return 0;
+}
+
+/** How long a daemon may take to say which of its tunnels it is: without that the sentence is as true, and less of use. */
+const ANSWER_MS = 1000;
+
+/**
+ * Where a daemon listens for its tunnel, the command that stops it is said with that tunnel's id: a name may be that of
+ * several, and no word of a shell. As it is where that daemon is not the one that the command would go to.
+ */
+async function nameTunnels(report: PortReport, context: Context): Promise<PortReport> {
+  const { explanation, listeners, port } = report;
+  if (!explanation.includes(DAEMON_REMEDY)) return report;
+  try {
+    const { findAddress } = await import('./address.js');
+    const { createClient } = await import('./client.js');
+    const address = await findAddress({}, context);
+    const client = createClient(address, { signal: context.signal, timeoutMs: ANSWER_MS });
+    const { pid } = await client.health();
+    const own = listeners.filter(({ holders }) => holders.some((holder) => holder.pid === pid));
+    const addresses = new Set(own.map(({ address }) => address));
+    const isMeant = (bind: TunnelStatus['listen'][number]) =>
+      bind.side === 'local' && bind.port === port && (bind.host === '*' || addresses.has(bind.host));
+    const tunnels = own.length === 0 ? [] : (await client.tunnels()).filter(({ listen }) => listen.some(isMeant));
+    if (tunnels.length === 0) return report;
+    const ids = tunnels.map(({ id }) => id.slice(0, 8)).join(' ');
+    return { ...report, explanation: explanation.replace(DAEMON_REMEDY, DAEMON_REMEDY.replace('NAME', ids)) };
+  } catch (error) {
+    if (!isTunwardError(error)) throw error;
+    return report;
+  }
 }
 
 export interface FreeOptions {
@@ -44,11 +77,12 @@ export async function free(targets: readonly PortTarget[], options: FreeOptions,
     const backend = backendOf(context);
     if (!dryRun && !(await mayFree({ port, host }, { tree, backend }, context))) return 1;
     const how = { host, timeoutMs, dryRun, tree, respawner, signal, backend };
-    const report = await withProgress(
+    const freed = await withProgress(
       () => `freeing port ${port}`,
       context,
       () => freePort(port, how),
     );
+    const report = await nameTunnels(freed, context);
     ports.push(report);
     if (screen.json) continue;
     const chain = dryRun ? await readChain(report, signal) : undefined;

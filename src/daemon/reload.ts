@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { type ConfigProblem, isTunwardError, TunwardError } from '../errors.js';
 import type { Clock } from '../time.js';
+import { isBlindness } from '../tunnel/blind.js';
 import type { TunnelSpec } from '../tunnel/spec.js';
 import { compareTunnels, unappliedKeys, warningsOf } from './changes.js';
 import { type Config, parseSource } from './config.js';
@@ -16,7 +17,8 @@ export interface Reloader {
   /**
    * Takes the file as it is: somebody asked. Resolves when the tunnels that leave are down.
    *
-   * @throws TunwardError ERR_CONFIG_INVALID: it is wrong, which is an event as well, and changes nothing
+   * @throws TunwardError ERR_CONFIG_INVALID: it is wrong, or there was no descriptor left to read it with, which is an
+   * event as well, and changes nothing
    */
   reload(): Promise<Taken>;
   /** Takes the file when it says something that it did not say at the last look, and is sure to be whole. */
@@ -115,11 +117,17 @@ export function createReloader({ source, config, env, cwd, clock, publish, apply
 
   function reload(): Promise<Taken> {
     return inTurn(async () => {
-      const reading = await read();
+      const reading = await read().catch(tellBlindness);
       const taken = await take(reading.digest, parse(reading));
       if (isTunwardError(taken)) throw taken;
       return taken;
     });
+  }
+
+  /** Whoever sends a signal hears of it by an event alone. */
+  function tellBlindness(error: unknown): never {
+    if (isTunwardError(error)) publish({ type: 'config.unwatched', file, message: error.message });
+    throw error;
   }
 
   async function look(signal: AbortSignal): Promise<void> {
@@ -158,7 +166,8 @@ export function createReloader({ source, config, env, cwd, clock, publish, apply
       const text = await readText(file);
       return { digest: digestOf(text), text };
     } catch (error) {
-      if (!isTunwardError(error, 'ERR_CONFIG_INVALID')) throw error;
+      // No descriptor was left to look with: that says nothing of the file, and passes.
+      if (!isTunwardError(error, 'ERR_CONFIG_INVALID') || isBlindness(error.cause)) throw error;
       // Not there, a FIFO, too large: what is wrong stands for the content.
       return { digest: error.message, error };
     }

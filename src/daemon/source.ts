@@ -111,7 +111,7 @@ export async function readText(file: string): Promise<string> {
   const bytes = await readBytes(file).catch((error: unknown) => {
     const codes = Object.keys(remedies);
     if (!isErrno(error, ...codes)) throw error;
-    throw invalid([atTop(file, `expected a readable file, ${remedies[error.code ?? '']}`)]);
+    throw invalid([atTop(file, `expected a readable file, ${remedies[error.code ?? '']}`)], error);
   });
   if (bytes.length > maxBytes) throw invalid([atTop(file, tooLarge)]);
   try {
@@ -152,11 +152,11 @@ export function formatProblem({ file, line, column, path, message }: ConfigProbl
 /** More than this nobody reads, and 1 MiB of wrong keys would be 20 MB of sentences, in an answer and in an event. */
 const MOST_PROBLEMS = 100;
 
-export function invalid(problems: readonly ConfigProblem[]): TunwardError<'ERR_CONFIG_INVALID'> {
+export function invalid(problems: readonly ConfigProblem[], cause?: unknown): TunwardError<'ERR_CONFIG_INVALID'> {
   const first = inOrder(problems).slice(0, MOST_PROBLEMS);
   const more = problems.length - first.length;
   const lines = [...first.map(formatProblem), ...(more > 0 ? [`… and ${more} more`] : [])];
-  return new TunwardError('ERR_CONFIG_INVALID', lines.join('\n'), { problems: first });
+  return new TunwardError('ERR_CONFIG_INVALID', lines.join('\n'), { problems: first }, { cause });
 }
 
 export function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {

@@ -34,9 +34,9 @@ export const chinese: Words = {
     remote_port_busy:
       '服务器仍占用该端口，通常是因为断开的旧连接；它发觉后会释放。在 sshd_config 中设置 ClientAliveInterval 15 可在一分钟内发觉。',
     auth_failed: '检查用户名是否正确，以及此密钥是否可以登录（ssh-copy-id）。',
-    needs_auth: '把密钥加入守护进程可用的代理（ssh-add），或使用没有口令的密钥。',
+    needs_auth: '把密钥加入守护进程可用的代理（ssh-add），使用没有口令的密钥，或设置 interactive: true 后登录。',
     host_key_changed: '如果服务器确实是重装的，请从 known_hosts 删除旧密钥，然后启动隧道。',
-    host_key_unknown: '请先手动连接一次，并核对指纹。',
+    host_key_unknown: '请先手动连接一次并核对指纹，或把服务器的公钥写入 known_hosts。',
     unreachable: null,
     refused: null,
     timeout: null,

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
@@ -98,6 +100,23 @@ describe('createClient()', () => {
     });
     expect(await failure(client({ signal: interrupt.signal }).health())).to.equal(reason);
   });
+
+  for (const way of ['a unix socket', 'TCP']) {
+    it(`says of one that hangs up on everybody, by ${way}, that it is there`, async () => {
+      const dir = mkdtempSync(join(tmpdir(), 'tunward-full-'));
+      const full = net.createServer((socket) => socket.destroy());
+      const path = join(dir, 't.sock');
+      full.listen(way === 'TCP' ? { host: '127.0.0.1', port: 0 } : { path });
+      await once(full, 'listening');
+      const { port } = full.address() as net.AddressInfo;
+      const address = way === 'TCP' ? { url: `http://127.0.0.1:${port}`, token: 'x' } : { socket: path };
+      const error = await failure(createClient(address).health());
+      full.close();
+      rmSync(dir, { recursive: true });
+      expect(error).to.deep.include({ code: 'ERR_DAEMON_UNREACHABLE', info: { hangsUp: true } });
+      expect(error.message).to.contain(' is there, and hangs up on whoever asks: it has no descriptor left');
+    });
+  }
 
   it('says that the daemon went away when it ends in the middle of an answer', async () => {
     daemon.routes.set('GET /health', () => {

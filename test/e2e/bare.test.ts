@@ -175,7 +175,7 @@ describe('tunnels in such a root file system, by a user without a name', () => {
         ssh: 'no ssh on PATH (/bin): the embedded engine is used',
         user: 'uid 4321 has no line in /etc/passwd, and the embedded engine needs none; home /home/me',
         agent: 'none (SSH_AUTH_SOCK is not set): keys come from files',
-        keys: '1 key file for 2 destinations',
+        keys: '1 key file for 3 destinations and 1 jump host',
         'host keys':
           name === 'doctor'
             ? '1 of 2 servers known; 1 to be met, whose keys go into /home/me/.local/state/tunward/known_hosts'

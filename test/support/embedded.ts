@@ -1,6 +1,6 @@
 /** A link of the engine inside this process, and what a test has to know of it. */
 import http from 'node:http';
-import { systemClock, until } from '#lib/time.js';
+import { type Clock, systemClock, until } from '#lib/time.js';
 import type { Prompt } from '#lib/tunnel/asking/person.js';
 import { createEmbeddedEngine } from '#lib/tunnel/embedded/engine.js';
 import type { Asking, Engine, Link, LinkExit, LinkOptions } from '#lib/tunnel/engine.js';
@@ -31,11 +31,13 @@ export interface StartedLink extends Link {
 export function createStand({
   env = {},
   knownHosts = null,
+  clock = systemClock,
 }: {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly knownHosts?: string | null;
+  readonly clock?: Clock;
 } = {}): Stand {
-  const engine = createEmbeddedEngine({ env: { HOME: '/nowhere', ...env }, knownHosts, clock: systemClock });
+  const engine = createEmbeddedEngine({ env: { HOME: '/nowhere', ...env }, knownHosts, clock });
   const links: Link[] = [];
   return {
     engine,

@@ -1,4 +1,5 @@
 import { expect } from 'chai';
+import type { Reason } from '#lib/tunnel/engine.js';
 import { describeHolders } from '#lib/tunnel/proof.js';
 import { remedyOf, whichOf } from '#lib/tunnel/remedy.js';
 import { makeSpec } from '../support/specs.js';
@@ -35,6 +36,37 @@ describe('remedyOf() an interactive tunnel', () => {
       'by hand',
     );
     expect(remedyOf('host_key_changed', { spec, lastError: null })).to.match(/, then 'tunward auth vault'$/);
+  });
+
+  it('can be had without a program: in an image with no ssh there is none', () => {
+    const spec = makeSpec();
+    const remedy = (reason: Reason, lastError: string | null = null) => remedyOf(reason, { spec, lastError });
+    const changed = 'Host key for [db]:22 has changed; Offending ED25519 key in /home/me/known hosts:12';
+    expect(remedy('host_key_changed', changed)).to.equal(
+      "if the server was really set up anew, remove its old key, line 12 of /home/me/known hosts (ssh-keygen -f '/home/me/known hosts' -R '[db]:22'), then start the tunnel",
+    );
+    const revoked = 'Host key for db is marked as revoked; Offending ED25519 key in /etc/known_hosts:3';
+    expect(remedy('host_key_changed', revoked)).to.equal(
+      'somebody has marked this key as revoked, line 3 of /etc/known_hosts: the server needs another one',
+    );
+    expect(remedy('host_key_unknown', 'No RSA host key is known for db')).to.contain('ssh_host_*_key.pub');
+    expect(
+      remedy(
+        'host_key_unknown',
+        'Host key verification failed: the RSA key of db has 512 bits, and 1024 are the least',
+      ),
+    ).to.equal(null);
+    expect(remedy('auth_failed')).to.contain('authorized_keys');
+    expect(remedy('needs_auth'))
+      .to.contain("'interactive: true'")
+      .and.contain(`'tunward auth ${whichOf(spec)}'`);
+  });
+
+  it('quotes what a shell would take apart', () => {
+    const changed = "Host key for db has changed; Offending RSA key in /home/o'hara/known_hosts:1";
+    expect(remedyOf('host_key_changed', { spec: makeSpec(), lastError: changed })).to.contain(
+      `-f '/home/o'\\''hara/known_hosts' -R 'db'`,
+    );
   });
 
   it('names it as a shell takes it: by its id where the name is none, or more than one plain word', () => {

@@ -86,8 +86,8 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
   let isReady = false;
   let allocated: number | undefined;
   let refused: { readonly count: number; readonly last: string | null } = { count: 0, last: null };
-  /** What has to be undone at its end, the last one first. */
-  const undo: (() => unknown)[] = [output.end];
+  /** What has to be undone at its end. */
+  const undo: (() => unknown)[] = [];
   let finishing: Promise<void> | undefined;
   let end: (exit: LinkExit) => void = () => undefined;
   const exited = new Promise<LinkExit>((resolve) => {
@@ -204,8 +204,11 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     if (exit.lastError !== null) hear(exit.lastError);
     questions?.close();
     try {
-      for (const act of undo.toReversed()) await act();
+      // All of it is begun, the last one first, and then waited for: a server that is frozen answers none of it, and is given
+      // half a second each time.
+      await Promise.all(undo.toReversed().map((act) => act()));
     } finally {
+      output.end();
       end(exit);
     }
   }

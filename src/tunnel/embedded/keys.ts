@@ -61,7 +61,7 @@ export function readKeyFile(ssh2: Ssh2, file: string): KeyFile {
     const shown = `0${(mode & 0o777).toString(8)}`;
     return unusable(file, `has permissions that are too open (${shown}), and ssh would ignore it too: 'chmod 600' it`);
   }
-  if (isPutty) return readBySsh2(ssh2, file, text, describePutty(file));
+  if (isPutty) return readPutty(ssh2, file, text);
   if (label === 'OPENSSH PRIVATE KEY') return readOpenSsh(ssh2, file, text);
   return readByNode(ssh2, file, text);
 }
@@ -81,6 +81,13 @@ function describeOther(text: string): string {
 
 function describePutty(file: string): string {
   return `is one of PuTTY's that cannot be read here: make one of OpenSSH's of it by 'puttygen ${file} -O private-openssh -o …'`;
+}
+
+/** Its public half is never locked. */
+function readPutty(ssh2: Ssh2, file: string, text: string): KeyFile {
+  const found = readBySsh2(ssh2, file, text, describePutty(file));
+  const [, body] = /^Public-Lines: \d+\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)/m.exec(text) ?? [];
+  return found.kind === 'locked' && body ? { ...found, publicHalf: Buffer.from(body, 'base64') } : found;
 }
 
 function describeDsa(): string {

@@ -105,6 +105,11 @@ export function createLogin({ ssh2, facts, questions, onFailed }: LoginOptions):
   // Keys: those of the agent that are named here first, then its others, then those that are files alone.
 
   async function* withKeys(): AsyncGenerator<Attempt, undefined> {
+    // ssh takes it by itself, and may be let in by it alone: whoever is not let in here is to hear why.
+    const certificate = facts.identityFiles.map((file) => `${file}-cert.pub`).find(isThere);
+    if (certificate !== undefined) {
+      hints.push(`The engine embedded cannot use the certificate ${certificate}: use 'engine: ssh'`);
+    }
     const files = facts.identityFiles.map((file) => ({ file, blobs: publicHalvesOf(ssh2, file) }));
     const named = files.flatMap(({ blobs }) => blobs);
     const agent = openAgent();
@@ -273,6 +278,10 @@ function parseIdentity(ssh2: Ssh2, key: unknown): ParsedKey | undefined {
 
 function isEntry(key: unknown): key is { readonly pubKey: unknown } {
   return typeof key === 'object' && key !== null && 'pubKey' in key;
+}
+
+function isThere(file: string): boolean {
+  return readPlainFile(file, MAX_KEY_BYTES).kind === 'file';
 }
 
 /** Which keys a file names: itself, where it may be read, or the half beside it. The private half may be an agent's alone. */

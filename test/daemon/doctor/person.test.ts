@@ -91,6 +91,46 @@ describe('tunward doctor: the person', () => {
       );
     });
 
+    it('looks at the jump hosts on the way as well: whom they are, and what would log in there', async () => {
+      const known = patient.write('known', `doctor.invalid ${KEY}\n`);
+      const identity_file = patient.write('id', key());
+      const file = `UserKnownHostsFile ${known}\nIdentityFile ${identity_file}`;
+      const gate = patient.write('gate', 'no key');
+      const strict = `Host gate\n  HostName gate.invalid\n  Port 2222\n  StrictHostKeyChecking yes\n  IdentityFile ${gate}\nHost *\n${file}`;
+      const without = `Host none\nHost *\n${file}`;
+      const only = (lines: string[]) => lines.map((line) => line.replaceAll(patient.dir, ''));
+      expect(only(await checks({ jump: 'gate' }, without)).at(-1)).to.match(
+        /^ok host keys: 1 of 2 servers known; 1 to be met/,
+      );
+      for (const config of [{ jump: 'gate' }, {}]) {
+        const found = only(
+          await checks(config, config.jump ? strict : `Host doctor.invalid\n  ProxyJump gate\n${strict}`),
+        );
+        expect(found).to.include(
+          'failed host keys: no key of gate.invalid port 2222 in /known, /etc/ssh/ssh_known_hosts, /etc/ssh/ssh_known_hosts2, and StrictHostKeyChecking is yes',
+        );
+        expect(found.join()).to.match(/warning keys: The key \/gate is none: expected a private key/);
+        expect(found.at(-1)).to.equal('ok host keys: 1 of 2 servers known');
+      }
+    });
+
+    it('counts a jump host that many go through once', async () => {
+      const identity_file = patient.write('id', key());
+      const ssh_config = patient.write('ssh_config', `IdentityFile ${identity_file}\n`);
+      const engine = 'embedded';
+      const tunnels = ['a.invalid', 'b.invalid'].map((remote_host, at) =>
+        tunnel(20_000 + at, { engine, remote_host, jump: 'gate', ssh_config }),
+      );
+      const lines = (await look({ config: patient.config({ tunnels }) })).slice(2);
+      expect(lines[0]).to.equal('ok keys: 1 key file for 2 destinations and 1 jump host');
+      expect(lines[1]).to.match(/^ok host keys: 0 of 3 servers known; 3 to be met/);
+    });
+
+    it('says of a jump host what of the ssh_config this client cannot do', async () => {
+      const [first] = await checks({ jump: 'gate' }, 'Host gate\n  GSSAPIAuthentication yes\nHost *');
+      expect(first).to.match(/^failed ssh config: doctor\.invalid: .*GSSAPIAuthentication/);
+    });
+
     it('says what of the ssh_config this client cannot do', async () => {
       const [first, ...rest] = await checks({}, 'ProxyCommand nc %h %p');
       expect(first).to.match(/^failed ssh config: doctor\.invalid: .*ProxyCommand/);

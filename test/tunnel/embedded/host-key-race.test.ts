@@ -4,6 +4,7 @@ import net, { type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
+import { makeKeys } from '#lib/sshd/keys.js';
 import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
 import { createStand, localSpec } from '../../support/embedded.js';
 
@@ -16,7 +17,7 @@ describe('the engine embedded, and a host that is met for the first time by two 
   });
 
   async function meet({ isSame }: { readonly isSame: boolean }) {
-    const keys = [0, 1].map(() => ssh2.utils.generateKeyPairSync('ed25519').private);
+    const keys = [0, 1].map(() => makeKeys(ssh2, 'test').private);
     const ports: number[] = [];
     for (const place of [0, 1]) {
       const key = keys[isSame ? 0 : place] ?? '';

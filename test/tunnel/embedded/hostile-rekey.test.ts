@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
+import { makeKeys } from '#lib/sshd/keys.js';
 import { until } from '#lib/time.js';
 import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
 import { createStand, localSpec } from '../../support/embedded.js';
@@ -25,7 +26,7 @@ describe('the engine embedded, and a server that begins a new exchange of keys a
 
   /** Takes all that is sent, and answers nothing of it, once a channel is open. */
   async function startMute(): Promise<number> {
-    const { private: key } = ssh2.utils.generateKeyPairSync('ed25519');
+    const { private: key } = makeKeys(ssh2, 'test');
     const server = new ssh2.Server({ hostKeys: [key] }, (client) => {
       const { _protocol, _sock } = client as unknown as Bent;
       client.on('error', () => undefined).on('authentication', (login) => login.accept());

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { Worker } from 'node:worker_threads';
 import { expect } from 'chai';
+import { makeKeys } from '#lib/sshd/keys.js';
 import { until } from '#lib/time.js';
 import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
 
@@ -24,7 +25,7 @@ describe('the engine embedded, and a server that means harm', () => {
 
   async function meet({ packetSize, flood }: { packetSize?: number; flood?: 'data' | 'stderr' }) {
     const sent = { bytes: 0 };
-    const { private: key } = ssh2.utils.generateKeyPairSync('ed25519');
+    const { private: key } = makeKeys(ssh2, 'test');
     const server = new ssh2.Server({ hostKeys: [key] }, (client) => {
       const bent = client as unknown as Bent;
       client.on('error', () => undefined).on('authentication', (login) => login.accept());

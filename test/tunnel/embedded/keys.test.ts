@@ -159,6 +159,16 @@ describe('readKeyFile()', () => {
     );
   });
 
+  it('shows the public half of a locked one of PuTTY, by which a server can be asked first', () => {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    const plain = putty(privateKey.export({ format: 'jwk' }));
+    const open = read(write(plain));
+    const locked = read(write(plain.replace('Encryption: none', 'Encryption: aes256-cbc').replaceAll('\n', '\r\n')));
+    expect([open.kind, locked.kind]).to.deep.equal(['key', 'locked']);
+    const shown = open.kind === 'key' ? open.key.getPublicSSH() : undefined;
+    expect(locked).to.have.deep.property('publicHalf', shown);
+  });
+
   it('says that there is none', () => {
     expect(read(join(dir, 'absent'))).to.deep.equal({ kind: 'absent', file: join(dir, 'absent') });
   });

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
 import { until } from '#lib/time.js';
@@ -124,6 +124,30 @@ describe('the login of the embedded engine', () => {
     const exit = await link.settled();
     expect(exit).to.include({ reason: 'needs_auth' });
     expect(exit).to.have.property('lastError').that.includes(sshd.identityFile).and.includes('Permission denied');
+  });
+
+  it('says of a certificate beside a key that it cannot use it, where the key alone is not let in', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'tunward-ca-'));
+    const ca = join(dir, 'ca');
+    makeKey(ca);
+    await using sshd = await startSshd({ extra: [`TrustedUserCAKeys ${ca}.pub`] });
+    const { username } = userInfo();
+    execFileSync('ssh-keygen', ['-q', '-s', ca, '-I', 'me', '-n', username, `${sshd.identityFile}.pub`]);
+    await using stand = createStand();
+    const link = await stand.start(await localSpec(sshd, 9));
+    expect(await link.settled(), 'the key alone may').to.equal('ready');
+    expect(link.lines.join()).not.to.contain('certificate');
+    await link.stop();
+    writeFileSync(join(sshd.dir, 'authorized_keys'), '');
+    execFileSync('ssh', ['-F', sshd.sshConfigFile, sshd.host, 'true']);
+    const refused = await (await stand.start(await localSpec(sshd, 9))).settled();
+    expect(refused).to.include({ reason: 'auth_failed' });
+    expect(refused)
+      .to.have.property('lastError')
+      .that.matches(
+        /^The engine embedded cannot use the certificate .+\/id_ed25519-cert\.pub: use 'engine: ssh'; .+Permission denied/,
+      );
+    rmSync(dir, { recursive: true });
   });
 
   it('says who is not let in', async () => {

@@ -1,5 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { expect } from 'chai';
+import { makeKeys } from '#lib/sshd/keys.js';
 import { until } from '#lib/time.js';
 import { loadSsh2 } from '#lib/tunnel/embedded/ssh2.js';
 import { createStand, remoteSpec } from '../../support/embedded.js';
@@ -10,7 +11,7 @@ describe('the engine embedded, and a server that brings more connections than th
 
   // Each is a descriptor of this process, and a server may open as many as it likes.
   it('takes 1,024 of them at a time, turns the others away, and takes more when some have ended', async () => {
-    const { private: key } = ssh2.utils.generateKeyPairSync('ed25519');
+    const { private: key } = makeKeys(ssh2, 'test');
     const count = { opened: 0, refused: 0 };
     const channels: { close(): void }[] = [];
     let bring: (times: number) => void = () => undefined;

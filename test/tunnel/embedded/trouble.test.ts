@@ -1,10 +1,11 @@
 import net from 'node:net';
 import { expect } from 'chai';
-import { until } from '#lib/time.js';
+import { type Clock, systemClock, until } from '#lib/time.js';
 import type { LinkExit } from '#lib/tunnel/engine.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { byKey, startAsking } from '../../support/asking.js';
 import { createStand, localSpec, remoteSpec } from '../../support/embedded.js';
+import { need } from '../../support/need.js';
 import { freeLocalPort } from '../../support/port.js';
 import { descendantsOf, sendSignal } from '../../support/proc.js';
 import { type Behaviour, babbles, hangsUp, isMute, startServer } from '../../support/servers.js';
@@ -153,6 +154,28 @@ describe('why a link of the embedded engine is not up', () => {
     const report = await link.stop();
     expect(report.tookMs).to.be.below(2000);
   });
+
+  for (const who of ['the last of its connection', 'one of two that share it']) {
+    it(`is waited for once, and not for each address that it listens at, by a stop of ${who}`, async function () {
+      need(this, 'ipv6');
+      await using sshd = await startSshd();
+      // Four times as slow as a clock is: what is waited for one after the other would be seconds.
+      const clock: Clock = {
+        ...systemClock,
+        now: () => systemClock.now() / 4,
+        sleep: (ms, signal) => systemClock.sleep(4 * ms, signal),
+      };
+      await using stand = createStand({ clock });
+      const spec = await remoteSpec(sshd, 9);
+      const listen = { host: 'localhost', port: await freeLocalPort() };
+      const link = await stand.start({ ...spec, forward: { ...spec.forward, listen } });
+      const beside = who.startsWith('one') ? [await stand.start(await localSpec(sshd, 9))] : [];
+      for (const each of [link, ...beside]) expect(await each.settled(), each.lines.join()).to.equal('ready');
+      for (const ref of descendantsOf(sshd.pid)) sendSignal(ref, 'SIGSTOP');
+      // It is given 500 ms.
+      expect((await link.stop()).tookMs).to.be.below(900);
+    });
+  }
 
   it('is not that a server which answers has nothing to say', async () => {
     await using sshd = await startSshd();
