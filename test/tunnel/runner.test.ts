@@ -247,6 +247,31 @@ describe('createRunner()', () => {
       expect(looks.length).to.be.within(120, 140);
     });
 
+    it('is looked at when it says that it is ready, and as before when it is not', async () => {
+      bench.engine.first = 'waiting';
+      const outcome = watch(bench.runner.start());
+      await bench.clock.advance(1);
+      const looks: number[] = [];
+      bench.engine.last().onCheck = () => looks.push(bench.clock.now());
+      bench.engine.last().announce();
+      await bench.clock.settle();
+      expect(looks).to.deep.equal([1]);
+      bench.engine.last().state = 'ready';
+      await bench.clock.advance(5);
+      expect(looks).to.deep.equal([1, 6]);
+      expect(outcome.result?.tookMs).to.equal(6);
+    });
+
+    it('is up in the moment in which it says so', async () => {
+      bench.engine.first = 'waiting';
+      const outcome = watch(bench.runner.start());
+      await bench.clock.advance(1);
+      bench.engine.last().state = 'ready';
+      bench.engine.last().announce();
+      await bench.clock.settle();
+      expect(outcome.result?.tookMs).to.equal(1);
+    });
+
     it('joins an automatic attempt, and gets its answer', async () => {
       bench.engine.first = 'waiting';
       bench.runner.boot(true);
