@@ -126,6 +126,11 @@ export interface Runner {
 
 /** How long a lost one may take to come back, in milliseconds. */
 const LOST_MS = 3000;
+/**
+ * The same of one whose listener is gone (a folder that somebody has cleaned up, say) while clients wait. A frozen one may be
+ * continued; a listener that is gone stays so, and a look that went wrong is right at the next one.
+ */
+const GONE_MS = 250;
 
 /**
  * Everything that changes goes through `dispatch`: the machine says what is next, and the task of the state before is
@@ -404,7 +409,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       launch: () => queue(() => launch(signal)),
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
-      recheck: () => awaitReady(signal, LOST_MS),
+      recheck: () => awaitReady(signal, spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS),
       settle: () => lookAfter(signal),
       renew: () => {
         isOwed = true;

@@ -596,6 +596,33 @@ describe('createRunner()', () => {
       });
     });
 
+    it('a listener of a seamless one that is gone has a quarter of a second to come back, and a frozen link its time', async () => {
+      const listen = { host: '127.0.0.1', port: await freeLocalPort() };
+      bench = createBench(makeSpec({ side: 'local', listen, seamless: { drainMs: 0, connectWaitMs: 60_000 } }));
+      const { runner, engine, clock } = bench;
+      const deadline = { timeoutMs: 10_000 };
+      try {
+        const outcome = watch(runner.start());
+        expect(await until(() => outcome.result?.state, deadline)).to.equal('up');
+        engine.last().state = 'waiting';
+        await clock.advance(1000);
+        await clock.advance(240);
+        expect(runner.status()).to.include({ state: 'starting', reason: 'exited' });
+        await clock.advance(10);
+        expect(await until(() => engine.links.length === 2, deadline)).to.equal(true);
+        expect(await until(() => runner.status().state === 'up', deadline)).to.equal(true);
+        engine.last().state = 'frozen';
+        await clock.advance(3990);
+        expect(runner.status()).to.include({ state: 'starting', reason: 'frozen' });
+        engine.last().state = 'ready';
+        await clock.advance(10);
+        expect(runner.status()).to.include({ state: 'up' });
+        expect(engine.links).to.have.length(2);
+      } finally {
+        await runner.close();
+      }
+    });
+
     it('an exit by itself has its leftovers ended first, and then is tried again', async () => {
       await startUp();
       const [first] = bench.engine.links;
