@@ -24,18 +24,20 @@ export interface ExchangeOptions {
  */
 const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (check - 20)));
 
-/** Looks at a link that is coming up, as {@link until} does, until `look` answers; once more when it says that it is ready. */
+/** Asks `look` of a link that is coming up until it answers, as {@link until} does; and once more when the link says that it is ready. */
 export function untilReady<T>(
   look: () => Promise<T>,
   { ready }: Link,
   { clock, ...options }: { readonly timeoutMs: number; readonly signal: AbortSignal; readonly clock: Clock },
 ) {
-  let isTold = false;
-  const told = ready?.then(() => {
-    isTold = true;
-  });
+  let wake: () => void = () => undefined;
+  void ready?.then(() => wake());
+  // No race with a promise that may stay open for minutes: that one would keep each of the pauses.
   const sleep = (ms: number, signal?: AbortSignal) =>
-    told && !isTold ? Promise.race([clock.sleep(ms, signal), told]) : clock.sleep(ms, signal);
+    new Promise<void>((resolve, reject) => {
+      wake = resolve;
+      clock.sleep(ms, signal).then(resolve, reject);
+    });
   return until(look, { ...options, everyMs: readyEveryMs, clock: { ...clock, sleep } });
 }
 
