@@ -221,39 +221,6 @@ describe('a seamless tunnel', () => {
     expect(waitMs).to.be.within(50_000, 61_000);
   });
 
-  it('is tried again at once also when a look saw that it was lost before its end was heard, and that once only', async () => {
-    random = 1;
-    runner.respec(specOf({ backoff: { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 } }));
-    await runner.start();
-    const loseSeen = async () => {
-      engine.last().state = 'waiting';
-      await until(() => runner.status().state === 'starting', deadline);
-      engine.last().exit({ reason: 'exited' });
-    };
-    await loseSeen();
-    expect(await until(() => runner.status().restarts === 1, deadline)).to.equal(true);
-    await loseSeen();
-    expect(await until(() => runner.status().state === 'backoff', deadline)).to.equal(true);
-    const waitMs = Date.parse(runner.status().nextRetryAt ?? '') - Date.now();
-    expect(waitMs).to.be.within(50_000, 61_000);
-  });
-
-  it('goes by its schedule at a later start, when it was stopped between the look that missed it and its end', async () => {
-    random = 1;
-    runner.respec(specOf({ backoff: { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 } }));
-    await runner.start();
-    engine.last().state = 'waiting';
-    await until(() => runner.status().state === 'starting', deadline);
-    await runner.stop();
-    engine.failure = new Error('no more processes');
-    const outcome = watch(runner.start());
-    await until(() => outcome.error, deadline);
-    const { attempt, nextRetryAt } = runner.status();
-    expect(attempt).to.equal(1);
-    expect(Date.parse(nextRetryAt ?? '') - Date.now()).to.be.within(50_000, 61_000);
-    engine.failure = undefined;
-  });
-
   it('gives up a link that dies while another one is made beside it, and comes up by itself', async () => {
     await runner.start();
     const [first] = engine.links;
