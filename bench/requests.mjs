@@ -1,10 +1,12 @@
 /*
- * Clients of a tunnel, in a process of their own: so many at once, each asking anew over a connection of its own as soon as
- * it has its answer. Started by seamless.mjs; says what became of every request when it is told to end.
+ * Clients of a tunnel, in a process of their own: so many at once, each asking anew over a connection of its own when it has
+ * its answer, after a pause of so many milliseconds on average. Started by seamless.mjs; says what became of every request
+ * when it is told to end.
  */
 import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
-const [port, clients] = process.argv.slice(2).map(Number);
+const [port, clients, pauseMs] = process.argv.slice(2).map(Number);
 /** [when it began (ms since the epoch), how long it took, what became of it]. */
 const requests = [];
 let isOver = false;
@@ -39,7 +41,7 @@ await Promise.all([
     isOver = true;
   }),
   ...Array.from({ length: clients }, async () => {
-    while (!isOver) await ask();
+    for (; !isOver; await ask()) if (pauseMs > 0) await sleep(Math.random() * 2 * pauseMs);
   }),
 ]);
 process.send(requests, () => process.disconnect());

@@ -7,6 +7,7 @@ import { benchKill } from './kill.mjs';
 import { benchProbe } from './probe.mjs';
 import { benchRestart } from './restart.mjs';
 import { benchScale } from './scale.mjs';
+import { benchSeamless } from './seamless.mjs';
 import { benchSoak } from './soak.mjs';
 import { main } from './support.mjs';
 import { benchThroughput } from './throughput.mjs';
@@ -21,4 +22,5 @@ await main(fileURLToPath(import.meta.url), {
   api: benchApi,
   soak: benchSoak,
   throughput: benchThroughput,
+  seamless: benchSeamless,
 });

@@ -49,6 +49,8 @@ export interface Link {
   readonly exited: Promise<LinkExit>;
   /** Looks now; cheap enough to be asked every few milliseconds. */
   check(): Promise<LinkState>;
+  /** Of one that knows it by itself: resolves when it is `ready` for the first time, so that it need not be looked at to see. Never rejects. */
+  readonly ready?: Promise<void>;
   /** What it said last, for the sentence that explains a timeout. */
   lastLine(): string | null;
   /** The port that the server has chosen for a remote forward of port 0. */

@@ -1,13 +1,13 @@
 import { isErrno, isTunwardError, TunwardError } from '../errors.js';
 import type { KillReport, Survivor } from '../kill.js';
 import type { Proc } from '../proc/read.js';
-import { type Clock, until } from '../time.js';
+import type { Clock } from '../time.js';
 import { type Attendance, createAttendance } from './asking/attendance.js';
 import { type Patience, type Person, usualPatience } from './asking/person.js';
 import { createDescriber, isBlindness } from './blind.js';
 import type { Engine, Link, LinkExit, LinkState, Reason } from './engine.js';
 import { createEntrance } from './entrance.js';
-import { describeExit, refuseExchange, type Trouble, troubleOf, waitUntilOfUse } from './exchange.js';
+import { describeExit, refuseExchange, type Trouble, troubleOf, untilReady, waitUntilOfUse } from './exchange.js';
 import { createMeter, type Traffic } from './front/meter.js';
 import type { Gate, Place } from './gate.js';
 import { type CheckUps, createCheckUps } from './health.js';
@@ -127,10 +127,10 @@ export interface Runner {
 /** How long a lost one may take to come back, in milliseconds. */
 const LOST_MS = 3000;
 /**
- * How often a tunnel that is coming up is looked at, in milliseconds: at first every 5, later a twentieth of the time that
- * it has taken. Eight that start at once on a busy machine take half a second each, and 200 of them 30,000 looks.
+ * The same of one whose listener is gone (a folder that somebody has cleaned up, say) while clients wait. A frozen one may be
+ * continued; a listener that is gone stays so, and a look that went wrong is right at the next one.
  */
-const readyEveryMs = (check: number) => Math.min(20, 5 * Math.max(1, 1.05 ** (check - 20)));
+const GONE_MS = 250;
 
 /**
  * Everything that changes goes through `dispatch`: the machine says what is next, and the task of the state before is
@@ -346,7 +346,10 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   function leaveUp(reason: Condition['reason']): void {
     history.noteLost(reason);
     // Those who connect meanwhile wait. Once only: the next time it is lost before it has proved stable counts as the second.
-    isWaitedFor = spec.seamless !== null && condition.attempt === 1 && scheduleOf(reason) === 'network';
+    // An ssh whose sockets are gone and whose end has not been heard yet (20 ms on a busy machine) is looked at again first,
+    // and not counted before that.
+    const first = condition.state === 'starting' ? 0 : 1;
+    isWaitedFor = spec.seamless !== null && condition.attempt === first && scheduleOf(reason) === 'network';
     if (!road.asked) road = beginRoad(clock, byItself);
   }
 
@@ -357,6 +360,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     entrance.lead(state === 'up' && link ? link : null);
     // Nothing will come of it by itself: whoever connects is to know that.
     if (state === 'stopped' || state === 'fatal') void entrance.close();
+    if (state === 'stopped') isWaitedFor = false;
     if (state === 'up') {
       history.noteUp(since, road);
       wasUp = true;
@@ -405,7 +409,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       launch: () => queue(() => launch(signal)),
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
-      recheck: () => awaitReady(signal, LOST_MS),
+      recheck: () => awaitReady(signal, spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS),
       settle: () => lookAfter(signal),
       renew: () => {
         isOwed = true;
@@ -583,7 +587,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     const current = link;
     if (!current) return;
     const look = async () => ((await stateOf(current)) === 'ready' ? 'ready' : attendance?.isIdle() && 'idle');
-    if ((await until(look, { timeoutMs, everyMs: readyEveryMs, signal, clock })) === 'ready') {
+    if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') {
       return tell(signal, { type: 'ready' });
     }
     const isFrozen = (await stateOf(current)) === 'frozen';

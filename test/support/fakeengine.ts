@@ -27,6 +27,8 @@ export interface FakeLink {
   /** How often `stop` was asked for. */
   stops: number;
   isRunning(): boolean;
+  /** It says by itself that it is ready. */
+  announce(): void;
   /** It ends by itself. */
   exit(how?: Partial<LinkExit>): void;
   /** The port that the server chose. */
@@ -98,6 +100,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput, asking, target 
   const exited = new Promise<LinkExit>((resolve) => {
     finish = resolve;
   });
+  const { held: ready, release: announce } = createHold();
   const sockets = new Set<net.Socket>();
   const end = (exit: LinkExit) => {
     isRunning = false;
@@ -117,6 +120,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput, asking, target 
     onRelease: () => undefined,
     allocated: undefined,
     isRunning: () => isRunning,
+    announce,
     exit: (how = {}) => end({ code: 255, signal: null, reason: 'exited', lastError: null, ...how }),
     say: (line) => {
       lastLine = line;
@@ -138,6 +142,7 @@ function createLink(spec: TunnelSpec, { number, first, onOutput, asking, target 
     ...(target === undefined ? {} : { carrier }),
     root: undefined,
     exited,
+    ready,
     async check() {
       fake.onCheck();
       if (fake.trouble) throw fake.trouble;

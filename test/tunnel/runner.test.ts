@@ -247,6 +247,31 @@ describe('createRunner()', () => {
       expect(looks.length).to.be.within(120, 140);
     });
 
+    it('is looked at when it says that it is ready, and as before when it is not', async () => {
+      bench.engine.first = 'waiting';
+      const outcome = watch(bench.runner.start());
+      await bench.clock.advance(1);
+      const looks: number[] = [];
+      bench.engine.last().onCheck = () => looks.push(bench.clock.now());
+      bench.engine.last().announce();
+      await bench.clock.settle();
+      expect(looks).to.deep.equal([1]);
+      bench.engine.last().state = 'ready';
+      await bench.clock.advance(5);
+      expect(looks).to.deep.equal([1, 6]);
+      expect(outcome.result?.tookMs).to.equal(6);
+    });
+
+    it('is up in the moment in which it says so', async () => {
+      bench.engine.first = 'waiting';
+      const outcome = watch(bench.runner.start());
+      await bench.clock.advance(1);
+      bench.engine.last().state = 'ready';
+      bench.engine.last().announce();
+      await bench.clock.settle();
+      expect(outcome.result?.tookMs).to.equal(1);
+    });
+
     it('joins an automatic attempt, and gets its answer', async () => {
       bench.engine.first = 'waiting';
       bench.runner.boot(true);
@@ -568,6 +593,64 @@ describe('createRunner()', () => {
         state: 'starting',
         reason: 'exited',
         lastError: 'the listener is gone',
+      });
+    });
+
+    describe('a seamless one', () => {
+      const deadline = { timeoutMs: 10_000 };
+      beforeEach(async () => {
+        const listen = { host: '127.0.0.1', port: await freeLocalPort() };
+        const backoff = { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 };
+        bench = createBench(makeSpec({ side: 'local', listen, seamless: { drainMs: 0, connectWaitMs: 0 }, backoff }));
+        watch(bench.runner.start());
+        await untilUp(1);
+      });
+      afterEach(() => bench.runner.close());
+
+      /** Without a moment of the fake clock: what is waited for is the system, of which it has its listener. */
+      async function untilUp(links: number): Promise<void> {
+        const isUp = () => bench.engine.links.length === links && bench.runner.status().state === 'up';
+        expect(await until(isUp, deadline), `up by link ${links}`).to.equal(true);
+      }
+
+      /** The walk by all that are up comes to it. */
+      async function beSeen(state: 'waiting' | 'frozen'): Promise<void> {
+        bench.engine.last().state = state;
+        await bench.clock.advance(1000);
+        expect(bench.runner.status().state).to.equal('starting');
+      }
+
+      it('is tried again at once also when a look saw that it was lost before its end was heard, and that once only', async () => {
+        await beSeen('waiting');
+        bench.engine.last().exit();
+        await untilUp(2);
+        await beSeen('waiting');
+        bench.engine.last().exit();
+        expect(await until(() => bench.runner.status().state === 'backoff', deadline)).to.equal(true);
+        expect(bench.runner.status().nextRetryAt).to.equal(iso(62_000));
+      });
+
+      it('goes by its schedule at a later start, when it was stopped between the look that missed it and its end', async () => {
+        await beSeen('waiting');
+        await bench.runner.stop();
+        bench.engine.failure = new Error('no more processes');
+        const outcome = watch(bench.runner.start());
+        expect(await until(() => outcome.error !== undefined, deadline)).to.equal(true);
+        expect(bench.runner.status()).to.include({ attempt: 1, nextRetryAt: iso(61_000) });
+      });
+
+      it('has a quarter of a second for a listener to come back, and the usual time for one that is frozen', async () => {
+        await beSeen('waiting');
+        await bench.clock.advance(240);
+        expect(bench.runner.status()).to.include({ state: 'starting', reason: 'exited' });
+        await bench.clock.advance(10);
+        await untilUp(2);
+        await beSeen('frozen');
+        await bench.clock.advance(2990);
+        expect(bench.runner.status()).to.include({ state: 'starting', reason: 'frozen' });
+        bench.engine.last().state = 'ready';
+        await bench.clock.advance(10);
+        await untilUp(2);
       });
     });
 

@@ -89,6 +89,10 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
   /** What has to be undone at its end. */
   const undo: (() => unknown)[] = [];
   let finishing: Promise<void> | undefined;
+  let tellReady: () => void = () => undefined;
+  const ready = new Promise<void>((resolve) => {
+    tellReady = resolve;
+  });
   let end: (exit: LinkExit) => void = () => undefined;
   const exited = new Promise<LinkExit>((resolve) => {
     end = resolve;
@@ -106,6 +110,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
   return {
     root: undefined,
     exited,
+    ready,
     check: async () => (carrier.isAlive() ? 'ready' : 'waiting'),
     lastLine: said.lastLine,
     allocatedPort: () => allocated,
@@ -133,6 +138,7 @@ function createLink(plan: Plan, { onOutput, signal, asking, isBehindFront, meter
     else if (!isBehindFront) await listenHere();
     over.signal.throwIfAborted();
     isReady = true;
+    tellReady();
     // From now on its end is for stop() to ask for.
     signal.removeEventListener('abort', callOff);
   }

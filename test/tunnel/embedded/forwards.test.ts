@@ -32,6 +32,29 @@ for (const { name, start } of servers) {
       expect(await refuses(spec.forward.listen.port)).to.equal(true);
     });
 
+    it('says in the moment in which it is ready that it is, and nothing when it does not come to that', async () => {
+      await using server = await start();
+      await using stand = createStand();
+      for (const spec of [await localSpec(server, 9), await remoteSpec(server, 9)]) {
+        const link = await stand.start(spec);
+        let told = 0;
+        void link.ready?.then(() => {
+          told++;
+        });
+        expect(await link.check(), spec.forward.side).to.equal('waiting');
+        expect(await until(() => told, { timeoutMs: 20_000 }), spec.forward.side).to.equal(1);
+        expect(await link.check(), spec.forward.side).to.equal('ready');
+      }
+      const stopped = await stand.start(await localSpec(server, 9));
+      let toldOfStopped = false;
+      void stopped.ready?.then(() => {
+        toldOfStopped = true;
+      });
+      await stopped.stop();
+      await stopped.exited;
+      expect(toldOfStopped).to.equal(false);
+    });
+
     it('offers a service of this side there, and takes the port away at the end', async () => {
       await using server = await start();
       await using service = await startService();
