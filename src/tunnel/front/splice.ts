@@ -125,6 +125,8 @@ export function splice(
     if (isBroken || isClientClosed) return;
     isBroken = true;
     remote.destroy();
+    // Nothing that could be taken for a whole answer: whoever has been given nothing is told at once.
+    if (client.bytesWritten === 0) return resetNow();
     clock.sleep(LINGER_MS, linger.signal).then(resetNow, () => undefined);
   }
 

@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { systemClock as clock } from '#lib/time.js';
 import type { Carrier } from '#lib/tunnel/front/carrier.js';
 import { createSocketCarrier } from '#lib/tunnel/front/unix.js';
+import { createFakeClock } from '../../support/fakeclock.js';
 import { createStage, digestOf, eventually, noise, standsStill } from './scene.js';
 
 const MB = 1_000_000;
@@ -112,6 +113,18 @@ describe('splice()', () => {
         target.end(bytes);
         expect(await client.over).to.equal('reset');
         expect(digestOf(Buffer.from(client.text(), 'latin1'))).to.equal(digestOf(bytes));
+        await eventually('closed', () => meter.read().open === 0);
+      });
+
+      it('tells a client in no time that it is cut off, when it has been given nothing', async () => {
+        const { carrier } = await start(() => undefined);
+        const { front, meter, port } = await stage.open({ clock: createFakeClock() });
+        front.use(carrier);
+        const client = stage.connect(port);
+        client.socket.write('a question');
+        await eventually('open', () => meter.read().open === 1);
+        front.cut(carrier);
+        expect(await client.over).to.equal('reset');
         await eventually('closed', () => meter.read().open === 0);
       });
 
