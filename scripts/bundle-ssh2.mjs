@@ -57,6 +57,10 @@ const room = `
 
 /** What is put in the place of what in that module, each once, in this order. */
 const edits = [
+  // The nonce is one buffer for all connections, and what one of them writes may be a packet of another, through which it goes:
+  // that one has written its own number there, in the middle of this packet.
+  ['class ChaChaPolyCipherNative {', 'class ChaChaPolyCipherNative {'],
+  ['POLY1305_OUT_COMPUTE[0] = 1;', 'writeUInt32BE(POLY1305_OUT_COMPUTE, this.outSeqno, 12);\n    POLY1305_OUT_COMPUTE[0] = 1;'],
   // A packet as large as the data in it is half of what the garbage collector has to do for an upload.
   ['class AESGCMCipherNative {', `${room}\nclass AESGCMCipherNative {\n  room = createRoom();`],
   ['Buffer.allocUnsafe(pktLen)', 'this.room.take(pktLen)'],

@@ -36,7 +36,7 @@ export interface Front {
   drain(carrier: Carrier, timeoutMs: number): Promise<number>;
   /** Nothing goes through this carrier any more: its clients are reset, a moment later. What is still being opened there waits for another one. */
   cut(carrier: Carrier): void;
-  /** Listens no longer; whatever waits or goes through is reset. Idempotent. */
+  /** Listens no longer; whatever waits is reset, and whatever goes through a moment later. Bounded; idempotent. */
   close(): Promise<void>;
 }
 
@@ -277,7 +277,7 @@ export function createFront({ binds, meter, clock, queueLimit = 1024, ...options
     }
     const idle = [...routes.values()].map((route) => {
       const quiet = new Promise<void>((resolve) => route.onIdle.push(resolve));
-      for (const { reset } of route.splices) reset();
+      for (const { breakOff } of route.splices) breakOff();
       settle(route);
       return quiet;
     });

@@ -15,15 +15,17 @@ export interface SpliceOptions {
 
 /** Two streams that are one connection. */
 export interface Splice {
-  /** Ends both, the client by a TCP reset: at once, or {@link LINGER_MS} later where the link is gone. Idempotent. */
-  reset(): void;
-  /** The same, once the client has had time for what came before: so that to none it looks like a whole answer. Idempotent. */
+  /**
+   * Ends both, the client by a TCP reset, {@link LINGER_MS} later: it has had time then for what came before, and to none it
+   * looks like a whole answer. Idempotent.
+   */
   breakOff(): void;
 }
 
 /**
- * The link is gone, or has been given up: so long a client has for what came before, until it is reset. A reset that finds data unread in the
- * client's kernel is no reset to a client on libuv (1.46, say), which takes the hang-up that is polled with it for an end.
+ * The link is gone or given up, or the front closes: so long a client has for what came before, until it is reset. A reset that
+ * finds data unread in the client's kernel is no reset to a client on libuv (1.46, say), which takes the hang-up that is polled
+ * with it for an end.
  */
 const LINGER_MS = 250;
 
@@ -92,7 +94,7 @@ export function splice(
     isRemoteClosed = true;
     breakOff();
   }
-  return { reset, breakOff };
+  return { breakOff };
 
   function endRemote(): void {
     if (!isRemoteClosed) remote.end();
@@ -134,11 +136,6 @@ export function splice(
   function hangUp(): void {
     if (client.writableFinished) client.destroy();
     else client.once('finish', () => client.destroy()).resume();
-  }
-
-  function reset(): void {
-    if (isAlive()) resetNow();
-    else breakOff();
   }
 
   function resetNow(): void {

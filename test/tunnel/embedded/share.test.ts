@@ -10,9 +10,10 @@ import { askingOf, createStand, get, localSpec, remoteSpec } from '../../support
 import { need } from '../../support/need.js';
 import { freeLocalPort } from '../../support/port.js';
 import { createReaper } from '../../support/reaper.js';
-import { startService } from '../../support/servers.js';
+import { startServer, startService } from '../../support/servers.js';
 import { startPerlSocket } from '../../support/sockets.js';
 import { startSshd } from '../../support/sshd.js';
+import { digestOf, noise } from '../front/scene.js';
 
 describe('one connection for many tunnels of the embedded engine', () => {
   it('is made by one handshake, carries a hundred, and is closed with the last', async () => {
@@ -218,6 +219,29 @@ describe('one connection for many tunnels of the embedded engine', () => {
       .that.includes(`port ${first.port}`);
     expect(await link.check()).to.equal('waiting');
   });
+
+  // What one connection writes is then a packet of another one, which is put together in the middle of it.
+  for (const cipher of ['aes128-gcm@openssh.com', 'aes256-ctr', 'chacha20-poly1305@openssh.com']) {
+    it(`has every byte right through two other hosts, all by ${cipher}`, async () => {
+      await using sshd = await startSshd();
+      await using echo = await startServer((socket) => socket.pipe(socket));
+      await using stand = createStand();
+      const [config, text] = [join(sshd.dir, 'all'), readFileSync(sshd.sshConfigFile, 'utf8')];
+      const hosts = ['', '  ProxyJump hop0', '  ProxyJump hop1'].map((jump, at) =>
+        text.replace('Host rig', `Host hop${at}`).concat(`  Ciphers ${cipher}\n`, jump),
+      );
+      writeFileSync(config, hosts.join('\n'), { mode: 0o600 });
+      const spec = await localSpec({ host: 'hop2', sshConfigFile: config }, echo.port);
+      const link = await stand.start(spec);
+      expect(await link.settled(), link.lines.join()).to.equal('ready');
+      const sent = noise(6_000_000, 1);
+      const client = net.connect({ port: spec.forward.listen.port, host: '127.0.0.1', allowHalfOpen: true });
+      client.end(sent);
+      const back: Buffer[] = [];
+      for await (const piece of client) back.push(piece);
+      expect(digestOf(Buffer.concat(back))).to.equal(digestOf(sent));
+    });
+  }
 
   it('says which host on the way has another key, or cannot go on', async () => {
     await using hop = await startSshd();

@@ -107,6 +107,32 @@ describe('adopt()', () => {
     expect(rooms.at(-1)).to.equal(4096);
   });
 
+  it('does not hold what much has needed, once there is less', async () => {
+    const rooms: number[] = [];
+    let had = 0;
+    let isFirst = false;
+    adopted.pour(([piece]) => {
+      if (piece) {
+        if (isFirst) rooms.push(piece.buffer.byteLength);
+        isFirst = false;
+        had += piece.length;
+      }
+      return true;
+    });
+    adopted.resume();
+    client.write(Buffer.alloc(20_000_000));
+    await eventually('much came', () => had === 20_000_000);
+    for (let sent = had; sent < 20_150_000; ) {
+      isFirst = true;
+      sent += 50_000;
+      client.write(Buffer.alloc(50_000));
+      await eventually('less came', () => had === sent);
+    }
+    // The first of them may still have had all the room, when the last of much was just as large.
+    expect(rooms).to.have.length(3);
+    expect(Math.max(...rooms.slice(1))).to.be.at.most(65_536);
+  });
+
   it('can be reset', async () => {
     const over = once(client, 'error');
     adopted.resetAndDestroy();

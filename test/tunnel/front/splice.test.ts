@@ -169,7 +169,21 @@ describe('splice()', () => {
         await eventually('closed', () => meter.read().open === 0);
       });
 
-      it('is over at once when it is cut, though the client does not read', async () => {
+      it('hands over what came before the front closes, and resets the client then', async () => {
+        const { front, client, target, meter } = await meet();
+        const bytes = noise(100_000, 8);
+        client.socket.pause();
+        target.write(bytes);
+        await eventually('all is under way', () => meter.read().bytesIn === bytes.length);
+        const closed = front.close();
+        client.socket.resume();
+        expect(await client.over).to.equal('reset');
+        expect(digestOf(Buffer.from(client.text(), 'latin1'))).to.equal(digestOf(bytes));
+        await closed;
+        expect(meter.read().open).to.equal(0);
+      });
+
+      it('is over when the front closes, though the client does not read', async () => {
         const { front, client, target, meter } = await meet();
         client.socket.pause();
         target.end(noise(64 * MB, 7));
