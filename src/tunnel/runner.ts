@@ -38,7 +38,7 @@ import {
 } from './operation.js';
 import { describeHolders, findHolders, hasDaemon, waitUntilFree } from './proof.js';
 import { whichOf } from './remedy.js';
-import { retryDelay, scheduleOf } from './retry.js';
+import { isOfConnection, retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { connectionOf, type EngineName, entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import type { Health, TunnelStatus } from './status.js';
@@ -151,6 +151,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   let isClosed = false;
   /** A seamless one was lost that had been up: it is tried again at once. */
   let isWaitedFor = false;
+  /** The last wait was cut short, because the connection that it shares was there again. */
+  let isCalled = false;
   /** Another link is to take the place of the one that there is. */
   let isOwed = false;
   /** What carries it was made for another spec than it has now. */
@@ -518,13 +520,17 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
-    const isShared = spec.share && context.engineFor(spec).name === 'embedded';
-    const party = isShared ? connectionOf(spec) : undefined;
+    const party = partyOf(spec);
     const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, party, signal });
     // Called off in the very turn in which the place was given: nobody would give it back.
     if (signal.aborted) taken.release('other');
     signal.throwIfAborted();
     place = taken;
+  }
+
+  /** Those that share one connection with it; undefined: it has one of its own. */
+  function partyOf(one: TunnelSpec): string | undefined {
+    return one.share && context.engineFor(one).name === 'embedded' ? connectionOf(one) : undefined;
   }
 
   /** Clears the way and proves it; answers what is still in it. Again, when somebody has asked for more meanwhile. */
@@ -674,10 +680,31 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     retryAfterMs = 0;
     isWaitedFor = false;
     nextRetryAt = clock.wallTime() + delayMs;
-    await clock.sleep(delayMs, signal);
+    await sitOut(delayMs, signal);
     signal.throwIfAborted();
     road = beginRoad(clock, byItself);
     dispatch({ type: 'timeout' });
+  }
+
+  /**
+   * The wait before the next attempt. Of 300 that share a connection one finds out that the server is back; the others need
+   * not wait their minute for what is there. When that came to nothing the next wait is sat out: where each connection is
+   * lost at once, 300 who call each other would never rest.
+   */
+  async function sitOut(delayMs: number, signal: AbortSignal): Promise<void> {
+    const party = isOfConnection(condition.reason) ? partyOf(spec) : undefined;
+    if (isCalled || party === undefined) {
+      isCalled = false;
+      return clock.sleep(delayMs, signal);
+    }
+    const over = new AbortController();
+    const bounds = AbortSignal.any([signal, over.signal]);
+    try {
+      const called = context.gate.whenUp(party, bounds).then(() => true);
+      isCalled = await Promise.race([clock.sleep(delayMs, bounds).then(() => false), called]);
+    } finally {
+      over.abort();
+    }
   }
 
   // The link, and its end.
