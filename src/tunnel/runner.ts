@@ -411,7 +411,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       launch: () => queue(() => launch(signal)),
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
-      recheck: () => awaitReady(signal, spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS),
+      recheck: () => recheck(signal),
       settle: () => lookAfter(signal),
       renew: () => {
         isOwed = true;
@@ -592,15 +592,31 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
     const current = link;
     if (!current) return;
+    const late = await waitForLink(current, timeoutMs, signal);
+    if (!late) return tell(signal, { type: 'ready' });
+    const said = attendance?.failure()?.message ?? current.lastLine();
+    lastError = late === 'frozen' ? FROZEN : (said ?? `not ready after ${timeoutMs} ms`);
+    dispatch({ type: 'timeout', reason: late === 'frozen' ? 'frozen' : 'timeout' });
+  }
+
+  /** One that was lost may come back. What it is lost by is what was seen of it, and no line of its ssh from long ago. */
+  async function recheck(signal: AbortSignal): Promise<void> {
+    const current = link;
+    if (!current) return;
+    const timeoutMs = spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS;
+    const late = await waitForLink(current, timeoutMs, signal);
+    if (!late) return tell(signal, { type: 'ready' });
+    lastError = late === 'frozen' ? FROZEN : GONE;
+    dispatch({ type: 'timeout', reason: late === 'frozen' ? 'frozen' : 'exited' });
+  }
+
+  /** Undefined once it is ready; else how it was when the time was over. */
+  async function waitForLink(current: Link, timeoutMs: number, signal: AbortSignal): Promise<LinkState | undefined> {
     const look = async () => ((await stateOf(current)) === 'ready' ? 'ready' : attendance?.isIdle() && 'idle');
-    if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') {
-      return tell(signal, { type: 'ready' });
-    }
-    const isFrozen = (await stateOf(current)) === 'frozen';
+    if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') return undefined;
+    const state = await stateOf(current);
     signal.throwIfAborted();
-    const late = attendance?.failure()?.message;
-    lastError = isFrozen ? FROZEN : (late ?? current.lastLine() ?? `not ready after ${timeoutMs} ms`);
-    dispatch({ type: 'timeout', reason: isFrozen ? 'frozen' : 'timeout' });
+    return state;
   }
 
   /** How the link is; what could not be looked at is as it was. */
@@ -626,7 +642,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       const state = await stateOf(current);
       signal.throwIfAborted();
       if (state !== 'ready') {
-        lastError = state === 'frozen' ? FROZEN : 'the listener is gone';
+        lastError = state === 'frozen' ? FROZEN : GONE;
         dispatch({ type: 'lost', reason: state === 'frozen' ? 'frozen' : 'exited' });
         return true;
       }
@@ -818,6 +834,7 @@ function describeGivenUp(why: unknown): string {
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
+const GONE = 'the listener is gone';
 
 function findSurvivor({ survivors }: KillReport): Survivor | undefined {
   return survivors.find(({ why }) => !why.startsWith('protected'));

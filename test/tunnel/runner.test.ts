@@ -678,6 +678,11 @@ describe('createRunner()', () => {
         expect(await until(isUp, deadline), `up by link ${links}`).to.equal(true);
       }
 
+      function lastOf(type: TunnelEvent['type']): object {
+        const event = bench.events.findLast((each) => each.type === type);
+        return event && 'status' in event ? event.status : {};
+      }
+
       /** The walk by all that are up comes to it. */
       async function beSeen(state: 'waiting' | 'frozen'): Promise<void> {
         bench.engine.last().state = state;
@@ -708,8 +713,14 @@ describe('createRunner()', () => {
         await beSeen('waiting');
         await bench.clock.advance(240);
         expect(bench.runner.status()).to.include({ state: 'starting', reason: 'exited' });
+        bench.engine.last().say('channel 3: open failed: connect failed: Connection refused');
         await bench.clock.advance(10);
         await untilUp(2);
+        const lost = lastOf('tunnel.stopping');
+        expect(lost, 'no word of how long was waited').to.include({
+          reason: 'exited',
+          lastError: 'the listener is gone',
+        });
         await beSeen('frozen');
         await bench.clock.advance(2990);
         expect(bench.runner.status()).to.include({ state: 'starting', reason: 'frozen' });
