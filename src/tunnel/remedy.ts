@@ -39,7 +39,7 @@ export function remedyOf(
     case 'remote_port_busy':
       // The protocol has one answer for both (RFC 4254, 7.1). A port that the server chooses is nobody else's.
       if (forward.listen.port === 0)
-        return `the server lets ${remoteHost} listen on no port of its choice: AllowTcpForwarding and PermitListen in its sshd_config say what it allows`;
+        return `the server lets this login listen on no port: AllowTcpForwarding and PermitListen in its sshd_config say what it allows`;
       return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute. One that never does may not allow it (AllowTcpForwarding, PermitListen)';
     case 'refused':
       return lastError?.includes('Not allowed at this time')
@@ -47,7 +47,7 @@ export function remedyOf(
         : null;
     case 'target_refused':
       if (lastError?.includes('administratively prohibited'))
-        return `the server does not allow ${remoteHost} to connect there: AllowTcpForwarding and PermitOpen in its sshd_config say what it allows`;
+        return `the server does not allow this login to connect there: AllowTcpForwarding and PermitOpen in its sshd_config say what it allows`;
       return `the tunnel is up; see why nothing answers at ${forward.target.host}:${forward.target.port}${forward.side === 'local' ? ' on the far side' : ''}`;
     case 'frozen':
       if (spec.interactive)
