@@ -4,7 +4,7 @@ import { isTunwardError } from '../errors.js';
 import { type DaemonOptions, findAddress } from './address.js';
 import { createClient } from './client.js';
 import type { Context } from './context.js';
-import { formatAddress } from './exchange.js';
+import { DaemonFault, formatAddress } from './exchange.js';
 import { type Line, type Span, styled } from './render.js';
 
 /** Everything a person would look at, each with what was found and what to do. 1 when something failed. */
@@ -34,9 +34,11 @@ async function findDaemon(
   try {
     const address = await findAddress(options, context);
     where = formatAddress(address);
-    const { pid, zombies = 0 } = await createClient(address, { signal: context.signal, timeoutMs: ANSWER_MS }).health();
+    const client = createClient(address, { signal: context.signal, timeoutMs: ANSWER_MS });
+    const { pid, zombies = 0 } = await client.health();
     const name = pid === undefined ? 'one runs' : `pid ${pid}`;
-    return { check: ok('daemon', `${name}, API at ${where}`), daemon: { pid: pid ?? null, zombies } };
+    const blocked = (await client.tunnels()).filter(({ reason }) => reason === 'local_port_busy');
+    return { check: ok('daemon', `${name}, API at ${where}`), daemon: { pid: pid ?? null, zombies, blocked } };
   } catch (error) {
     return { check: explainSilence(error, where), daemon: null };
   }
@@ -53,6 +55,7 @@ function explainSilence(error: unknown, where: string): Check {
   if (isTunwardError(error, 'ERR_TIMEOUT')) {
     return failed('daemon', error.message, 'look at its log, or end it (tunward down) and start it again');
   }
+  if (error instanceof DaemonFault) return failed('daemon', error.message, 'look at its log');
   // What is wrong with the configuration is said by a check of its own.
   if (isTunwardError(error, 'ERR_CONFIG_INVALID'))
     return unknown('daemon', 'without a configuration nobody knows where');

@@ -2,7 +2,8 @@ import { createHash, randomBytes } from 'node:crypto';
 import net from 'node:net';
 import path from 'node:path';
 import { isErrno, TunwardError } from '../errors.js';
-import { LOCK_PREFIX } from '../port/daemons.js';
+import { findLockHolder, LOCK_PREFIX } from '../port/daemons.js';
+import { openProc, type Proc } from '../proc/read.js';
 import { systemClock } from '../time.js';
 import { makePrivateFolder, moveAside, readOwnFile, replaceFile } from './files.js';
 
@@ -41,14 +42,21 @@ export interface Lock {
  *
  * @throws TunwardError ERR_DAEMON_RUNNING when another daemon has it.
  */
-export function takeLock(instance: string): Promise<Lock> {
+export function takeLock(instance: string, proc: Proc = openProc()): Promise<Lock> {
+  const explain = async (cause: Error) => {
+    // Whoever has removed its socket can neither use it nor end it by the command.
+    const pid = await findLockHolder(proc, lockName(instance).slice(1));
+    const [who, end] =
+      pid === undefined ? ['', ''] : [` (pid ${pid})`, `, or by 'kill ${pid}' where its socket is gone`];
+    const message = `Another tunward daemon${who} runs on this state folder: use it (tunward ls), or end it (tunward down${end})`;
+    return new TunwardError('ERR_DAEMON_RUNNING', message, {}, { cause });
+  };
   return new Promise((resolve, reject) => {
     const server = net.createServer((caller) => caller.destroy());
     server.unref();
     server.once('error', (cause) => {
       if (!isErrno(cause, 'EADDRINUSE')) return reject(cause);
-      const message = 'Another tunward daemon runs on this state folder: use it (tunward ls), or end it (tunward down)';
-      reject(new TunwardError('ERR_DAEMON_RUNNING', message, {}, { cause }));
+      explain(cause).then(reject, reject);
     });
     server.listen({ path: lockName(instance) }, () => resolve({ release: () => server.close() }));
   });

@@ -28,6 +28,12 @@ const PARTY = 64;
 export interface Gate {
   /** Waits for a place, without a bound of its own: the wait ends with the start that asked for it, by its signal. */
   enter(host: string, options: EnterOptions): Promise<Place>;
+  /**
+   * Resolves when the next one of that party has come up: the connection that they share is there.
+   *
+   * @throws the signal's reason.
+   */
+  whenUp(party: string, signal: AbortSignal): Promise<void>;
 }
 
 interface Lane {
@@ -54,8 +60,10 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
   const parties = new Map<string, number>();
   /** In the order in which they came. */
   const queue = new Set<Waiting>();
+  /** Those who wait for one of a party to come up. */
+  const hopeful = new Map<string, Set<() => void>>();
   let pause: AbortController | undefined;
-  return { enter };
+  return { enter, whenUp };
 
   function enter(host: string, { urgent, party, signal }: EnterOptions): Promise<Place> {
     const lane = lanes.get(host) ?? { used: 0, limit: options.perHost };
@@ -128,8 +136,32 @@ export function createGate(options: GateOptions, clock: Clock): Gate {
         if (left > 0) parties.set(party, left);
         else parties.delete(party);
         place.release(outcome);
+        if (outcome === 'up') for (const tell of hopeful.get(party) ?? []) tell();
       },
     };
+  }
+
+  function whenUp(party: string, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      signal.throwIfAborted();
+      const others = hopeful.get(party) ?? new Set();
+      hopeful.set(party, others);
+      const leave = () => {
+        signal.removeEventListener('abort', abort);
+        others.delete(tell);
+        if (others.size === 0) hopeful.delete(party);
+      };
+      const abort = () => {
+        leave();
+        reject(signal.reason);
+      };
+      const tell = () => {
+        leave();
+        resolve();
+      };
+      signal.addEventListener('abort', abort);
+      others.add(tell);
+    });
   }
 
   /** It takes nobody's place, and makes room for those who wait for the party to be smaller. */

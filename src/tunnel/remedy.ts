@@ -37,12 +37,17 @@ export function remedyOf(
       if (lastError?.endsWith(WHY_DAEMON)) return DAEMON_REMEDY;
       return `see who holds it with 'tunward who ${forward.listen.port}'; ${spec.interactive ? '' : '--force or '}'takeover: any' takes the port from anyone`;
     case 'remote_port_busy':
-      return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute';
+      // The protocol has one answer for both (RFC 4254, 7.1). A port that the server chooses is nobody else's.
+      if (forward.listen.port === 0)
+        return `the server lets this login listen on no port: AllowTcpForwarding and PermitListen in its sshd_config say what it allows`;
+      return 'the server still has the port, often for a connection that broke, and lets go when it notices: ClientAliveInterval 15 in its sshd_config makes that a minute. One that never does may not allow it (AllowTcpForwarding, PermitListen)';
     case 'refused':
       return lastError?.includes('Not allowed at this time')
         ? 'the server turns this address away for a while after failed logins (PerSourcePenalties)'
         : null;
     case 'target_refused':
+      if (lastError?.includes('administratively prohibited'))
+        return `the server does not allow this login to connect there: AllowTcpForwarding and PermitOpen in its sshd_config say what it allows`;
       return `the tunnel is up; see why nothing answers at ${forward.target.host}:${forward.target.port}${forward.side === 'local' ? ' on the far side' : ''}`;
     case 'frozen':
       if (spec.interactive)

@@ -13,6 +13,19 @@ export function scheduleOf(reason: Reason | null): Schedule {
   return reason === 'remote_port_busy' ? 'remote_port' : 'network';
 }
 
+/** Is it trouble with the connection as such, so that it is over for all who share that one when it is there again? */
+export function isOfConnection(reason: Reason | null): boolean {
+  const ofConnection: readonly (Reason | null)[] = [
+    'unreachable',
+    'refused',
+    'timeout',
+    'exited',
+    'auth_failed',
+    'needs_auth',
+  ];
+  return ofConnection.includes(reason);
+}
+
 /** What the wait before the next attempt depends on. */
 export interface Failures {
   /** In all, since the last success or request; 0 is an attempt that was asked for. */

@@ -38,7 +38,7 @@ import {
 } from './operation.js';
 import { describeHolders, findHolders, hasDaemon, waitUntilFree } from './proof.js';
 import { whichOf } from './remedy.js';
-import { retryDelay, scheduleOf } from './retry.js';
+import { isOfConnection, retryDelay, scheduleOf } from './retry.js';
 import type { Rounds } from './rounds.js';
 import { connectionOf, type EngineName, entryOf, isSameSpec, type Takeover, type TunnelSpec } from './spec.js';
 import type { Health, TunnelStatus } from './status.js';
@@ -151,6 +151,8 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   let isClosed = false;
   /** A seamless one was lost that had been up: it is tried again at once. */
   let isWaitedFor = false;
+  /** The last wait was cut short, because the connection that it shares was there again. */
+  let isCalled = false;
   /** Another link is to take the place of the one that there is. */
   let isOwed = false;
   /** What carries it was made for another spec than it has now. */
@@ -409,7 +411,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       launch: () => queue(() => launch(signal)),
       teardown: () => queue(() => teardown(signal)),
       wait: () => waitToRetry(signal),
-      recheck: () => awaitReady(signal, spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS),
+      recheck: () => recheck(signal),
       settle: () => lookAfter(signal),
       renew: () => {
         isOwed = true;
@@ -518,13 +520,17 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   }
 
   async function takePlace(signal: AbortSignal): Promise<void> {
-    const isShared = spec.share && context.engineFor(spec).name === 'embedded';
-    const party = isShared ? connectionOf(spec) : undefined;
+    const party = partyOf(spec);
     const taken = await context.gate.enter(entryOf(spec), { urgent: () => operation !== undefined, party, signal });
     // Called off in the very turn in which the place was given: nobody would give it back.
     if (signal.aborted) taken.release('other');
     signal.throwIfAborted();
     place = taken;
+  }
+
+  /** Those that share one connection with it; undefined: it has one of its own. */
+  function partyOf(one: TunnelSpec): string | undefined {
+    return one.share && context.engineFor(one).name === 'embedded' ? connectionOf(one) : undefined;
   }
 
   /** Clears the way and proves it; answers what is still in it. Again, when somebody has asked for more meanwhile. */
@@ -586,15 +592,31 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
   async function awaitReady(signal: AbortSignal, timeoutMs: number): Promise<void> {
     const current = link;
     if (!current) return;
+    const late = await waitForLink(current, timeoutMs, signal);
+    if (!late) return tell(signal, { type: 'ready' });
+    const said = attendance?.failure()?.message ?? current.lastLine();
+    lastError = late === 'frozen' ? FROZEN : (said ?? `not ready after ${timeoutMs} ms`);
+    dispatch({ type: 'timeout', reason: late === 'frozen' ? 'frozen' : 'timeout' });
+  }
+
+  /** One that was lost may come back. What it is lost by is what was seen of it, and no line of its ssh from long ago. */
+  async function recheck(signal: AbortSignal): Promise<void> {
+    const current = link;
+    if (!current) return;
+    const timeoutMs = spec.seamless && condition.reason !== 'frozen' ? GONE_MS : LOST_MS;
+    const late = await waitForLink(current, timeoutMs, signal);
+    if (!late) return tell(signal, { type: 'ready' });
+    lastError = late === 'frozen' ? FROZEN : GONE;
+    dispatch({ type: 'timeout', reason: late === 'frozen' ? 'frozen' : 'exited' });
+  }
+
+  /** Undefined once it is ready; else how it was when the time was over. */
+  async function waitForLink(current: Link, timeoutMs: number, signal: AbortSignal): Promise<LinkState | undefined> {
     const look = async () => ((await stateOf(current)) === 'ready' ? 'ready' : attendance?.isIdle() && 'idle');
-    if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') {
-      return tell(signal, { type: 'ready' });
-    }
-    const isFrozen = (await stateOf(current)) === 'frozen';
+    if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') return undefined;
+    const state = await stateOf(current);
     signal.throwIfAborted();
-    const late = attendance?.failure()?.message;
-    lastError = isFrozen ? FROZEN : (late ?? current.lastLine() ?? `not ready after ${timeoutMs} ms`);
-    dispatch({ type: 'timeout', reason: isFrozen ? 'frozen' : 'timeout' });
+    return state;
   }
 
   /** How the link is; what could not be looked at is as it was. */
@@ -620,7 +642,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
       const state = await stateOf(current);
       signal.throwIfAborted();
       if (state !== 'ready') {
-        lastError = state === 'frozen' ? FROZEN : 'the listener is gone';
+        lastError = state === 'frozen' ? FROZEN : GONE;
         dispatch({ type: 'lost', reason: state === 'frozen' ? 'frozen' : 'exited' });
         return true;
       }
@@ -674,10 +696,31 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     retryAfterMs = 0;
     isWaitedFor = false;
     nextRetryAt = clock.wallTime() + delayMs;
-    await clock.sleep(delayMs, signal);
+    await sitOut(delayMs, signal);
     signal.throwIfAborted();
     road = beginRoad(clock, byItself);
     dispatch({ type: 'timeout' });
+  }
+
+  /**
+   * The wait before the next attempt. Of 300 that share a connection one finds out that the server is back; the others need
+   * not wait their minute for what is there. When that came to nothing the next wait is sat out: where each connection is
+   * lost at once, 300 who call each other would never rest.
+   */
+  async function sitOut(delayMs: number, signal: AbortSignal): Promise<void> {
+    const party = isOfConnection(condition.reason) ? partyOf(spec) : undefined;
+    if (isCalled || party === undefined) {
+      isCalled = false;
+      return clock.sleep(delayMs, signal);
+    }
+    const over = new AbortController();
+    const bounds = AbortSignal.any([signal, over.signal]);
+    try {
+      const called = context.gate.whenUp(party, bounds).then(() => true);
+      isCalled = await Promise.race([clock.sleep(delayMs, bounds).then(() => false), called]);
+    } finally {
+      over.abort();
+    }
   }
 
   // The link, and its end.
@@ -791,6 +834,7 @@ function describeGivenUp(why: unknown): string {
 }
 
 const FROZEN = 'the chain is stopped by a signal (SIGSTOP)';
+const GONE = 'the listener is gone';
 
 function findSurvivor({ survivors }: KillReport): Survivor | undefined {
   return survivors.find(({ why }) => !why.startsWith('protected'));

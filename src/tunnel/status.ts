@@ -160,7 +160,7 @@ export function describeKnown(parts: KnownParts, hasIpv6: boolean): TunnelStatus
     reason,
     health: health.state,
     healthReason: health.detail,
-    remedy: remedyOf(reason, { spec, lastError }),
+    remedy: remedyOf(reason, { spec, lastError: lastError ?? health.detail }),
     direction: spec.direction,
     engine,
     seamless: spec.seamless !== null,

@@ -297,7 +297,9 @@ export function createSupervisor(options: SupervisorOptions): Supervisor {
     const answered = new AbortController();
     const late = clock.sleep(timeoutMs, answered.signal).then(() => {
       const { state, name, id, lastError } = runner.status();
-      const going = `${state}${lastError ? ` (${lastError})` : ''}`;
+      // A seamless one is up all the time.
+      const at = state === 'up' ? 'being given a new link, and up by the old one' : state;
+      const going = `${at}${lastError ? ` (${lastError})` : ''}`;
       const message = `Tunnel ${name} (${id}) is still ${going} after ${timeoutMs} ms, and goes on`;
       throw new TunwardError('ERR_TIMEOUT', message, { timeoutMs, going });
     });

@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { expect } from 'chai';
 import { need } from '../support/need.js';
 import { freeLocalPort } from '../support/port.js';
+import { startListener } from '../support/processes.js';
 import { createReaper } from '../support/reaper.js';
+import { startFakeDaemon } from './fake-daemon.js';
 import { said, startTunward, tunward } from './run.js';
 
 interface Check {
@@ -100,6 +102,34 @@ describe('tunward doctor', () => {
     expect(of('daemon')).to.include({ status: 'ok', finding: `pid ${up.pid}, API at ${dir}/run/s` });
     up.child.kill('SIGTERM');
     expect((await up.ended).code).to.equal(0);
+  });
+
+  it('names whoever has the port of a tunnel of the daemon that runs', async () => {
+    const { ports } = await startListener(reaper, { host: '127.0.0.1' }).ready;
+    const port = ports[0]?.port ?? 0;
+    configure({ tunnels: [{ name: 'web', remote_host: 'doctor.invalid', remote_port: 80, local_port: port }] });
+    const up = startTunward(reaper, ['up'], { cwd: dir });
+    await said(up, 'stderr', 'local_port_busy');
+    const { of } = await examine();
+    expect(of('ports')).to.include({ status: 'warning' });
+    expect(of('ports').finding).to.match(new RegExp(`^tunnel web: port ${port} is held by pid \\d+ `));
+    up.child.kill('SIGTERM');
+    expect((await up.ended).code).to.equal(0);
+  });
+
+  it('says of a daemon that cannot do anything, and looks at the rest all the same', async () => {
+    const daemon = await startFakeDaemon();
+    try {
+      daemon.routes.set('GET /health', () => ({ status: 500, body: { detail: 'EMFILE: too many open files' } }));
+      configure({ api: { socket: daemon.socket } });
+      const { code, of } = await examine();
+      expect(code).to.equal(1);
+      expect(of('daemon').status).to.equal('failed');
+      expect(of('daemon').finding).to.match(/^The daemon at .* failed: .*EMFILE/);
+      expect(of('ssh').status).to.equal('ok');
+    } finally {
+      await daemon.close();
+    }
   });
 
   it('says of a user without a line in /etc/passwd that ssh refuses to run', async function () {

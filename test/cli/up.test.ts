@@ -115,7 +115,7 @@ describe('tunward up, down, validate', () => {
       const { code, stdout, stderr } = await run('up', '-d');
       expect(code).to.equal(1);
       expect(stdout).to.equal('');
-      expect(stderr).to.contain('Another tunward daemon runs on this state folder');
+      expect(stderr).to.contain(`Another tunward daemon (pid ${up.pid}) runs on this state folder`);
       expect((await run('health')).code, 'the first one is unharmed').to.equal(0);
       up.child.kill('SIGTERM');
       expect((await up.ended).code).to.equal(0);

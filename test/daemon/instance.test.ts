@@ -85,6 +85,9 @@ describe('the state folder', () => {
       expect(await isLiving(id)).to.equal(true);
       const second = await takeLock(id).catch((error: unknown) => error);
       expect(isTunwardError(second, 'ERR_DAEMON_RUNNING')).to.equal(true);
+      expect(second, 'it can be ended also when its socket is gone')
+        .to.have.property('message')
+        .that.contains(`daemon (pid ${process.pid}) runs on this state folder`);
       lock.release();
       (await takeLock(id)).release();
     });

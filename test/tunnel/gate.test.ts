@@ -163,4 +163,35 @@ describe('createGate()', () => {
     expect(inside.map(([who]) => who)).to.deep.equal([...Array(35).fill('shared'), 'third']);
     for (const [, place] of inside.splice(0)) place.release('up');
   });
+
+  it('tells those who wait for one of their party that it is up, once, and nobody else', async () => {
+    const clock = createFakeClock();
+    const gate = createGate({ concurrency: 2, perHost: 1, intervalMs: 0 }, clock);
+    const calledOff = new AbortController();
+    const heard: string[] = [];
+    const wait = (who: string, party: string, signal: AbortSignal) =>
+      void gate.whenUp(party, signal).then(
+        () => heard.push(who),
+        () => heard.push(`${who} gave up`),
+      );
+    const { signal } = new AbortController();
+    const release = async (party: string, outcome: 'up' | 'refused') => {
+      const place = await gate.enter('web', { urgent: () => true, party, signal });
+      place.release(outcome);
+      place.release(outcome);
+      await clock.settle();
+      return heard.splice(0);
+    };
+    wait('one', 'shared', signal);
+    wait('another', 'shared', signal);
+    wait('impatient', 'shared', calledOff.signal);
+    wait('third', 'third', signal);
+    calledOff.abort();
+    await clock.settle();
+    expect(heard.splice(0)).to.deep.equal(['impatient gave up']);
+    expect(await release('shared', 'refused')).to.deep.equal([]);
+    expect(await release('shared', 'up')).to.deep.equal(['one', 'another']);
+    expect(await release('shared', 'up')).to.deep.equal([]);
+    expect(await release('third', 'up')).to.deep.equal(['third']);
+  });
 });

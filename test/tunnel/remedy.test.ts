@@ -4,6 +4,21 @@ import { describeHolders } from '#lib/tunnel/proof.js';
 import { remedyOf, whichOf } from '#lib/tunnel/remedy.js';
 import { makeSpec } from '../support/specs.js';
 
+describe('remedyOf() a tunnel that its server does not allow', () => {
+  it('is not to wait for a port that the server would have chosen itself', () => {
+    const of = (port: number) =>
+      remedyOf('remote_port_busy', { spec: makeSpec({ listen: { host: 'localhost', port } }), lastError: null });
+    expect(of(0)).to.contain('AllowTcpForwarding and PermitListen').and.not.contain('still has the port');
+    expect(of(9443)).to.contain('still has the port').and.contain('PermitListen');
+  });
+
+  it('is not to look for what nobody has asked', () => {
+    const of = (lastError: string) => remedyOf('target_refused', { spec: makeSpec(), lastError });
+    expect(of('channel 1: open failed: administratively prohibited: open failed')).to.contain('PermitOpen');
+    expect(of('channel 1: open failed: connect failed: Connection refused')).to.contain('see why nothing answers');
+  });
+});
+
 describe('remedyOf() an interactive tunnel', () => {
   const remedy = (reason: 'needs_auth' | 'auth_failed' | 'frozen' | 'local_port_busy', interactive: boolean) =>
     remedyOf(reason, { spec: { ...makeSpec(), name: 'vault', interactive }, lastError: null });

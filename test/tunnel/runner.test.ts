@@ -3,9 +3,10 @@ import { expect } from 'chai';
 import { isTunwardError, TunwardError } from '#lib/errors.js';
 import { until } from '#lib/time.js';
 import type { Patience, Terminal } from '#lib/tunnel/asking/person.js';
+import type { Reason } from '#lib/tunnel/engine.js';
 import { createGate } from '#lib/tunnel/gate.js';
 import type { OperationResult, TunnelEvent } from '#lib/tunnel/runner.js';
-import { serverOf } from '#lib/tunnel/spec.js';
+import { connectionOf, type EngineName, serverOf } from '#lib/tunnel/spec.js';
 import { createFakeClock, epoch } from '../support/fakeclock.js';
 import { createHold, nobody } from '../support/fakeengine.js';
 import { freeLocalPort } from '../support/port.js';
@@ -320,6 +321,7 @@ describe('createRunner()', () => {
           hosts.push(host);
           return { release: (outcome: string) => outcomes.push(outcome) };
         },
+        whenUp: () => new Promise<void>(() => undefined),
       };
       bench = createBench(makeSpec({ remoteHost: 'me@web' }), gate);
       bench.runner.boot(true);
@@ -332,6 +334,68 @@ describe('createRunner()', () => {
       const server = serverOf(bench.runner.spec());
       expect(hosts).to.deep.equal([server, server]);
       expect(outcomes).to.deep.equal(['up', 'refused']);
+    });
+  });
+
+  describe('one that shares a connection', () => {
+    const backoff = { minMs: 60_000, maxMs: 60_000, stableMs: 60_000 };
+    const other = makeSpec({ name: 'other' });
+
+    /** It waits for its next attempt, and this tells it that another one has come up meanwhile. */
+    async function lose(reason: Reason, engine: EngineName = 'embedded'): Promise<() => Promise<void>> {
+      const clock = createFakeClock();
+      const gate = createGate({ concurrency: 16, perHost: 8, intervalMs: 0 }, clock);
+      bench = createBench(makeSpec({ backoff }), gate);
+      Object.assign(bench.engine, { name: engine, first: 'waiting' });
+      watch(bench.runner.start());
+      await bench.clock.settle();
+      await fail(reason);
+      const party = connectionOf(other);
+      return async () => {
+        const place = await gate.enter('rig', { urgent: () => true, party, signal: new AbortController().signal });
+        place.release('up');
+        await bench.clock.settle();
+      };
+    }
+
+    async function fail(reason: Reason): Promise<void> {
+      bench.engine.last().exit({ reason });
+      await bench.clock.settle();
+      expect(bench.runner.status()).to.include({ state: 'backoff', reason });
+    }
+
+    it('is tried again as soon as another one is up by it, and when that comes to nothing not before its time', async () => {
+      const comeUp = await lose('unreachable');
+      await comeUp();
+      expect(bench.runner.status()).to.include({ state: 'starting', nextRetryAt: null });
+      await fail('unreachable');
+      await comeUp();
+      expect(bench.runner.status().state).to.equal('backoff');
+      await bench.clock.advance(60_000);
+      expect(bench.runner.status().state).to.equal('starting');
+      await fail('auth_failed');
+      await comeUp();
+      expect(bench.runner.status().state).to.equal('starting');
+    });
+
+    it('waits its time when the trouble is its own', async () => {
+      const comeUp = await lose('local_port_busy');
+      await comeUp();
+      expect(bench.runner.status().state).to.equal('backoff');
+    });
+
+    it('leaves alone one that goes by an ssh of its own', async () => {
+      const comeUp = await lose('unreachable', 'ssh');
+      await comeUp();
+      expect(bench.runner.status().state).to.equal('backoff');
+    });
+
+    it('is stopped while it waits, and hears of nobody then', async () => {
+      const comeUp = await lose('unreachable');
+      await bench.runner.stop();
+      await comeUp();
+      expect(bench.runner.status().state).to.equal('stopped');
+      expect(bench.engine.links).to.have.length(1);
     });
   });
 
@@ -533,6 +597,7 @@ describe('createRunner()', () => {
           stopping.push(watch(bench.runner.stop()));
           return { release: () => places-- };
         },
+        whenUp: () => new Promise<void>(() => undefined),
       };
       bench = createBench(makeSpec(), gate);
       bench.runner.boot(true);
@@ -613,6 +678,11 @@ describe('createRunner()', () => {
         expect(await until(isUp, deadline), `up by link ${links}`).to.equal(true);
       }
 
+      function lastOf(type: TunnelEvent['type']): object {
+        const event = bench.events.findLast((each) => each.type === type);
+        return event && 'status' in event ? event.status : {};
+      }
+
       /** The walk by all that are up comes to it. */
       async function beSeen(state: 'waiting' | 'frozen'): Promise<void> {
         bench.engine.last().state = state;
@@ -643,8 +713,14 @@ describe('createRunner()', () => {
         await beSeen('waiting');
         await bench.clock.advance(240);
         expect(bench.runner.status()).to.include({ state: 'starting', reason: 'exited' });
+        bench.engine.last().say('channel 3: open failed: connect failed: Connection refused');
         await bench.clock.advance(10);
         await untilUp(2);
+        const lost = lastOf('tunnel.stopping');
+        expect(lost, 'no word of how long was waited').to.include({
+          reason: 'exited',
+          lastError: 'the listener is gone',
+        });
         await beSeen('frozen');
         await bench.clock.advance(2990);
         expect(bench.runner.status()).to.include({ state: 'starting', reason: 'frozen' });

@@ -75,6 +75,9 @@ describe('describeTunnel()', () => {
     expect(status.listen).to.deep.equal([{ side: 'remote', host: '127.0.0.1', port: 41963 }]);
     expect(status).to.include({ health: 'degraded', reason: 'target_refused', healthReason: 'Connection refused' });
     expect(status.remedy).to.match(/see why nothing answers at localhost:443$/);
+    const prohibited = { ...health, detail: 'channel 1: open failed: administratively prohibited: open failed' };
+    const other = describeTunnel({ ...partsOf(undefined), spec, condition, health: prohibited });
+    expect(other.remedy, 'nobody was asked').to.contain('PermitOpen');
   });
 });
 

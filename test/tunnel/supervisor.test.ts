@@ -1,10 +1,12 @@
 import { expect } from 'chai';
 import { isTunwardError } from '#lib/errors.js';
+import { until } from '#lib/time.js';
 import type { TunnelSpec } from '#lib/tunnel/spec.js';
 import { createSupervisor, type Supervisor, type SupervisorEvent } from '#lib/tunnel/supervisor.js';
 import { createFakeClock, type FakeClock } from '../support/fakeclock.js';
 import { createFakeEngine, createHold, type FakeEngine } from '../support/fakeengine.js';
 import { createFakeProc, type FakeProc } from '../support/fakeproc.js';
+import { freeLocalPort } from '../support/port.js';
 import { makeSpec } from '../support/specs.js';
 import { forbidUnhandledRejections, watch } from '../support/tunnel.js';
 
@@ -380,6 +382,22 @@ describe('createSupervisor()', () => {
       expect(outcome.error?.info).to.include({ going: 'stopping (the chain is stopped by a signal (SIGSTOP))' });
       hold.release();
       await clock.settle();
+    });
+
+    it('says of a seamless one that the new link is not up yet, and the old one is', async () => {
+      const listen = { host: '127.0.0.1', port: await freeLocalPort() };
+      const seamless = { drainMs: 0, connectWaitMs: 0 };
+      await reconcile(makeSpec({ name: 'calm', side: 'local', listen, seamless }));
+      const waited = { timeoutMs: 10_000 };
+      expect(await until(() => states().includes('calm up'), waited)).to.equal(true);
+      engine.first = 'waiting';
+      const links = engine.links.length;
+      const outcome = watch(supervisor.restart('calm'));
+      expect(await until(() => engine.links.length > links, waited)).to.equal(true);
+      await clock.advance(6000);
+      expect(outcome.error?.message).to.match(
+        / is still being given a new link, and up by the old one after 6000 ms, and goes on$/,
+      );
     });
   });
 

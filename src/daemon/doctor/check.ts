@@ -1,4 +1,5 @@
 import type { Proc } from '../../proc/read.js';
+import type { TunnelStatus } from '../../tunnel/status.js';
 import type { Config } from '../config.js';
 
 /** One thing that was looked at. */
@@ -25,6 +26,8 @@ export interface Surroundings {
 export interface RunningDaemon {
   readonly pid: number | null;
   readonly zombies: number;
+  /** Its tunnels that have not got their port, as they say it. */
+  readonly blocked: readonly Pick<TunnelStatus, 'id' | 'name' | 'lastError' | 'remedy'>[];
 }
 
 export function ok(check: string, finding: string): Check {

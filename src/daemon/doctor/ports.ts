@@ -1,8 +1,8 @@
 import { inspectPort } from '../../port/inspect.js';
 import { known, type Proc } from '../../proc/read.js';
 import { CAP_NET_BIND_SERVICE, hasCapability } from '../../proc/rights.js';
-import type { Endpoint } from '../../tunnel/spec.js';
-import { type Check, count, failed, ok, type Surroundings, warning } from './check.js';
+import type { Endpoint, TunnelSpec } from '../../tunnel/spec.js';
+import { type Check, count, failed, ok, type RunningDaemon, type Surroundings, warning } from './check.js';
 
 /** May the local addresses of the tunnels be listened on, and are they free? Ephemeral ports are the configuration's check. */
 export async function checkPorts(surroundings: Surroundings): Promise<Check[]> {
@@ -12,7 +12,7 @@ export async function checkPorts(surroundings: Surroundings): Promise<Check[]> {
   const low = checkLowPorts(surroundings, ends);
   if (low) return [low];
   if (ends.length === 0) return [ok('ports', 'no tunnel listens on this host')];
-  if (daemon) return [ok('ports', `${count(ends.length, 'port')} of the daemon that runs: tunward ls`)];
+  if (daemon) return describeDaemons(specs, daemon);
   const held: Check[] = [];
   for (const { host, port } of ends) {
     const { free, explanation, verdict } = await inspectPort(port, { proc, host });
@@ -21,6 +21,16 @@ export async function checkPorts(surroundings: Surroundings): Promise<Check[]> {
     if (!free) held.push(warning('ports', explanation, remedy));
   }
   return held.length > 0 ? held : [ok('ports', `${count(ends.length, 'port')}, free`)];
+}
+
+/** Whoever listens for a tunnel that is up is looked for by nobody: the daemon knows who has not got its port, and why. */
+function describeDaemons(specs: readonly TunnelSpec[], { blocked }: RunningDaemon): Check[] {
+  const without = new Set(blocked.map(({ id }) => id));
+  const rest = specs.filter(({ id }) => !without.has(id)).length;
+  const held = blocked.map(({ name, lastError, remedy }) =>
+    warning('ports', `tunnel ${name}: ${lastError ?? 'somebody else has its port'}`, remedy ?? 'tunward ls says more'),
+  );
+  return rest > 0 ? [...held, ok('ports', `${count(rest, 'port')} of the daemon that runs: tunward ls`)] : held;
 }
 
 /** What ssh binds as an ordinary user it binds with no more than the capabilities that are handed on. */

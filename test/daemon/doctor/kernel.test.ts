@@ -71,7 +71,7 @@ describe('tunward doctor: the kernel', () => {
     });
 
     it('is the daemon that answers, wherever that runs', () => {
-      expect(of('pid 1', { daemon: { pid: 1, zombies: 3 } }).status).to.equal('warning');
+      expect(of('pid 1', { daemon: { pid: 1, zombies: 3, blocked: [] } }).status).to.equal('warning');
     });
   });
 

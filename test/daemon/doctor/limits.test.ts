@@ -45,9 +45,9 @@ describe('tunward doctor: limits', () => {
     patient.fake.write('self/limits', limits('20000', 'unlimited'));
     patient.fake.write('812/limits', limits('128', 'unlimited'));
     patient.fake.add({ pid: 812, command: ['node', 'main.js', 'up'] }, { pid: 813, command: ['postgres'] });
-    expect(look({ daemon: { pid: 812, zombies: 0 } })[0]).to.match(/^warning descriptors: 128 at most/);
+    expect(look({ daemon: { pid: 812, zombies: 0, blocked: [] } })[0]).to.match(/^warning descriptors: 128 at most/);
     // A daemon elsewhere, whose number another process bears here.
-    expect(look({ daemon: { pid: 813, zombies: 0 } })[0]).to.match(/^ok descriptors: 20000 at most/);
+    expect(look({ daemon: { pid: 813, zombies: 0, blocked: [] } })[0]).to.match(/^ok descriptors: 20000 at most/);
   });
 
   it('count two processes for an autossh, and none for a tunnel that waits for a person', () => {

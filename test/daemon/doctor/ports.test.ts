@@ -39,8 +39,22 @@ describe('tunward doctor: ports', () => {
   });
 
   it('are those of the daemon that runs', async () => {
-    expect(await look([tunnel(await freeLocalPort())], { daemon: { pid: 1, zombies: 0 } })).to.deep.equal([
+    expect(await look([tunnel(await freeLocalPort())], { daemon: { pid: 1, zombies: 0, blocked: [] } })).to.deep.equal([
       'ok ports: 1 port of the daemon that runs: tunward ls',
+    ]);
+  });
+
+  it('are those of the daemon that runs, but for those that it has not got', async () => {
+    const tunnels = [tunnel(await freeLocalPort()), tunnel(await freeLocalPort())];
+    const id = patient.config({ tunnels }).tunnels[0]?.id ?? '';
+    const blocked = [{ id, name: 'web', lastError: 'port 9 is held by pid 4711', remedy: 'ask 4711' }];
+    const daemon = { pid: 1, zombies: 0, blocked };
+    expect(await look(tunnels, { daemon })).to.deep.equal([
+      'warning ports: tunnel web: port 9 is held by pid 4711',
+      'ok ports: 1 port of the daemon that runs: tunward ls',
+    ]);
+    expect(await look(tunnels.slice(0, 1), { daemon })).to.deep.equal([
+      'warning ports: tunnel web: port 9 is held by pid 4711',
     ]);
   });
 
@@ -48,7 +62,7 @@ describe('tunward doctor: ports', () => {
     const caps = (effective: string, ambient: string) =>
       patient.fake.write('self/status', `CapEff:\t${effective}\nCapAmb:\t${ambient}\n`);
     const [none, bind] = ['0000000000000000', '0000000000000400'];
-    const daemon = { pid: 1, zombies: 0 };
+    const daemon = { pid: 1, zombies: 0, blocked: [] };
     const low = [tunnel(443), tunnel(8443)];
     caps(bind, none);
     expect(await look(low, { uid: 1000, daemon }), 'ssh gets none of what only we have').to.deep.equal([
