@@ -2,7 +2,9 @@
  * Opens a tunnel to a server that asks (a password, a one-time code, a passphrase, whether a host key is the right one),
  * and asks whoever started this program; the tunnel is up from the answers on, until Ctrl-C.
  *
- *   node examples/answer-ssh.ts me@vault.example 8200      (Node 22.18 or later; `npm test` compiles it for older ones)
+ *   node examples/answer-ssh.ts me@vault.example 8200
+ *
+ * (Node 24 or later, for `await using`; `npm test` compiles it for older ones.)
  */
 import readline from 'node:readline/promises';
 import { Writable } from 'node:stream';

@@ -1,9 +1,11 @@
 /**
  * A mocha suite of a program that reaches its database through an SSH tunnel. The SSH server is the test kit's, in this very
- * process; the database, of which a line is a query and a line is the answer, stands in for yours. It needs ssh, and no
- * container:
+ * process; the database, of which a line is a query and a line is the answer, stands in for yours. It needs no container, and
+ * no ssh where there is none:
  *
- *   npx mocha --require tunward/testing/mocha examples/database.test.ts
+ *   npx mocha --timeout 20000 --require tunward/testing/mocha examples/database.test.ts
+ *
+ * (Node 22.18 or later; `npm test` compiles it for older ones.)
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';

@@ -2,7 +2,9 @@
  * Tunnels inside a web application of your own: they start with it and end with it, a route shows them, another one restarts
  * one. With Express 5 (`npm i express`); nothing here but the routes is Express.
  *
- *   node examples/express-app.ts tunward.yaml 3000        (Node 22.18 or later; `npm test` compiles it for older ones)
+ *   node examples/express-app.ts tunward.yaml 3000
+ *
+ * (Node 24 or later, for `await using`; `npm test` compiles it for older ones.)
  *
  * Whoever may ask for these routes may restart your tunnels: here that is this machine.
  */

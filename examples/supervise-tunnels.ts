@@ -2,7 +2,9 @@
  * Keeps the tunnels of a configuration file up inside a program of your own, without the daemon: what happens is handed
  * to you as data, a restart is one call, and the end of the block takes every chain down.
  *
- *   node examples/supervise-tunnels.ts tunward.yaml        (Node 22.18 or later; `npm test` compiles it for older ones)
+ *   node examples/supervise-tunnels.ts tunward.yaml
+ *
+ * (Node 24 or later, for `await using`; `npm test` compiles it for older ones.)
  */
 import { createSupervisor, loadConfig, type SupervisorEvent } from 'tunward';
 

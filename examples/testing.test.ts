@@ -1,7 +1,9 @@
 /**
  * Tests of a program that has to do with ports and processes, written with tunward's test kit. With mocha:
  *
- *   npx mocha --require tunward/testing/mocha examples/testing.test.ts
+ *   npx mocha --timeout 20000 --require tunward/testing/mocha examples/testing.test.ts
+ *
+ * (Node 24 or later, for `await using`; `npm test` compiles it for older ones.)
  */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';

@@ -74,6 +74,16 @@ describe('the examples', () => {
       .and.not.include('failing');
   });
 
+  it('failures.test.ts passes by node:test, and is what docs/testing.md shows', async () => {
+    const text = readFileSync(join(repoRoot, 'examples/failures.test.ts'), 'utf8');
+    const shown = readFileSync(join(repoRoot, 'docs/testing.md'), 'utf8');
+    expect(shown).to.include(`\`\`\`js\n${text.slice(text.indexOf('import '))}\`\`\`\n`);
+    const argv = ['--test', '--test-reporter=tap', join(buildRoot, 'examples/failures.test.js')];
+    const env = { ...process.env, ...reaper.env };
+    const { stdout } = await promisify(execFile)(process.execPath, argv, { cwd: repoRoot, env, timeout: 60_000 });
+    expect(stdout).to.include('# pass 5').and.include('# fail 0');
+  });
+
   /** To its end, to which it must come by itself: what it says. */
   async function runMocha(example: string): Promise<string> {
     const hooks = fileURLToPath(import.meta.resolve('tunward/testing/mocha'));

@@ -71,7 +71,9 @@ export function parseForwardOption(side: Forward['side']): (text: string) => For
     const forward = parseForward(side, text);
     if (!forward) throw new InvalidArgumentError('Expected [bind:]port:host:port, an IPv6 address in brackets.');
     for (const end of [forward.listen, forward.target]) {
-      const endpoint = parseEndpoint(formatEndpoint(end));
+      // As with ssh: port 0 of a -R lets the server choose.
+      const isChosenThere = side === 'remote' && end === forward.listen;
+      const endpoint = parseEndpoint(formatEndpoint(end), isChosenThere ? 0 : 1);
       if (typeof endpoint === 'string') throw new InvalidArgumentError(capitalize(endpoint));
     }
     return forward;

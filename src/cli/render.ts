@@ -195,6 +195,17 @@ export function indent(lines: readonly Line[], by = 2): Line[] {
   return lines.map((line) => [' '.repeat(by), ...spansOf(line)]);
 }
 
+/** One line, or two where it is wider than `columns`: its last piece stands below then, further to the right. */
+export function fold(line: Line, columns: number): Line[] {
+  const spans = spansOf(line);
+  const last = spans.at(-1);
+  if (last === undefined || spans.length === 1 || spans.reduce((sum, span) => sum + widthOf(span), 0) <= columns) {
+    return [line];
+  }
+  const rest = textOf(last).trimStart();
+  return [spans.slice(0, -1), ['  ', typeof last === 'string' ? rest : { ...last, text: rest }]];
+}
+
 function spansOf(line: Line): readonly Span[] {
   return isSpan(line) ? [line] : line;
 }

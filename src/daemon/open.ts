@@ -42,8 +42,9 @@ export interface OpenTunnelOptions {
   /**
    * Answers what ssh asks (a password, a one-time code, a passphrase, whether a host key is the right one), one question at a
    * time: at the first start and at each `restart()`, within 120 seconds for one answer and 300 in all. An answer has 1,023
-   * bytes at most, and ends at the first line end in it. With a prompt nothing is asked by itself: a tunnel that is lost stays `stopped` with the reason `needs_auth`, which `tunnel.needs_auth` tells
-   * `onEvent`. Not given: ssh does not ask, and a login that needs an answer fails.
+   * bytes at most, and ends at the first line end in it. With a prompt nothing is asked by itself: a tunnel that is lost stays
+   * `stopped` with the reason `needs_auth`, which `tunnel.needs_auth` tells `onEvent`. Not given: ssh does not ask, and a
+   * login that needs an answer fails.
    */
   readonly prompt?: Prompt | undefined;
   readonly onEvent?: ((event: SupervisorEvent) => void) | undefined;

@@ -83,7 +83,7 @@ describe('tunward demo', function () {
       expectKept(outcome);
     });
 
-    it('tells the story in words, in 100 columns', async () => {
+    it('tells the story in words, in 80 columns', async () => {
       const { code, stdout, stderr } = await tunward(reaper, ['demo', '--once'], { env: { TMPDIR: tmp } });
       expect(stderr).to.equal('');
       expect(code).to.equal(0);
@@ -99,7 +99,7 @@ describe('tunward demo', function () {
       expect(stdout).not.to.include('\u001b');
       // All but the command lines of others, which are cut in a terminal.
       const told = stdout.split('\n').filter((line) => !/-L \d+:|actor\.js/.test(line));
-      expect(told.filter((line) => line.length > 100)).to.deep.equal([]);
+      expect(told.filter((line) => line.length > 80)).to.deep.equal([]);
     });
 
     it('stays up without --once, to be played with, and ends in order at Ctrl-C', async () => {
@@ -175,7 +175,7 @@ describe('tunward demo', function () {
       expect(stderr.match(/held again after/g)).to.have.length(2);
       expect(stderr).to.match(/listen EADDRINUSE: address already in use 127/);
       expect(stderr).not.to.include('Warning');
-      expect(stderr.split('\n').filter((line) => line.length > 100 && !line.includes('actor.js'))).to.deep.equal([]);
+      expect(stderr.split('\n').filter((line) => line.length > 80 && !line.includes('actor.js'))).to.deep.equal([]);
     });
 
     it('leaves nothing when Ctrl-C comes in the middle', async () => {

@@ -82,6 +82,16 @@ describe('tunward open', () => {
     });
   });
 
+  it('lets the server choose the port of -R 0:…, and says which', async () => {
+    const open = startTunward(reaper, ['open', '-F', sshd.sshConfigFile, '-R', `0:127.0.0.1:${sshd.port}`, 'rig']);
+    await said(open, 'stderr', 'Ctrl-C ends it');
+    const [, port] = /up +127\.0\.0\.1:(\d+) \(remote\)/.exec(open.stderr() + open.stdout()) ?? [];
+    expect(await greeting(Number(port))).to.match(/^SSH-2\.0-/);
+    open.child.kill('SIGTERM');
+    expect((await open.ended).code).to.equal(0);
+    expect((await tunward(reaper, ['open', '-L', `0:127.0.0.1:${sshd.port}`, 'rig'])).code, '-L wants one').to.equal(2);
+  });
+
   it('is told at once where it cannot be seamless', async () => {
     const { code, stderr } = await tunward(reaper, ['open', '-R', '8080:localhost:80', '--seamless', 'rig']);
     expect(code).to.equal(2);

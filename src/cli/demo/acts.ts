@@ -54,7 +54,7 @@ async function restartEach(play: Play): Promise<Take[]> {
     const { chain } = stage.daemon.supervisor.status(tunnel.name);
     const heldBy = `own ${nameOf(tunnel)}`;
     const { take, result } = await perform(play, { tunnel, verb: 'restart', heldBy, expected: chain });
-    tell.answer(renderOperation('restart', result));
+    tell.outcome(renderOperation('restart', result));
     takes.push(take);
   }
   return takes;
@@ -79,7 +79,7 @@ async function restartUnnoticed(play: Play): Promise<Take> {
   await until(isAtWork, { timeoutMs: CUE_MS, signal });
   const heldBy = `own ${nameOf(tunnel)}, seamless`;
   const { take, result } = await perform(play, { tunnel, verb: 'restart', heldBy, expected: [] });
-  tell.answer(renderOperation('restart', result));
+  tell.outcome(renderOperation('restart', result));
   const isGone = () => chain.every((process) => !actors.isAlive(process));
   const survivors = (await until(isGone, { timeoutMs: CUE_MS, signal })) ? 0 : chain.length;
   const answers = [...crowd.take().values()].flat();
@@ -120,7 +120,7 @@ async function meetStaleChain(
   tell.command(`tunward start ${tunnel.name}`);
   const { heldBy } = stale;
   const { take, result } = await perform(play, { tunnel, verb: 'start', heldBy, expected: chain });
-  tell.answer(renderOperation('start', result));
+  tell.outcome(renderOperation('start', result));
   const clientLived = await showClient(play, { client, port: tunnel.port });
   tell.answer(styled('dim', `  lsof -ti :${tunnel.port} | xargs kill -9 would have killed it too`));
   return { take, client, clientLived, complainer: stale.complainer, complaint };
@@ -150,7 +150,7 @@ async function meetStranger(play: Play): Promise<Encounter & { readonly refused:
   tell.command(`tunward start ${tunnel.name} --force`);
   const options = { tunnel, verb: 'start' as const, force: true, heldBy: 'stranger (node)', expected: [stranger] };
   const { take, result } = await perform(play, options);
-  tell.answer(renderOperation('start', result));
+  tell.outcome(renderOperation('start', result));
   const clientLived = await showClient(play, { client, port: tunnel.port });
   return { take, client, clientLived, refused: refusal !== undefined, spared };
 }

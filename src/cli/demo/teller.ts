@@ -1,4 +1,4 @@
-import { indent, type Line, type Screen, styled } from '../render.js';
+import { fold, indent, type Line, type Screen, styled } from '../render.js';
 
 /** The demo's voice: a story with numbered chapters, for 80 columns. */
 export interface Teller {
@@ -10,6 +10,8 @@ export interface Teller {
   command(text: string): void;
   /** What that answers, in sentences. */
   answer(...lines: readonly Line[]): void;
+  /** What has become of it, which is long where many were killed. */
+  outcome(line: Line): void;
   /** What that answers, in columns: a terminal cuts them at its width. */
   columns(...lines: readonly Line[]): void;
   lines(...lines: readonly Line[]): void;
@@ -32,6 +34,7 @@ export function createTeller(screen: Screen): Teller {
     prose: (text) => print(...indent(wrap(text, WIDTH), 3)),
     command: (text) => print('', [styled('dim', '   $ '), styled('bold', text)]),
     answer: (...lines) => print(...indent(lines, 5)),
+    outcome: (line) => print(...indent(fold(line, WIDTH - 2), 5)),
     columns: (...lines) => rows(...indent(lines, 5)),
     lines: (...lines) => rows(...indent(lines, 3)),
     gap: () => print(''),

@@ -27,6 +27,7 @@ export async function checkPerson(surroundings: Surroundings): Promise<Check[]> 
   const agent = await checkAgent(surroundings);
   const hasAgent = agent.status === 'ok' && isSet(surroundings);
   const { destinations, complaints } = await readDestinations(surroundings);
+  const embedded = await checkEmbedded(surroundings, hasAgent);
   return [
     checkHome(surroundings, home),
     agent,
@@ -35,8 +36,13 @@ export async function checkPerson(surroundings: Surroundings): Promise<Check[]> 
       ? []
       : checkKeys(surroundings, { destinations, home, hasAgent })),
     ...checkHostKeys(surroundings, destinations),
-    ...(await checkEmbedded(surroundings, hasAgent)),
+    // Beside those of ssh, of keys and of host keys as well, a line has to say whose it is.
+    ...(destinations.length === 0 ? embedded : embedded.map(tellEngine)),
   ];
+}
+
+function tellEngine(check: Check): Check {
+  return { ...check, finding: `engine embedded: ${check.finding}` };
 }
 
 /** A container may be run by any number: its home is what HOME says. */

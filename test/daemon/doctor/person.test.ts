@@ -91,6 +91,17 @@ describe('tunward doctor: the person', () => {
       );
     });
 
+    it('says what is its own where tunnels of ssh are looked at beside', async () => {
+      const own = { ssh_config: patient.write('own', `IdentityFile ${patient.write('id', key())}`) };
+      const tunnels = [tunnel(20_000, { ...own, engine: 'ssh' }), tunnel(20_001, { ...own, engine: 'embedded' })];
+      const lines = await look({ config: patient.config({ tunnels }) });
+      expect(of(lines, 'keys')).to.deep.equal([
+        'ok keys: 1 key file for 1 destination',
+        'ok keys: engine embedded: 1 key file for 1 destination',
+      ]);
+      expect(of(lines, 'host keys').map((line) => line.includes(': engine embedded: '))).to.deep.equal([false, true]);
+    });
+
     it('looks at the jump hosts on the way as well: whom they are, and what would log in there', async () => {
       const known = patient.write('known', `doctor.invalid ${KEY}\n`);
       const identity_file = patient.write('id', key());

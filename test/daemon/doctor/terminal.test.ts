@@ -20,6 +20,13 @@ describe('tunward doctor: the terminal', () => {
     expect(await checkTerminal(patient.around(), null)).to.deep.equal([]);
   });
 
+  it('is no question where the embedded engine asks, which needs none', async () => {
+    const asking = tunnel(await freeLocalPort(), { interactive: true, engine: 'embedded' });
+    expect(await checkTerminal(patient.around({ config: patient.config({ tunnels: [asking] }) }), null)).to.deep.equal(
+      [],
+    );
+  });
+
   it('is made by node-pty, which is tried in a process of its own', async function () {
     need(this, 'pty');
     expect(say(await checkTerminal(await around(true)))[0]).to.match(
