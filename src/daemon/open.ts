@@ -1,9 +1,9 @@
 import net, { type AddressInfo } from 'node:net';
-import { TunwardError } from '../errors.js';
+import { isTunwardError, TunwardError } from '../errors.js';
 import { hasIpv6Loopback } from '../port/probe.js';
 import type { Prompt } from '../tunnel/asking/person.js';
 import type { OperationResult, TunnelStatus } from '../tunnel/runner.js';
-import type { Direction, EngineChoice, Takeover } from '../tunnel/spec.js';
+import type { Direction, EngineChoice, Takeover, TunnelSpec } from '../tunnel/spec.js';
 import { createSupervisor, type SupervisorEvent } from '../tunnel/supervisor.js';
 import { parseConfig } from './config.js';
 import { processEnvironment } from './environment.js';
@@ -90,7 +90,7 @@ export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel
     await supervisor.close();
     // What a start says that was cut short by our own close is not what happened.
     signal?.throwIfAborted();
-    throw error;
+    throw isTunwardError(error, 'ERR_TIMEOUT') ? givenUp(spec, error) : error;
   } finally {
     signal?.removeEventListener('abort', giveUp);
   }
@@ -112,6 +112,13 @@ export async function openTunnel(options: OpenTunnelOptions): Promise<OpenTunnel
     await supervisor.stop(spec.id);
     return start();
   }
+}
+
+/** A supervisor lets it go on; here it is closed. */
+function givenUp({ name }: TunnelSpec, late: TunwardError<'ERR_TIMEOUT'>): TunwardError<'ERR_TIMEOUT'> {
+  const { timeoutMs, going } = late.info;
+  const message = `Tunnel ${name} was still ${going ?? 'starting'} after ${timeoutMs} ms, and has been given up`;
+  return new TunwardError('ERR_TIMEOUT', message, late.info, { cause: late });
 }
 
 /** Whoever opens one that asks is about to answer: that it waits for a person is no news before that. */

@@ -1,6 +1,7 @@
 import { expect } from 'chai';
 import { type OpenTunnelOptions, openTunnel } from '#lib/daemon/open.js';
 import { isTunwardError } from '#lib/errors.js';
+import { startServer } from '../support/servers.js';
 
 describe('openTunnel()', () => {
   const options = { remoteHost: 'nobody@host.invalid', remotePort: 80, localPort: 0, env: {} };
@@ -30,5 +31,23 @@ describe('openTunnel()', () => {
     expect(await complaintsAbout({ seamless: true, prompt: () => '' })).to.deep.equal([
       'seamless: expected seamless for a tunnel that starts by itself, found an interactive one',
     ]);
+  });
+
+  it('says of one that is late that it has been given up', async () => {
+    // Somebody who is connected, and never says that it speaks SSH.
+    await using silent = await startServer(() => undefined);
+    const engine = 'embedded';
+    const late = openTunnel({
+      ...options,
+      engine,
+      remoteHost: 'somebody@127.0.0.1',
+      sshOptions: { Port: `${silent.port}` },
+    });
+    const error: unknown = await late.then(
+      (tunnel) => tunnel.close(),
+      (thrown: unknown) => thrown,
+    );
+    if (!isTunwardError(error, 'ERR_TIMEOUT')) throw error;
+    expect(error.message).to.equal('Tunnel unnamed was still starting after 6000 ms, and has been given up');
   });
 });
