@@ -4,8 +4,9 @@ import { isTunwardError } from '../errors.js';
 import { type DaemonOptions, findAddress } from './address.js';
 import { createClient } from './client.js';
 import type { Context } from './context.js';
-import { DaemonFault, formatAddress } from './exchange.js';
+import { formatAddress } from './exchange.js';
 import { type Line, type Span, styled } from './render.js';
+import { isMeant } from './report.js';
 
 /** Everything a person would look at, each with what was found and what to do. 1 when something failed. */
 export async function doctor(options: DaemonOptions, context: Context): Promise<number> {
@@ -55,11 +56,12 @@ function explainSilence(error: unknown, where: string): Check {
   if (isTunwardError(error, 'ERR_TIMEOUT')) {
     return failed('daemon', error.message, 'look at its log, or end it (tunward down) and start it again');
   }
-  if (error instanceof DaemonFault) return failed('daemon', error.message, 'look at its log');
   // What is wrong with the configuration is said by a check of its own.
   if (isTunwardError(error, 'ERR_CONFIG_INVALID'))
     return unknown('daemon', 'without a configuration nobody knows where');
   if (isTunwardError(error)) return unknown('daemon', error.message);
+  // It is there, and could not do what it was asked for.
+  if (error instanceof Error && isMeant(error)) return failed('daemon', error.message, 'look at its log');
   throw error;
 }
 

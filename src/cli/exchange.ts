@@ -86,14 +86,11 @@ export async function readAll(response: IncomingMessage): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** The daemon is there, and could not do what it was asked for: that is no refusal. */
-export class DaemonFault extends Error {}
-
 /** What an answer that is none of success means. */
 export function refusalOf({ status, body }: { status: number; body: unknown }, address: Address): Error {
   if (hasKnownCode(body)) return fromProblem(body, status);
   // Without a code it is no refusal but a fault of the other side: the caller did nothing wrong.
-  return new DaemonFault(`The daemon at ${formatAddress(address)} failed: ${fromProblem(body, status).message}`);
+  return new Error(`The daemon at ${formatAddress(address)} failed: ${fromProblem(body, status).message}`);
 }
 
 /** What a failed exchange means for the person. */

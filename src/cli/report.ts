@@ -35,6 +35,10 @@ export function exitOf(error: unknown): number {
 /** The message of an error that somebody wrote for a person; for a mistake of ours, where it happened. */
 function sentence(error: unknown): string[] {
   if (!(error instanceof Error)) return [String(error)];
-  const isMeant = isTunwardError(error) || error.constructor === Error;
-  return (isMeant ? error.message : (error.stack ?? error.message)).split('\n');
+  return (isMeant(error) ? error.message : (error.stack ?? error.message)).split('\n');
+}
+
+/** Is its message for a person? Those that are thrown by mistake have a class of their own (TypeError, …). */
+export function isMeant(error: Error): boolean {
+  return isTunwardError(error) || error.constructor === Error;
 }
