@@ -2,7 +2,7 @@ import net from 'node:net';
 import { isErrno } from '../../errors.js';
 import type { Clock } from '../../time.js';
 import type { Meter } from '../front/meter.js';
-import { makePourable, type Pourable } from '../front/pour.js';
+import { createLargeBuffers, type LargeBuffers, makePourable, type Pourable } from '../front/pour.js';
 import { createRoomCheck } from '../front/room.js';
 import { splice } from '../front/splice.js';
 import type { Bind, Endpoint } from '../spec.js';
@@ -36,6 +36,7 @@ const TARGET_MS = 30_000;
 export async function openRemote(connection: Connection, options: RemoteOptions): Promise<Remote> {
   const { bind, target, meter, clock, onRefused } = options;
   const sockets = new Set<net.Socket>();
+  const large = createLargeBuffers();
   const over = new AbortController();
   const hasRoom = createRoomCheck();
   const port = await connection.listen(bind.host, bind.port, bring);
@@ -62,7 +63,7 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
       incoming.reject();
       return onRefused('open failed: connect failed: Too many open files');
     }
-    const socket = connectTo(target);
+    const socket = connectTo(target, large);
     const answered = new AbortController();
     sockets.add(socket);
     socket.once('close', () => sockets.delete(socket));
@@ -99,9 +100,9 @@ export async function openRemote(connection: Connection, options: RemoteOptions)
 }
 
 /** As splice() wants its socket: paused, and with a 'drain' that means that the kernel has it all. */
-function connectTo({ host, port }: Endpoint): net.Socket & Pourable {
+function connectTo({ host, port }: Endpoint, large: LargeBuffers): net.Socket & Pourable {
   const options = { host, port, allowHalfOpen: true, noDelay: true, highWaterMark: 1 };
-  const socket = makePourable((onread) => net.connect({ ...options, onread }));
+  const socket = makePourable(large, (onread) => net.connect({ ...options, onread }));
   socket.pause();
   return socket;
 }

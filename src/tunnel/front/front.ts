@@ -3,7 +3,7 @@ import { assertMs, type Clock } from '../../time.js';
 import type { Bind } from '../spec.js';
 import type { Carrier, ClientAddress, Remote } from './carrier.js';
 import type { Meter } from './meter.js';
-import { adopt, type Pourable } from './pour.js';
+import { adopt, createLargeBuffers, type Pourable } from './pour.js';
 import { createRoomCheck } from './room.js';
 import { type Splice, splice } from './splice.js';
 
@@ -90,6 +90,7 @@ export function createFront({ binds, meter, clock, queueLimit = 1024, ...options
   const { hasRoom = createRoomCheck() } = options;
   let { connectWaitMs } = options;
   const servers = new Set<net.Server>();
+  const large = createLargeBuffers();
   /** By their deadlines, which is also the order in which they came. */
   const waiting: Guest[] = [];
   /** Those being opened, by the deadlines of their attempts. */
@@ -130,7 +131,7 @@ export function createFront({ binds, meter, clock, queueLimit = 1024, ...options
   }
 
   function accept(accepted: net.Socket): void {
-    const socket = adopt(accepted);
+    const socket = adopt(large, accepted);
     const { remoteAddress = '', remotePort = 0 } = socket;
     const guest: Guest = {
       socket,

@@ -20,16 +20,35 @@ export interface Pourable {
 
 /**
  * What is read at once: little, until there has been more, and after a read that was small again: so that a connection that
- * says little holds little. Read 262,144 at once an upload took 1.5 s of CPU for a GB (embedded) and 0.55 (a front of ssh),
- * by 65,536 it was 1.75 and 0.75.
+ * says little holds little.
  */
 const FIRST_READ = 4096;
-const FULL_READ = 262_144;
+const OWN_READ = 65_536;
 /**
- * At most, after a read that was not full: it may be the last one for long, and 200 connections that were busy once held 100 MB.
- * While there is more than can be taken, 99 of 100 reads are full.
+ * What is read at once where that is not enough, into a buffer that is given back after a read that did not fill it: it may be
+ * the last one for long, and 200 connections that were busy once held 100 MB. An upload took 1.5 s of CPU for a GB by these
+ * (embedded; a front of ssh 0.55), and 1.75 (0.75) by 65,536; with a new buffer each time it was 2.4 (2.2).
  */
-const KEPT_READ = 65_536;
+const LARGE_READ = 262_144;
+/** So many of them are kept for the next one who needs one. */
+const MOST_SPARE = 8;
+
+/** Large buffers, in which those who have much to read take turns. */
+export interface LargeBuffers {
+  take(): Buffer;
+  /** Nobody needs what is in it any more. */
+  giveBack(buffer: Buffer): void;
+}
+
+export function createLargeBuffers(): LargeBuffers {
+  const spare: Buffer[] = [];
+  return {
+    take: () => spare.pop() ?? Buffer.allocUnsafeSlow(LARGE_READ),
+    giveBack: (buffer) => {
+      if (spare.length < MOST_SPARE) spare.push(buffer);
+    },
+  };
+}
 
 /**
  * A socket that reads into one buffer again and again, by Node's `onread`, which `make` gives to it. 'data' and pipe() take a
@@ -38,23 +57,30 @@ const KEPT_READ = 65_536;
  * Until it is poured it is a socket like any other.
  *
  * @example
- * const socket = makePourable((onread) => net.connect({ path, onread }));
+ * const socket = makePourable(createLargeBuffers(), (onread) => net.connect({ path, onread }));
  * socket.pour((pieces) => write(pieces));
  */
-export function makePourable(make: (onread: OnRead) => Socket): Socket & Pourable {
-  let buffer = Buffer.allocUnsafeSlow(FIRST_READ);
+export function makePourable(large: LargeBuffers, make: (onread: OnRead) => Socket): Socket & Pourable {
+  let own: Buffer = Buffer.allocUnsafeSlow(FIRST_READ);
+  let buffer = own;
   let lastRead = 0;
+  let isDone = true;
   let sink: Sink = ([piece = new Uint8Array()]) => socket.push(Buffer.from(piece));
   const onread: OnRead = {
-    // Asked after each read, for the next one: the last one may still be in use.
+    // Asked after each read, for the next one.
     buffer: () => {
-      const size = nextSize();
-      if (size !== buffer.length) buffer = Buffer.allocUnsafeSlow(size);
+      if (buffer === own) growOrShrink();
+      // What has not been taken yet stays where it is.
+      else if (isDone && lastRead < buffer.length) {
+        large.giveBack(buffer);
+        buffer = own;
+      }
       return buffer;
     },
     callback: (length, read) => {
       lastRead = length;
-      return sink([length === read.length ? read : read.subarray(0, length)]);
+      isDone = sink([length === read.length ? read : read.subarray(0, length)]);
+      return isDone;
     },
   };
   const socket: Socket & Pourable = Object.assign(make(onread), {
@@ -66,9 +92,16 @@ export function makePourable(make: (onread: OnRead) => Socket): Socket & Pourabl
   });
   return socket;
 
-  function nextSize(): number {
-    if (lastRead === buffer.length) return Math.min(FULL_READ, lastRead * 8);
-    return lastRead <= FIRST_READ ? FIRST_READ : Math.min(KEPT_READ, buffer.length);
+  /** Into another buffer: the last read may be in use still. */
+  function growOrShrink(): void {
+    if (lastRead === OWN_READ) {
+      buffer = large.take();
+      return;
+    }
+    const size =
+      lastRead === own.length ? Math.min(OWN_READ, lastRead * 8) : lastRead <= FIRST_READ ? FIRST_READ : own.length;
+    if (size !== own.length) own = Buffer.allocUnsafeSlow(size);
+    buffer = own;
   }
 }
 
@@ -79,11 +112,11 @@ export function makePourable(make: (onread: OnRead) => Socket): Socket & Pourabl
  *
  * Nothing may have been read of it yet: so in the listener of 'connection'.
  */
-export function adopt(accepted: Socket): Socket & Pourable {
+export function adopt(large: LargeBuffers, accepted: Socket): Socket & Pourable {
   const { _handle: handle } = accepted as Handled;
   if (handle) {
     const options = { handle, allowHalfOpen: accepted.allowHalfOpen, highWaterMark: accepted.writableHighWaterMark };
-    const adopted = makePourable((onread) => {
+    const adopted = makePourable(large, (onread) => {
       const all: net.SocketConstructorOpts & { readonly onread: OnRead } = { ...options, onread };
       return new net.Socket(all);
     });

@@ -2,7 +2,7 @@ import { connect } from 'node:net';
 import { isErrno, TunwardError } from '../../errors.js';
 import { type Clock, growing } from '../../time.js';
 import type { Carrier, Remote } from './carrier.js';
-import { makePourable } from './pour.js';
+import { createLargeBuffers, type LargeBuffers, makePourable } from './pour.js';
 
 export interface SocketCarrierOptions {
   /** The unix socket on which the link listens: 107 bytes at most. */
@@ -27,6 +27,7 @@ export interface SocketCarrierOptions {
  * front.use(createSocketCarrier({ path: '/run/tunward/gen-7.sock', isAlive: () => hasSocket(link), clock }));
  */
 export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptions): Carrier {
+  const large = createLargeBuffers();
   let isDeserted = false;
   return { open, isConfirming: false, isAlive: () => !isDeserted && isAlive() };
 
@@ -35,7 +36,7 @@ export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptio
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       try {
-        return await connectOnce(path, signal);
+        return await connectOnce(path, large, signal);
       } catch (error) {
         if (isErrno(error, 'ECONNREFUSED', 'ENOENT', 'ECONNRESET')) isDeserted = true;
         // ssh listens with a backlog of 128; the connect to a unix socket does not wait when that is full.
@@ -53,10 +54,10 @@ export function createSocketCarrier({ path, isAlive, clock }: SocketCarrierOptio
   }
 }
 
-function connectOnce(path: string, signal: AbortSignal): Promise<Remote> {
+function connectOnce(path: string, large: LargeBuffers, signal: AbortSignal): Promise<Remote> {
   return new Promise((resolve, reject) => {
     const options = { path, allowHalfOpen: true, writableHighWaterMark: 1 };
-    const socket = makePourable((onread) => connect({ ...options, onread }));
+    const socket = makePourable(large, (onread) => connect({ ...options, onread }));
     const abort = () => socket.destroy();
     const leave = () => signal.removeEventListener('abort', abort);
     signal.addEventListener('abort', abort);

@@ -1,14 +1,16 @@
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { Duplex } from 'node:stream';
 import { expect } from 'chai';
-import { adopt, makePourable, type Pourable } from '#lib/tunnel/front/pour.js';
+import { adopt, createLargeBuffers, makePourable, type Pourable } from '#lib/tunnel/front/pour.js';
 import { digestOf, eventually, noise } from './scene.js';
 
 type Poured = net.Socket & Pourable;
 
 describe('adopt()', () => {
   const sockets: net.Socket[] = [];
+  const large = createLargeBuffers();
   let server: net.Server;
   let accepted: net.Socket;
   let adopted: Poured;
@@ -18,7 +20,7 @@ describe('adopt()', () => {
   beforeEach(async () => {
     server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true, highWaterMark: 1 }, (socket) => {
       accepted = socket;
-      adopted = adopt(socket);
+      adopted = adopt(large, socket);
       sockets.push(adopted);
     });
     server.listen(0, '127.0.0.1');
@@ -107,6 +109,45 @@ describe('adopt()', () => {
     expect(rooms.at(-1)).to.equal(4096);
   });
 
+  it('gives nobody the buffer in which another one has something that is not done with', async () => {
+    const [one, other] = [noise(3_000_000, 4), noise(3_000_000, 5)];
+    /** Of the first: a piece of which a large buffer is not full. */
+    const left: Uint8Array[] = [];
+    let had = 0;
+    const first = adopted;
+    first.pour(([piece = new Uint8Array()]) => {
+      had += piece.length;
+      const isLeft = piece.buffer.byteLength > 65_536 && piece.length < piece.buffer.byteLength;
+      if (isLeft) left.push(piece);
+      return !isLeft;
+    });
+    first.resume();
+    for (let sent = 0; left.length === 0 && sent < one.length; sent = had) {
+      const next = one.subarray(sent, sent + 200_000);
+      client.write(next);
+      await eventually('it came', () => left.length > 0 || had === sent + next.length);
+    }
+    const kept = Buffer.from(left[0] ?? []);
+    expect(kept.length).to.be.above(0);
+    const came = once(server, 'connection');
+    const { port } = server.address() as AddressInfo;
+    const second = net.connect({ port, host: '127.0.0.1' });
+    sockets.push(second);
+    await came;
+    const hash = createHash('sha256');
+    let count = 0;
+    adopted.pour(([piece = new Uint8Array()]) => {
+      hash.update(piece);
+      count += piece.length;
+      return true;
+    });
+    adopted.resume();
+    second.write(other);
+    await eventually('all of the other came', () => count === other.length);
+    expect(hash.digest('hex')).to.equal(digestOf(other));
+    expect(Buffer.compare(kept, left[0] ?? Buffer.of())).to.equal(0);
+  });
+
   it('does not hold what much has needed, once there is less', async () => {
     const rooms: number[] = [];
     let had = 0;
@@ -144,7 +185,7 @@ describe('adopt(), of a socket whose handle it cannot have', () => {
   it("is that socket, and pours what its 'data' brings", async () => {
     const stream = new Duplex({ read: () => undefined, write: (_piece, _encoding, done) => done() });
     const socket = stream as net.Socket;
-    const adopted = adopt(socket);
+    const adopted = adopt(createLargeBuffers(), socket);
     expect(adopted).to.equal(socket);
     const heard: string[] = [];
     adopted.pour(([piece = new Uint8Array()]) => {
@@ -169,7 +210,7 @@ describe('makePourable()', () => {
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
     const { port } = server.address() as AddressInfo;
-    const socket = makePourable((onread) => net.connect({ port, host: '127.0.0.1', onread }));
+    const socket = makePourable(createLargeBuffers(), (onread) => net.connect({ port, host: '127.0.0.1', onread }));
     let heard = '';
     for await (const piece of socket) heard += String(piece);
     expect(heard).to.equal('hello');
