@@ -616,7 +616,7 @@ export function createRunner(first: TunnelSpec, context: RunnerContext): Runner 
     if ((await untilReady(look, current, { timeoutMs, signal, clock })) === 'ready') return undefined;
     const state = await stateOf(current);
     signal.throwIfAborted();
-    return state;
+    return state === 'ready' ? undefined : state;
   }
 
   /** How the link is; what could not be looked at is as it was. */

@@ -27,6 +27,17 @@ async function asking(scene: Vault, options: AskingOptions): Promise<AskingServe
   return server;
 }
 
+/** Three wrong passwords: it has failed, and is not tried again. */
+async function typeWrongly(scene: Vault): Promise<void> {
+  const terminal = scene.auth();
+  for (let attempt = 0; attempt < 3; attempt++) await answer(terminal, /password: /i, 'wrong');
+  expect(await terminal.ended).to.equal(1);
+  expect(await allOf(terminal))
+    .to.contain('auth_failed')
+    .and.contain('tunward auth vault');
+  expect(await scene.record()).to.include({ state: 'stopped', reason: 'auth_failed', next_retry_at: null });
+}
+
 function itLogsInAtSshd(scene: Vault): void {
   it('logs in at a real sshd: a passphrase, then a password and a code by PAM', async function () {
     need(this, 'sshd', 'pam');
@@ -86,13 +97,7 @@ describe('tunward auth, all the way', function () {
 
   it('ends with 1 when the password is wrong, and is not tried again', async () => {
     await using server = await asking(scene, { factors: [byPassword(PASSWORD)] });
-    const terminal = scene.auth();
-    for (let attempt = 0; attempt < 3; attempt++) await answer(terminal, /password: /i, 'wrong');
-    expect(await terminal.ended).to.equal(1);
-    expect(await allOf(terminal))
-      .to.contain('auth_failed')
-      .and.contain('tunward auth vault');
-    expect(await scene.record()).to.include({ state: 'stopped', reason: 'auth_failed', next_retry_at: null });
+    await typeWrongly(scene);
     expect(server.logins()).to.equal(0);
     // The next one may try again.
     const again = scene.auth();
@@ -199,13 +204,7 @@ describe('a tunnel that asks, by the engine embedded', function () {
 
   it('says that the password was wrong, and is given up by Ctrl-C: nothing of it is left', async () => {
     await using server = await asking(scene, { factors: [byPassword(PASSWORD)] });
-    const terminal = scene.auth();
-    for (let attempt = 0; attempt < 3; attempt++) await answer(terminal, /password: /i, 'wrong');
-    expect(await terminal.ended).to.equal(1);
-    expect(await allOf(terminal))
-      .to.contain('auth_failed')
-      .and.contain('tunward auth vault');
-    expect(await scene.record()).to.include({ state: 'stopped', reason: 'auth_failed', next_retry_at: null });
+    await typeWrongly(scene);
     const second = scene.auth();
     await question(second, /password: /i);
     second.type('half of it\u0003');

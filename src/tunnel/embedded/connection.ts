@@ -338,8 +338,11 @@ export async function openConnection(options: ConnectionOptions): Promise<Connec
 
   function together(send: () => void): void {
     stream?.cork();
-    send();
-    stream?.uncork();
+    try {
+      send();
+    } finally {
+      stream?.uncork();
+    }
   }
 
   function hasRoom(): boolean {

@@ -90,7 +90,9 @@ describe('createFront()', () => {
       'it waits, and its end has come',
       () => meter.read().queued === 1 && client.socket.writableFinished,
     );
-    await clock.sleep(50);
+    // Whoever comes after it is accepted after that end has been read.
+    stage.connect(port);
+    await eventually('the next one waits', () => meter.read().queued === 2);
     const target = await stage.serve((socket) => socket.on('end', () => socket.end('you have ended')).resume());
     front.use(stage.carrierTo(target));
     expect(await client.over).to.equal('end');
